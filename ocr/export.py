@@ -1,0 +1,95 @@
+"""Writes a trained recogniser as a SavedModel: image bytes in, text out, for TensorFlow Serving."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from ocr import config as configs
+from ocr import predict
+from ocr.recogniser import Recogniser
+from ocr.workdir import Workdir
+from tfrecords import files
+from tfrecords.errors import InputError, IntegrityError
+
+
+def export(workdir: str, export_dir: str, version: int = 0) -> dict:
+    """Exports the best weights of a training.
+
+    Args:
+      workdir: of the training.
+      export_dir: the folder of versions, which a server watches.
+      version: a number above 0, or 0 for one more than the newest there.
+
+    Returns:
+      `export`, the folder written, `version` and `bytes`.
+
+    Raises:
+      InputError: there is no training, or that version is there already.
+      IntegrityError: what was written reads something else than the network in memory.
+    """
+    source = Workdir(pathlib.Path(workdir))
+    model, charset, config = source.load()
+    folder = pathlib.Path(export_dir)
+    version = version or _newest(folder) + 1
+    if version < 1:
+        raise InputError(f"--version={version}: must be 1 or more")
+    recogniser = Recogniser(model, charset)
+    with files.folder_aside(folder / str(version)) as aside:
+        _save(recogniser, charset.file_text(), aside)
+        _check(recogniser, aside)
+        extra = aside / "assets.extra"
+        extra.mkdir()
+        _, made_of = configs.read(source.path / "config.json")
+        about = {
+            "network": config.model,
+            "alphabet": charset.fingerprint,
+            "num_classes": charset.num_classes,
+            "metrics": source.best(),
+            "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "training": dict(vars(config).items()),
+            "made_of": made_of,
+        }
+        files.write_json(extra / "model.json", about)
+        size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+    return {"export": str(folder / str(version)), "version": version, "bytes": size}
+
+
+def _newest(folder: pathlib.Path) -> int:
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
+def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> None:
+    """Writes the SavedModel, the alphabet among its assets."""
+    module = tf.Module()
+    module.recogniser = recogniser
+    serve = tf.function(recogniser.read_files, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    with tempfile.TemporaryDirectory() as beside:
+        asset = pathlib.Path(beside) / "charset.txt"
+        asset.write_text(charset_txt, "utf-8", newline="\n")
+        module.charset = tf.saved_model.Asset(str(asset))
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+
+
+def _check(recogniser: Recogniser, folder: pathlib.Path) -> None:
+    """Reads some images with what was written, and with what it was written from.
+
+    Raises:
+      IntegrityError: they read differently.
+    """
+    rng = np.random.default_rng(0)
+    sizes = [(32, 280), (48, 100), (17, 300), (32, 1)]
+    images = [tf.io.encode_png(rng.integers(0, 256, (*size, 1), np.uint8)).numpy() for size in sizes]
+    images += [b"", b"no image", images[0][:200]]
+    texts, confidences, statuses = predict.load(folder)(images)
+    expected = recogniser.read_files(tf.constant(images))
+    same = [text.decode() for text in expected["text"].numpy()] == texts and np.array_equal(statuses, [0, 0, 0, 0, 1, 1, 1])
+    if not same or not np.allclose(confidences, expected["confidence"], atol=1e-3):
+        raise IntegrityError(f"{folder}: reads {texts}, the network in memory {expected['text'].numpy().tolist()}")
+    empty, _, _ = predict.load(folder)([])
+    if empty:
+        raise IntegrityError(f"{folder}: reads {empty} where there is no image")

@@ -1,0 +1,173 @@
+"""From the bytes of an image file to what the network sees: the only code that decodes, scales or normalises.
+
+Conversion, training, evaluation and the exported graph all call it, so that what trained well also reads well.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+HEIGHT = 32  # pixels, of every line the network sees
+MAX_BYTES = 20_000_000  # of an encoded image
+MAX_PIXELS = 40_000_000  # of a decoded one
+MAX_WIDTH = 8_000  # pixels, once the line is 32 high
+READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # by number of channels
+
+
+# Where a header holds the height and width: first byte, number of bytes, whether the least comes first.
+_HEADER = 26  # bytes
+_PLACES = {
+    b"\x89PNG\r\n\x1a\n": ((20, 4, False), (16, 4, False)),
+    b"GIF8": ((8, 2, True), (6, 2, True)),
+    b"BM": ((22, 4, True), (18, 4, True)),
+}
+_JPEG = b"\xff\xd8\xff"
+
+
+def size(encoded: tf.Tensor) -> tf.Tensor:
+    """Reads an image's size off its header, so that nothing is unfolded before its size is known.
+
+    Args:
+      encoded: string scalar, a PNG, JPEG, GIF or BMP file.
+
+    Returns:
+      int64[2]: height and width in pixels; zeros for any other kind of file.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a JPEG's header is damaged.
+    """
+    head = tf.strings.substr(encoded, 0, _HEADER)
+    padded = tf.strings.substr(tf.strings.join([head, b"\0" * _HEADER]), 0, _HEADER)
+    octets = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+    found = tf.zeros([2], tf.int64)
+    for magic, places in _PLACES.items():
+        weights = np.zeros((2, _HEADER), np.int64)
+        for row, (at, length, least_first) in enumerate(places):
+            powers = 256 ** np.arange(length)
+            weights[row, at : at + length] = powers if least_first else powers[::-1]
+        sizes = tf.reduce_sum(octets * weights, axis=1)
+        found = tf.where(tf.strings.substr(head, 0, len(magic)) == magic, sizes, found)
+    # Of a BMP that is stored from the top down the height is negative.
+    found = tf.where(tf.logical_and(found >= 2**31, tf.strings.substr(head, 0, 2) == b"BM"), 2**32 - found, found)
+    is_jpeg = tf.strings.substr(head, 0, len(_JPEG)) == _JPEG
+    return tf.cond(is_jpeg, lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64), lambda: found)
+
+
+def scaled_width(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Returns the width in pixels of a line scaled to a height of 32, rounded, at least 1. Sizes are int64."""
+    return tf.maximum((2 * width * HEIGHT + height) // (2 * height), 1)
+
+
+def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Says whether an image with this header may be decoded.
+
+    Args:
+      encoded: string scalar.
+      height: int64 scalar, in pixels, as its header says.
+      width: the same.
+
+    Returns:
+      int32 scalar: READ, UNDECODABLE or TOO_LARGE.
+    """
+    too_large = tf.logical_or(tf.strings.length(encoded) > MAX_BYTES, height * width > MAX_PIXELS)
+    too_large = tf.logical_or(too_large, width * HEIGHT > MAX_WIDTH * height)
+    undecodable = tf.minimum(height, width) <= 0
+    return tf.where(undecodable, UNDECODABLE, tf.where(too_large, TOO_LARGE, READ))
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes an image file: uint8[H, W, channels], as many channels as it has; of a GIF the first frame.
+
+    Raises:
+      tf.errors.InvalidArgumentError: it is damaged.
+    """
+    image = tf.io.decode_image(encoded, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, None])
+
+
+def to_line(image: tf.Tensor) -> tf.Tensor:
+    """Makes a decoded image a line: grey, alpha laid over white, 32 high in proportion.
+
+    Args:
+      image: uint8[H, W, 1 to 4]: grey, grey and alpha, colour, or colour and alpha.
+
+    Returns:
+      uint8[32, scaled width].
+    """
+    shape = tf.shape(image)
+    height, channels = shape[0], shape[2]
+
+    def general() -> tf.Tensor:
+        weights = tf.gather(_GREY, channels - 1)[:channels]
+        grey = tf.linalg.matvec(tf.cast(image, tf.float32), weights)
+        opacity = tf.cond(channels % 2 == 0, lambda: tf.cast(image[:, :, -1], tf.float32) / 255.0, lambda: tf.ones_like(grey))
+        grey = 255.0 + (grey - 255.0) * opacity
+        width = scaled_width(tf.cast(height, tf.int64), tf.cast(shape[1], tf.int64))
+        target = tf.stack([HEIGHT, tf.cast(width, tf.int32)])
+        resized = lambda: tf.image.resize(grey[:, :, tf.newaxis], target, antialias=True)[:, :, 0]  # noqa: E731
+        line = tf.cond(height == HEIGHT, lambda: grey, resized)
+        return tf.cast(tf.round(tf.clip_by_value(line, 0.0, 255.0)), tf.uint8)
+
+    is_line = tf.logical_and(channels == 1, height == HEIGHT)
+    return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [HEIGHT, None])
+
+
+def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads image files in the graph; one that cannot be read hurts no other.
+
+    Args:
+      encoded: string[B], B may be 0.
+
+    Returns:
+      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]. A line that was
+      not read is one pixel wide.
+    """
+    blank = tf.zeros([HEIGHT, 1], tf.uint8)
+
+    def read(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        height, width = tf.unstack(size(row))
+        code = status(row, height, width)
+        return tf.cond(code == READ, lambda: to_line(decode(row)), lambda: blank), code
+
+    def isolated(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # An op that fails fails its whole graph, but a data set can pass over it.
+        failed = tf.data.Dataset.from_tensors((blank, tf.constant(UNDECODABLE)))
+        outcome = tf.data.Dataset.from_tensors(row).map(read).ignore_errors().concatenate(failed).take(1)
+        pixels, code = outcome.get_single_element()
+        return pixels, tf.shape(pixels)[1], code
+
+    rows = tf.shape(encoded)[0]
+    # One more row than asked for: a data set of none would have no element to take.
+    lines = tf.data.Dataset.from_tensor_slices(tf.concat([encoded, [b""]], 0)).map(
+        isolated, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    pixels, width, code = lines.padded_batch(tf.cast(rows, tf.int64) + 1).get_single_element()
+    return pixels[:rows], width[:rows], code[:rows]
+
+
+def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:
+    """Returns how many frames a line of this width in pixels has: the last one may be partly beyond it."""
+    return -(-width // pixels_per_frame)
+
+
+def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives the network's two inputs.
+
+    Args:
+      pixels: uint8[B, 32, W], anything beyond a line's width.
+      width: int32[B], in pixels.
+      pixels_per_frame: of the network.
+
+    Returns:
+      image float32[B, 32, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; mask
+      float32[B, 1, T, 1], 1 on a line's own frames and 0 beyond, which the network multiplies its features with, so that
+      a line reads the same alone and beside wider ones.
+    """
+    columns = tf.shape(pixels)[2]
+    count = frames(columns, pixels_per_frame)
+    own = tf.sequence_mask(width, columns, tf.float32)[:, tf.newaxis]
+    image = (tf.cast(pixels, tf.float32) / 127.5 - 1.0) * own
+    image = tf.pad(image, [[0, 0], [0, 0], [0, count * pixels_per_frame - columns]])
+    mask = tf.sequence_mask(frames(width, pixels_per_frame), count, tf.float32)
+    return tf.ensure_shape(image[..., tf.newaxis], [None, HEIGHT, None, 1]), mask[:, tf.newaxis, :, tf.newaxis]

@@ -1,0 +1,129 @@
+"""The input pipeline: from shards to batches."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import tensorflow as tf
+
+from ocr import images
+from ocr.charset import Charset, describe
+from tfrecords import reader, schema
+from tfrecords.errors import InputError
+from tfrecords.manifest import Manifest
+
+_SHUFFLED = 10_000  # lines that a training batch is drawn from
+_SCANNED = 1_024  # records parsed at a time where no image is decoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """One split of records."""
+
+    folder: pathlib.Path
+    manifest: Manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the records themselves, wherever they lie."""
+        digests = "".join(shard.sha256 for shard in self.manifest.shards)
+        return hashlib.sha256(digests.encode("ascii")).hexdigest()
+
+    def check_writable_with(self, charset: Charset) -> None:
+        """Makes sure that the alphabet has every character of the texts.
+
+        Raises:
+          InputError: it lacks one; the message names it.
+        """
+        if lacking := charset.missing(self.manifest.characters):
+            raise InputError(f"{self.folder}: the alphabet lacks {describe(lacking)} of split {self.manifest.split}")
+
+
+def find(spec: str, prefer: str) -> Lines:
+    """Finds the split that a flag names: see `tfrecords.reader.find`."""
+    return Lines(*reader.find(spec, prefer))
+
+
+def unfit(lines: Lines, pixels_per_frame: int) -> list[str]:
+    """Returns the names of the lines that are too long for a network of such frames."""
+    if pixels_per_frame <= lines.manifest.pixels_per_frame:
+        return []  # the converter has seen to it
+    names = []
+    for batch in reader.records(lines.folder, lines.manifest).batch(_SCANNED).map(schema.parse, tf.data.AUTOTUNE):
+        names += tf.boolean_mask(batch["filename"], ~_fits(batch, pixels_per_frame)).numpy().tolist()
+    return [name.decode("utf-8", "replace") for name in names]
+
+
+def training_batches(lines: Lines, charset: Charset, batch_size: int, pixels_per_frame: int, seed: int) -> tf.data.Dataset:
+    """Returns shuffled batches without end, of the lines that fit the network.
+
+    Args:
+      lines: the split.
+      charset: that has all their characters.
+      batch_size: B.
+      pixels_per_frame: of the network.
+      seed: of the order.
+
+    Returns:
+      Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
+      `text` and `filename` string[B]. Pixels and labels are padded with 0.
+    """
+    shards = tf.data.Dataset.from_tensor_slices([str(lines.folder / shard.file) for shard in lines.manifest.shards])
+    shards = shards.shuffle(len(lines.manifest.shards), seed=seed)
+    records = shards.interleave(tf.data.TFRecordDataset, cycle_length=4)
+    if pixels_per_frame > lines.manifest.pixels_per_frame:
+        fitting = records.batch(_SCANNED).map(lambda some: tf.boolean_mask(some, _fits(schema.parse(some), pixels_per_frame)))
+        records = fitting.unbatch()
+    records = records.shuffle(min(_SHUFFLED, lines.manifest.records), seed=seed).repeat()
+    return _batches(records, charset, batch_size)
+
+
+def evaluation_batches(lines: Lines, charset: Charset, batch_size: int) -> tf.data.Dataset:
+    """Returns every line once, in the order of the records, in batches like those of `training_batches`."""
+    return _batches(reader.records(lines.folder, lines.manifest), charset, batch_size)
+
+
+def image_files(lines: Lines, batch_size: int) -> tf.data.Dataset:
+    """Returns every line once as the image file it was made from (raw pixels as a PNG of them), its name and its text."""
+
+    def as_file(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        record = _parse_one(serialized)
+        png = lambda: tf.io.encode_png(_raw(record)[:, :, tf.newaxis])  # noqa: E731
+        encoded = tf.cond(record["format"] == schema.RAW, png, lambda: record["encoded"])
+        return encoded, record["filename"], record["text"]
+
+    records = reader.records(lines.folder, lines.manifest)
+    return records.map(as_file, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _batches(records: tf.data.Dataset, charset: Charset, batch_size: int) -> tf.data.Dataset:
+    def read(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        record = _parse_one(serialized)
+        decoded = lambda: images.to_line(images.decode(record["encoded"]))  # noqa: E731
+        pixels = tf.cond(record["format"] == schema.RAW, lambda: _raw(record), decoded)
+        return {"pixels": pixels, "width": tf.shape(pixels)[1], "text": record["text"], "filename": record["filename"]}
+
+    def label(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        labels = charset.encode_graph(batch["text"])
+        return batch | {"labels": labels.to_tensor(), "label_lengths": tf.cast(labels.row_lengths(), tf.int32)}
+
+    shapes = {"pixels": [images.HEIGHT, None], "width": [], "text": [], "filename": []}
+    batches = records.map(read, tf.data.AUTOTUNE).padded_batch(batch_size, shapes)
+    return batches.map(label, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _parse_one(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {key: value[0] for key, value in schema.parse(serialized[tf.newaxis]).items()}
+
+
+def _raw(record: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Returns the pixels of a raw record, uint8[32, W]."""
+    return tf.reshape(tf.io.decode_raw(record["encoded"], tf.uint8), [images.HEIGHT, record["width"]])
+
+
+def _fits(batch: dict[str, tf.Tensor], pixels_per_frame: int) -> tf.Tensor:
+    """Says of parsed records whether a network of such frames can align them: bool[B]."""
+    points = tf.strings.unicode_decode(batch["text"], "UTF-8").to_tensor(-1)
+    needed = tf.reduce_sum(tf.cast(points >= 0, tf.int64), 1)
+    needed += tf.reduce_sum(tf.cast((points[:, 1:] == points[:, :-1]) & (points[:, 1:] >= 0), tf.int64), 1)
+    return needed <= images.frames(images.scaled_width(batch["height"], batch["width"]), pixels_per_frame)

@@ -1,0 +1,130 @@
+"""The networks: images in, logits out, built of plain Keras layers.
+
+Each takes what `images.to_network` gives, `[image float32[B, 32, T * pixels_per_frame, 1], mask float32[B, 1, T, 1]]`,
+and returns logits float32[B, T, C], never a softmax. Wherever a layer looks sideways, what lies beyond a line's own frames
+is zero first, as the padding at an image's edge is: so a line's logits do not depend on the lines beside it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from ocr import images
+from tfrecords.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One way to build a network.
+
+    Attributes:
+      body: image and mask to features [B, 1, T, D].
+      pixels_per_frame: width of a frame, in pixels of scaled width.
+    """
+
+    body: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+    pixels_per_frame: int
+
+
+def _masked(x, mask, repeats: int):
+    """Zeroes features beyond a line's own frames; `repeats` feature columns lie in a frame."""
+    if repeats > 1:
+        mask = layers.UpSampling2D((1, repeats))(mask)
+    return layers.Multiply()([x, mask])
+
+
+def _lite(x, mask):
+    """Ours: a stem that halves the image at once, then 3x3 convolutions; most of the arithmetic at 8 x W/4."""
+
+    def convolve(x, filters: int, repeats: int, kernel=3, stride=1, padding="same"):
+        x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
+        x = layers.BatchNormalization(momentum=0.95)(x)
+        return _masked(layers.ReLU()(x), mask, repeats)
+
+    x = convolve(x, 16, 2, stride=2)  # 16 x W/2
+    x = convolve(x, 32, 2)
+    x = layers.MaxPooling2D(2)(x)  # 8 x W/4
+    x = convolve(x, 64, 1)
+    x = convolve(x, 96, 1)
+    x = layers.MaxPooling2D((2, 1))(x)  # 4 x W/4
+    x = convolve(x, 128, 1)
+    x = layers.MaxPooling2D((2, 1))(x)  # 2 x W/4
+    x = convolve(x, 256, 1)
+    return convolve(x, 256, 1, kernel=(2, 1), padding="valid")  # 1 x W/4
+
+
+def _cnn(x, mask):
+    """The network of confusing-ctc, whose batch norm stands before each convolution but the last two."""
+
+    def convolve(x, filters: int, repeats: int, kernel, stride=1, padding="same", norm=True):
+        if norm:
+            x = _masked(layers.BatchNormalization(epsilon=1.1e-5)(x), mask, repeats)
+        x = layers.Conv2D(
+            filters, kernel, stride, padding, use_bias=False,
+            kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4),
+        )(x)  # fmt: skip
+        return layers.ReLU()(x)
+
+    for filters, repeats in ((64, 8), (128, 4), (256, 2)):
+        x = convolve(x, filters, repeats, 3)
+        x = convolve(x, filters, repeats, 3)
+        x = layers.Dropout(0.3)(x)
+        x = layers.MaxPooling2D(2)(x)
+    # One row of the 4x4 kernel's height is left; to the right it looks at two frames, to the left at one.
+    x = convolve(_masked(x, mask, 1), 512, 1, 4, stride=(4, 1), norm=False)
+    return convolve(x, 512, 1, 1, norm=False)
+
+
+NETWORKS = {"lite": Network(_lite, 4), "cnn": Network(_cnn, 8)}
+
+
+def network(name: str) -> Network:
+    """Returns a network by name.
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"--model={name}: must be one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def build(name: str, num_classes: int) -> keras.Model:
+    """Builds a network.
+
+    Args:
+      name: of NETWORKS.
+      num_classes: C, the blank included.
+
+    Returns:
+      A model of `[image, mask]` to logits float32[B, T, C].
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    image = keras.Input((images.HEIGHT, None, 1), name="image")
+    mask = keras.Input((1, None, 1), name="mask")
+    features = network(name).body(image, mask)
+    features = layers.Reshape((-1, features.shape[-1]))(features)
+    logits = layers.Dense(num_classes, name="logits", dtype="float32")(features)
+    return keras.Model([image, mask], logits, name=name)
+
+
+def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs a network on lines.
+
+    Args:
+      model: that `build` made.
+      pixels: uint8[B, 32, W], anything beyond a line's width.
+      width: int32[B], in pixels.
+      training: whether dropout and batch norm are to act as in training.
+
+    Returns:
+      logits float32[B, T, C] and frames int32[B], how many of the T are a line's own.
+    """
+    pixels_per_frame = NETWORKS[model.name].pixels_per_frame
+    inputs = images.to_network(pixels, width, pixels_per_frame)
+    return model(list(inputs), training=training), images.frames(width, pixels_per_frame)

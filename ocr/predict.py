@@ -1,0 +1,91 @@
+"""Reads image files with an exported model. It needs the export and TensorFlow, and nothing else of this package's."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecords.errors import InputError
+
+_BATCH = 32
+_REASONS = {
+    1: "not an image that can be decoded",
+    2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
+}
+
+
+class Answer(NamedTuple):
+    """What was read of one file; where nothing was, `text` is empty, `confidence` 0 and `reason` says why."""
+
+    path: str
+    text: str
+    confidence: float
+    reason: str
+
+
+def newest_version(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the model: `path` itself, or the newest version in it.
+
+    Raises:
+      InputError: neither is a SavedModel.
+    """
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = [v for v in path.glob("*") if v.name.isdecimal() and (v / "saved_model.pb").is_file()]
+    if not versions:
+        raise InputError(f"{path}: no exported model in it (no <version>/saved_model.pb); ocr_export writes one")
+    return max(versions, key=lambda version: int(version.name))
+
+
+def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]:
+    """Loads an export.
+
+    Returns:
+      A function of encoded image files to their texts, confidences float32[B] and statuses int32[B].
+
+    Raises:
+      InputError: there is none, or it is not one of ours.
+    """
+    version = newest_version(path)
+    try:
+        model = tf.saved_model.load(str(version))
+        serve = model.signatures["serving_default"]
+    except (OSError, KeyError, tf.errors.OpError) as error:
+        raise InputError(f"{version}: cannot be loaded ({str(error).splitlines()[0]})") from error
+
+    def read(encoded: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        outputs = serve(image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))
+        texts = [text.decode("utf-8") for text in outputs["text"].numpy()]
+        return texts, outputs["confidence"].numpy(), outputs["status"].numpy()
+
+    read.model = model  # type: ignore[attr-defined]  # whose variables go when it does
+    return read
+
+
+def predict(export: pathlib.Path, paths: Iterable[str]) -> Iterator[Answer]:
+    """Yields what an export reads of image files, in their order."""
+    read = load(export)
+    waiting: list[tuple[str, bytes, str]] = []
+
+    def answers() -> Iterator[Answer]:
+        texts, confidences, statuses = read([content for _, content, _ in waiting])
+        for (path, _, reason), text, confidence, status in zip(waiting, texts, confidences, statuses, strict=True):
+            yield Answer(path, text, float(confidence), reason or _REASONS.get(int(status), ""))
+        waiting.clear()
+
+    for path in paths:
+        waiting.append((path, *_content(path)))
+        if len(waiting) == _BATCH:
+            yield from answers()
+    if waiting:
+        yield from answers()
+
+
+def _content(path: str) -> tuple[bytes, str]:
+    """Returns a file's bytes, or none and why."""
+    try:
+        return pathlib.Path(path).read_bytes(), ""
+    except (OSError, ValueError) as error:
+        return b"", getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,60 @@
+"""Shows how far a long job is: a live bar on a terminal, a line every ten seconds otherwise."""
+
+import sys
+import time
+from types import TracebackType
+
+_BAR = 24  # characters
+_LIVE_S, _LINE_S = 0.1, 10.0
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration as `1:02:03` or `2:03`."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+    """Counts up to a total on stderr; used as a context.
+
+    Args:
+      what: one word for the job.
+      total: what is counted up to.
+      unit: of the count, in the plural.
+      start: where the count begins.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, start: int = 0):
+        self._what, self._total, self._unit, self._start = what, total, unit, start
+        self._live = sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._shown = self._begun if not self._live else 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def update(self, done: int, note: str = "", always: bool = False) -> None:
+        """Shows the count, unless it was shown a moment ago; a note, such as the loss, stands behind it."""
+        now = time.monotonic()
+        if always or now - self._shown >= (_LIVE_S if self._live else _LINE_S):
+            self._shown = now
+            self._show(done, note, "" if self._live else "\n")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._show(self._total, "", "\n")
+        elif self._live:
+            sys.stderr.write("\n")
+
+    def _show(self, done: int, note: str, end: str) -> None:
+        used = time.monotonic() - self._begun
+        rate = (done - self._start) / max(used, 1e-9)
+        left = (self._total - done) / rate if rate > 0 else 0.0
+        share = done / max(self._total, 1)
+        bar = "#" * round(share * _BAR)
+        parts = [f"{self._what} [{bar:<{_BAR}}] {done}/{self._total} {self._unit}", f"{rate:.0f}/s", f"{clock(used)} used"]
+        parts += [f"{clock(left)} left"] if done < self._total else []
+        parts += [note] if note else []
+        sys.stderr.write(("\r\x1b[K" if self._live else "") + ", ".join(parts) + end)
+        sys.stderr.flush()

@@ -1,0 +1,37 @@
+"""A picture of lines with what was read of each beside it."""
+
+import pathlib
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+_ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
+_INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
+
+
+def draw(path: pathlib.Path, rows: Sequence[tuple[str, str, str]], font: str = "") -> None:
+    """Draws one row a line: the image, its text and a note.
+
+    Args:
+      path: PNG file to write.
+      rows: image file, text, note. A file that is no image leaves its place empty.
+      font: of the texts, a TrueType or OpenType file; Pillow's own, which has Latin letters alone, where none is given.
+    """
+    large = ImageFont.truetype(font, 20) if font else ImageFont.load_default(20)
+    small = ImageFont.load_default(13)
+    sheet = Image.new("RGB", (2 * _WIDTH, _ROW * len(rows) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for index, (file, text, note) in enumerate(rows):
+        top = _GAP // 2 + index * _ROW
+        middle = top + _ROW // 2
+        try:
+            line = Image.open(file).convert("RGB")
+            line.thumbnail((_WIDTH - 2 * _GAP, _LINE))
+            sheet.paste(line, (_GAP, middle - line.height // 2))
+        except (OSError, Image.DecompressionBombError):
+            draw.text((_GAP, middle), "no image", _BAD, small, "lm")
+        draw.text((_WIDTH, middle), text, _INK, large, "lm")
+        draw.text((2 * _WIDTH - _GAP, middle), note, _FAINT, small, "rm")
+        if index:
+            draw.line((_GAP, top, 2 * _WIDTH - _GAP, top), "#e0e0e0")
+    sheet.save(path)

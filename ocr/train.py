@@ -1,0 +1,206 @@
+"""The training loop: an inner loop of steps inside one `tf.function`, an outer loop in Python that logs, evaluates, saves."""
+
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr import ctc, evaluate, inputs, models, recipe
+from ocr.charset import Charset
+from ocr.config import TrainConfig
+from ocr.inputs import Lines
+from ocr.journal import Journal
+from ocr.progress import Progress
+from ocr.recogniser import Recogniser
+from ocr.workdir import Workdir
+from tfrecords.errors import InputError, IntegrityError
+
+_INNER = 10  # steps at most between two looks at the clock and at the wish to stop
+_NAMED = 5  # lines that do not fit, in the log
+
+
+def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict:
+    """Trains, or goes on training where the workdir holds a checkpoint.
+
+    Args:
+      config: what to train, on what.
+      stop: asked every few steps; once it is true, the training saves and returns.
+
+    Returns:
+      `cer`, `line_accuracy` and `best_step` of the best evaluation (None where there was none), `steps`, `seconds`.
+
+    Raises:
+      InputError: the data, the alphabet or the workdir cannot be used.
+      IntegrityError: a shard is damaged, or the loss is not finite.
+    """
+    begun = time.monotonic()
+    train_lines = inputs.find(config.train_data, "train")
+    held_out = inputs.find(config.eval_data, "eval")
+    charset = _charset(config, train_lines)
+    for lines in (train_lines, held_out):
+        lines.check_writable_with(charset)
+    pixels_per_frame = models.network(config.model).pixels_per_frame
+    _report_unfit(train_lines, pixels_per_frame)
+
+    workdir = Workdir(pathlib.Path(config.workdir))
+    workdir.begin(config, charset, train_lines, held_out)
+    keras.utils.set_random_seed(config.seed)
+    model = models.build(config.model, charset.num_classes)
+    optimizer = recipe.optimizer(config)
+    optimizer.build(model.trainable_variables)
+    passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    checkpoints = workdir.checkpoints(config.keep_checkpoints, model=model, optimizer=optimizer, step=passed)
+    if newest := checkpoints.restore_or_initialize():
+        print(f"going on from {newest}", file=sys.stderr)
+    step = int(passed)
+
+    batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, config.seed + step)
+    inner_loop = _inner_loop(model, optimizer)
+    evaluator = evaluate.Evaluator(Recogniser(model, charset))
+    held_out_batches = inputs.evaluation_batches(held_out, charset, config.batch_size)
+    iterator = iter(batches)
+    interval = _Interval()
+    with Journal(workdir.path, step) as journal, Progress("training", config.steps, "steps", step) as bar:
+        while step < config.steps and not stop():
+            count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
+            interval.add(*inner_loop(iterator, tf.constant(count)))
+            step += count
+            passed.assign(step)
+            if not math.isfinite(interval.loss):
+                raise IntegrityError(f"the loss is {interval.loss} between steps {step - count} and {step}")
+            bar.update(step, f"loss {interval.loss:.3f}")
+            if due(step, config.log_every, config.steps):
+                journal.write(step, interval.figures(float(optimizer.learning_rate)))
+                interval = _Interval()
+            if due(step, config.eval_every, config.steps):
+                figures = _evaluate(evaluator, held_out_batches)
+                journal.write(step, figures)
+                bar.update(step, f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole", always=True)
+                if _is_better(figures, workdir.best()):
+                    workdir.keep_best(model, step, figures)
+                interval.restart_clock()
+            if due(step, config.checkpoint_every, config.steps):
+                checkpoints.save(checkpoint_number=step)
+        if step % config.checkpoint_every and step < config.steps:  # asked to stop
+            checkpoints.save(checkpoint_number=step)
+    best = workdir.best()
+    return {
+        "cer": best.get("cer"),
+        "line_accuracy": best.get("line_accuracy"),
+        "best_step": best.get("step"),
+        "steps": step,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Says whether what is done every so many steps, and at the end, is to be done after this one."""
+    return step % every == 0 or step == last
+
+
+def _intervals(config: TrainConfig) -> tuple[int, int, int]:
+    return config.log_every, config.eval_every, config.checkpoint_every
+
+
+def _charset(config: TrainConfig, lines: Lines) -> Charset:
+    """Returns the alphabet that was asked for, or the one that the records were packed with."""
+    if config.charset:
+        return charsets.named(config.charset)
+    return charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
+
+
+def _report_unfit(lines: Lines, pixels_per_frame: int) -> None:
+    """Counts and names the lines that training leaves out.
+
+    Raises:
+      InputError: no line is left.
+    """
+    names = inputs.unfit(lines, pixels_per_frame)
+    if len(names) == lines.manifest.records:
+        raise InputError(f"{lines.folder}: none of its {len(names)} lines fits frames of {pixels_per_frame} pixels")
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        print(
+            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: "
+            f"{', '.join(names[:_NAMED])}{more}",
+            file=sys.stderr,
+        )
+
+
+def _inner_loop(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
+    """Returns a function of an iterator and a number of steps: the sum of the lines' CTC losses in nats, the number of
+    lines, and the seconds spent waiting for input."""
+
+    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits, frames = models.logits(model, batch["pixels"], batch["width"], training=True)
+            nats = ctc.loss(logits, frames, batch["labels"], batch["label_lengths"])
+            objective = tf.add_n([tf.reduce_mean(nats), *model.losses])
+        gradients = tape.gradient(objective, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return nats
+
+    @tf.function
+    def inner_loop(iterator: tf.data.Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        total, lines, waited = tf.constant(0.0), tf.constant(0), tf.constant(0.0, tf.float64)
+        for _ in tf.range(count):
+            # In this order: the last step is over, the clock, the next batch is there, the clock.
+            with tf.control_dependencies([total]):
+                asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batch = next(iterator)
+            with tf.control_dependencies([batch["pixels"]]):
+                waited += tf.timestamp() - asked
+            nats = train_step(batch)
+            total += tf.reduce_sum(nats)
+            lines += tf.size(nats)
+        return total, lines, waited
+
+    return inner_loop
+
+
+class _Interval:
+    """Sums over the steps between two training lines of the journal."""
+
+    def __init__(self) -> None:
+        self._total = self._lines = self._waited = self._used = 0.0
+        self._since = time.monotonic()
+
+    def add(self, total: tf.Tensor, lines: tf.Tensor, waited: tf.Tensor) -> None:
+        self._total += float(total)
+        self._lines += int(lines)
+        self._waited += float(waited)
+        self._used += time.monotonic() - self._since
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves out what has passed since: an evaluation is no training time."""
+        self._since = time.monotonic()
+
+    @property
+    def loss(self) -> float:
+        return self._total / max(self._lines, 1)
+
+    def figures(self, learning_rate: float) -> dict[str, float]:
+        return {
+            "loss": self.loss,
+            "learning_rate": learning_rate,
+            "lines_per_second": self._lines / self._used,
+            "input_wait": self._waited / self._used,
+        }
+
+
+def _evaluate(evaluator: evaluate.Evaluator, batches: tf.data.Dataset) -> dict[str, float]:
+    readings, loss = evaluator(batches)
+    measured = evaluate.measures(readings)
+    return {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
+
+
+def _is_better(figures: dict[str, float], best: dict[str, float]) -> bool:
+    """Compares by CER; the loss decides between equals."""
+    return not best or (figures["cer"], figures["eval_loss"]) < (best["cer"], best["eval_loss"])

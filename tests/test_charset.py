@@ -1,0 +1,107 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr.charset import Charset
+from tfrecords.errors import InputError, IntegrityError
+
+
+def test_built_in_alphabets_have_the_sizes_of_their_definitions():
+    sizes = {name: charsets.named(name).blank for name in charsets.BUILT_IN}
+    # GB2312 has 682 symbols and 6,763 hanzi; 95 printable ASCII; the dot and two dashes the codec puts elsewhere.
+    assert sizes == {"digits": 10, "alnum": 62, "ascii": 95, "gb2312": 682 + 6763 + 95 + 3}
+
+
+def test_gb2312_has_what_chinese_is_written_with():
+    assert charsets.named("gb2312").missing("中国人，“你好”——《书》…·1234 abc 鼾齄") == ""
+    assert charsets.named("gb2312").missing("東京") == "東"
+
+
+@pytest.mark.parametrize("name", charsets.BUILT_IN)
+def test_no_character_is_twice_in_a_built_in_alphabet(name):
+    characters = charsets.BUILT_IN[name]
+    assert len(set(characters)) == len(characters)
+
+
+@pytest.mark.parametrize("characters", ["0123456789", "中 国é…·", "abca", "𠀀😀x"])
+def test_python_and_graph_encode_and_decode_alike(characters):
+    charset = Charset(characters)
+    texts = [characters, characters[::-1], characters[1], "", characters[-1] * 3]
+    classes = [[characters.index(c) for c in text] for text in texts]  # by the definition: the first of equal ones
+    assert [charset.encode(text) for text in texts] == classes
+    ragged = charset.encode_graph(tf.constant(texts))
+    assert ragged.to_list() == classes
+    lengths = tf.cast(ragged.row_lengths(), tf.int32)
+    assert [t.decode() for t in charset.decode_graph(ragged.to_tensor(-7), lengths).numpy()] == texts
+    assert [charset.decode(row) for row in classes] == texts
+
+
+def test_a_character_that_is_lacking_is_named_in_python_and_marked_in_the_graph():
+    charset = Charset("ab")
+    with pytest.raises(InputError, match=r"'中' \(U\+4E2D\)"):
+        charset.encode("a中b")
+    assert charset.encode_graph(tf.constant(["a中bz"])).to_list() == [[0, -1, 1, -1]]
+
+
+def test_the_blank_is_the_last_class():
+    assert (Charset("abc").blank, Charset("abc").num_classes) == (3, 4)
+
+
+def test_the_original_alphabet_loses_its_first_line_and_keeps_its_repeats(tmp_path: pathlib.Path):
+    path = tmp_path / "char_std.txt"
+    path.write_text(" \n1\n的\n1\n荼\n", "utf-8")
+    charset = charsets.named(f"chinese_ocr:{path}")
+    assert charset.characters == "1的1荼"
+    assert charset.encode("1") == [0]
+    assert charset.decode([2]) == "1"
+
+
+def test_an_alphabet_survives_being_saved_repeats_and_spaces_too(tmp_path: pathlib.Path):
+    charset = Charset("1 \u3000\u20281x\u0085")
+    (tmp_path / "charset.txt").write_text(charset.file_text(), "utf-8", newline="\n")
+    assert charsets.saved(tmp_path / "charset.txt", charset.fingerprint) == charset
+    with pytest.raises(IntegrityError, match=r"alphabet of .*charset\.txt"):
+        charsets.saved(tmp_path / "charset.txt", Charset("1").fingerprint)
+
+
+def test_the_fingerprint_is_sha256_over_the_characters():
+    assert Charset("abc").fingerprint == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\nb\na\n", r"'a' \(U\+0061\) is on line 1 and again on line 3"),
+        (b"a\nbc\n", "line 2 is 'bc'"),
+        (b"a\n\nb\n", "line 2 is ''"),
+        (b"", "line 1 is ''"),
+        (b"a\n\xff\n", "not UTF-8 at byte 2"),
+    ],
+)
+def test_a_file_that_is_no_alphabet_is_refused(tmp_path: pathlib.Path, content: bytes, message: str):
+    path = tmp_path / "charset.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        charsets.named(str(path))
+
+
+def test_a_charset_file_may_come_from_windows(tmp_path: pathlib.Path):
+    path = tmp_path / "charset.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n \r\nb")
+    assert charsets.named(str(path)).characters == "a b"
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="--charset=klingon: neither a file nor one of digits, alnum"):
+        charsets.named("klingon")
+
+
+def test_many_code_points_are_told_apart_in_the_graph():
+    charset = charsets.named("gb2312")
+    points = np.random.default_rng(0).integers(0x20, 0xD7FF, 5000)
+    text = "".join(map(chr, points))
+    expected = [charset._classes.get(c, -1) for c in text]
+    assert charset.encode_graph(tf.constant([text])).to_list() == [expected]

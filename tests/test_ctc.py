@@ -1,0 +1,114 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ocr import ctc
+
+
+def brute_force(logits: np.ndarray, frames: int, label: list[int]) -> float:
+    """Sums the probability of every path that collapses to the label, by the definition of CTC."""
+    classes = logits.shape[1]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    total = 0.0
+    for path in itertools.product(range(classes), repeat=frames):
+        collapsed = [c for c, _ in itertools.groupby(path) if c != classes - 1]
+        if collapsed == label:
+            total += np.prod([p[t, c] for t, c in enumerate(path)])
+    return -np.log(total) if total else np.inf
+
+
+def loss_and_gradient(logits, frames, labels, lengths):
+    logits = tf.constant(logits, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        nats = ctc.loss(logits, tf.constant(frames), tf.constant(labels), tf.constant(lengths))
+        total = tf.reduce_sum(tf.where(tf.math.is_inf(nats), 0.0, nats))
+    return nats.numpy(), tape.gradient(total, logits).numpy()
+
+
+@pytest.mark.parametrize("frames", range(1, 6))
+@pytest.mark.parametrize("label", [[], [0], [1, 1], [0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1, 1]])
+def test_the_loss_is_that_of_all_alignments_one_by_one(frames: int, label: list[int]):
+    logits = np.random.default_rng(frames).normal(size=(5, 3)).astype("f") * 2
+    padded = np.array([label + [0] * (4 - len(label))], np.int32)
+    nats, gradient = loss_and_gradient(logits[None], [frames], padded, [len(label)])
+    expected = brute_force(logits[:frames].astype(float), frames, label)
+    assert nats[0] == pytest.approx(expected, rel=1e-5)
+    assert not gradient[0, frames:].any()
+    if np.isinf(expected):
+        assert not gradient.any()
+        assert not ctc.feasible(tf.constant([frames]), tf.constant(padded), tf.constant([len(label)]))[0]
+        return
+    for t, c in itertools.product(range(frames), range(3)):
+        moved = [logits[:frames].astype(float) for _ in range(2)]
+        moved[0][t, c] += 1e-4
+        moved[1][t, c] -= 1e-4
+        difference = (brute_force(moved[0], frames, label) - brute_force(moved[1], frames, label)) / 2e-4
+        assert gradient[0, t, c] == pytest.approx(difference, abs=2e-5)
+
+
+def test_at_an_exact_fit_the_loss_is_a_plain_sum():
+    # As many frames as labels and no repeats: one path is left.
+    logits = np.random.default_rng(1).normal(size=(1, 4, 6)).astype("f")
+    log_p = np.log(np.exp(logits[0]) / np.exp(logits[0]).sum(1, keepdims=True))
+    nats, _ = loss_and_gradient(logits, [4], [[3, 0, 4, 1]], [4])
+    assert nats[0] == pytest.approx(-log_p[range(4), [3, 0, 4, 1]].sum(), rel=1e-6)
+
+
+def test_an_untrained_network_starts_at_the_uniform_loss():
+    # T ln C - ln binom(T + N, 2N)
+    nats, _ = loss_and_gradient(np.zeros((1, 35, 3000)), [35], [list(range(10))], [10])
+    assert nats[0] == pytest.approx(35 * np.log(3000) - np.log(math.comb(45, 20)), rel=1e-6)
+
+
+def test_value_and_gradient_agree_with_tensorflows_own_op_on_ragged_lines():
+    rng = np.random.default_rng(0)
+    batch, time, classes, length = 200, 24, 7, 8
+    logits = rng.normal(size=(batch, time, classes)).astype("f") * 3
+    frames = rng.integers(1, time + 1, batch).astype("i")
+    lengths = rng.integers(1, length + 1, batch).astype("i")
+    labels = rng.integers(0, classes - 1, (batch, length)).astype("i")
+    nats, gradient = loss_and_gradient(logits, frames, labels, lengths)
+    fits = ctc.feasible(frames, labels, lengths).numpy()
+    assert 0.5 < fits.mean() < 1.0
+    np.testing.assert_array_equal(np.isfinite(nats), fits)
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(logits)
+        theirs = tf.nn.ctc_loss(labels, variable, lengths, frames, logits_time_major=False, blank_index=classes - 1)
+    their_gradient = tape.gradient(theirs, variable).numpy()
+    np.testing.assert_allclose(nats[fits], theirs.numpy()[fits], rtol=1e-5)
+    own = np.arange(time) < frames[:, None]
+    np.testing.assert_allclose(gradient[fits][own[fits]], their_gradient[fits][own[fits]], atol=1e-4)
+    assert not gradient[~own].any()
+    assert not gradient[~fits].any()
+
+
+def test_padding_of_the_labels_means_nothing():
+    logits = np.random.default_rng(2).normal(size=(1, 8, 5)).astype("f")
+    one = loss_and_gradient(logits, [8], [[1, 2]], [2])
+    other = loss_and_gradient(logits, [8], [[1, 2, 2, 0, 3]], [2])
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
+    np.testing.assert_allclose(one[1], other[1], atol=1e-6)
+
+
+def test_numbers_that_are_none_show():
+    logits = np.zeros((2, 4, 3), "f")
+    logits[0, 2, 1] = np.nan
+    nats, _ = loss_and_gradient(logits, [4, 4], [[0], [0]], [1, 1])
+    assert np.isnan(nats[0])
+    assert np.isfinite(nats[1])
+
+
+def test_half_precision_is_summed_in_full():
+    logits = np.random.default_rng(3).normal(size=(4, 300, 400)).astype(np.float16)
+    labels = np.random.default_rng(4).integers(0, 399, (4, 20))
+    half = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(half)
+        nats = ctc.loss(half, tf.fill([4], 300), tf.constant(labels), tf.fill([4], 20))
+    full, _ = loss_and_gradient(logits.astype("f"), [300] * 4, labels.astype("i"), [20] * 4)
+    np.testing.assert_allclose(nats.numpy(), full, rtol=1e-6)
+    assert tape.gradient(nats, half).dtype == tf.float16

@@ -1,0 +1,145 @@
+import dataclasses
+import json
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from tfrecords import manifest, reader, schema, writer
+from tfrecords.errors import InputError, IntegrityError
+
+FIELDS = {"charset": "f" * 64, "image_format": "keep", "pixels_per_frame": 4}
+
+
+def record(index: int) -> schema.Record:
+    return schema.Record(b"\x89PNG" + bytes([index]) * index, "png", 32, 280 + index, f"第{index}行", f"{index}.png")
+
+
+def write(folder: pathlib.Path, count: int = 10, split: str = "train", **options) -> manifest.Manifest:
+    tally = manifest.Tally()
+    with writer.SplitWriter(folder, "lines", split, **options) as out:
+        for index in range(count):
+            out.add(record(index).serialize(), index)
+            tally.add(record(index).text, record(index).width)
+        return out.finish("", "第行\n", **FIELDS, **tally.fields())
+
+
+def texts(folder: pathlib.Path, spec: str = "") -> list[str]:
+    dataset = reader.records(*reader.find(f"{folder}{spec}", "train"))
+    return [schema.parse(dataset.batch(100).get_single_element())["text"].numpy().tolist()[i].decode() for i in range(10)]
+
+
+def test_a_record_comes_back_as_it_was_written():
+    original = dataclasses.replace(record(3), filename="b\udcffd.png")  # a name that is not UTF-8
+    parsed = schema.parse(tf.constant([original.serialize()]))
+    assert {key: value.numpy()[0] for key, value in parsed.items()} == {
+        "encoded": original.encoded,
+        "format": b"png",
+        "height": 32,
+        "width": 283,
+        "text": "第3行".encode(),
+        "filename": b"b\xffd.png",
+    }
+
+
+def test_the_keys_are_those_of_tensorflows_ocr_data_sets():
+    example = tf.train.Example.FromString(record(1).serialize())
+    keys = ("encoded", "filename", "format", "height", "text", "width")
+    assert sorted(example.features.feature) == [f"image/{key}" for key in keys]
+
+
+def test_records_are_read_in_the_order_they_were_written(tmp_path: pathlib.Path):
+    for options in ({}, {"num_shards": 3, "positions": 10}):
+        folder = tmp_path / f"{len(options)}"
+        write(folder, **options)
+        assert texts(folder) == [f"第{i}行" for i in range(10)]
+
+
+def test_shards_share_the_records_and_are_named_by_their_number(tmp_path: pathlib.Path):
+    made = write(tmp_path, num_shards=4, positions=10)
+    assert [(s.file, s.records) for s in made.shards] == [
+        (f"lines-train.tfrecord-{i:05d}-of-00004", count) for i, count in enumerate((3, 2, 3, 2))
+    ]
+
+
+def test_a_new_shard_begins_where_the_last_one_is_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer, "SHARD_BYTES", 400)
+    made = write(tmp_path)
+    assert len(made.shards) > 2
+    assert all(shard.bytes <= 400 for shard in made.shards)
+    assert texts(tmp_path) == [f"第{i}行" for i in range(10)]
+
+
+def test_the_manifest_counts_what_is_in_the_records(tmp_path: pathlib.Path):
+    write(tmp_path)
+    _, found = reader.find(str(tmp_path), "train")
+    assert found.records == 10
+    assert found.characters == {"第": 10, "行": 10} | {str(i): 1 for i in range(10)}
+    assert found.lengths == {3: 10}
+    assert found.widths == {280 + i: 1 for i in range(10)}
+    assert found.shards[0].bytes == (tmp_path / found.shards[0].file).stat().st_size
+
+
+def test_a_split_is_chosen_by_name_or_preference(tmp_path: pathlib.Path):
+    write(tmp_path, split="train")
+    assert reader.find(str(tmp_path), "eval")[1].split == "train"
+    write(tmp_path, split="eval")
+    assert reader.find(str(tmp_path), "eval")[1].split == "eval"
+    assert reader.find(f"{tmp_path}@train", "eval")[1].split == "train"
+    with pytest.raises(InputError, match="has the splits eval, train"):
+        reader.find(str(tmp_path), "test")
+    with pytest.raises(InputError, match="has the splits eval, train"):
+        reader.find(f"{tmp_path}@test", "eval")
+
+
+def test_a_split_that_is_there_is_not_written_again(tmp_path: pathlib.Path):
+    write(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="split train is already there"):
+        write(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: pathlib.Path):
+    def fail() -> None:
+        with writer.SplitWriter(tmp_path, "lines", "train") as out:
+            out.add(b"x", 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_shard_of_another_size_is_named(tmp_path: pathlib.Path, damage: str):
+    shard = tmp_path / write(tmp_path, num_shards=2, positions=10).shards[1].file
+    if damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-20])
+    else:
+        shard.unlink()
+    with pytest.raises(IntegrityError, match=r"00001-of-00002.*its manifest says"):
+        reader.find(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 1}', "{"])
+def test_a_damaged_manifest_is_named(tmp_path: pathlib.Path, content: str):
+    write(tmp_path)
+    (tmp_path / "lines-train.manifest.json").write_text(content)
+    with pytest.raises(IntegrityError, match=r"lines-train\.manifest\.json: damaged"):
+        reader.find(str(tmp_path), "train")
+
+
+def test_a_manifest_of_another_version_is_refused(tmp_path: pathlib.Path):
+    write(tmp_path)
+    path = tmp_path / "lines-train.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
+    with pytest.raises(IntegrityError, match="another version"):
+        reader.find(str(tmp_path), "train")
+
+
+def test_a_folder_without_records_says_what_makes_them(tmp_path: pathlib.Path):
+    with pytest.raises(InputError, match="make_tfrecords"):
+        reader.find(str(tmp_path), "train")
+    with pytest.raises(InputError, match="no such folder"):
+        reader.find(str(tmp_path / "nowhere"), "train")

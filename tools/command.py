@@ -1,0 +1,163 @@
+"""What every command line has in common: flags, exit status, signals, and the JSON object on the last line."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from absl import flags
+
+from tfrecords.errors import InputError, IntegrityError
+
+BUG = 70  # exit status
+_DEFINE: dict[Any, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    list: flags.DEFINE_list,
+}
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came; the argument is its number."""
+
+
+def define_fields(values: flags.FlagValues, config: type, helps: Mapping[str, str]) -> None:
+    """Defines a flag for each field of a configuration, with the field's default."""
+    for field in dataclasses.fields(config):
+        required = field.default is dataclasses.MISSING
+        default: Any = None if required else field.default
+        if isinstance(default, tuple):
+            define, default = _DEFINE[list], list(default)
+        else:
+            define = _DEFINE[field.type]
+        define(field.name, default, helps[field.name], flag_values=values, required=required)
+
+
+def fields(values: Mapping[str, Any], config: type) -> dict[str, Any]:
+    """Returns the configuration's fields as the flags have them."""
+    given = {field.name: values[field.name] for field in dataclasses.fields(config)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def run(main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.FlagValues, doc: str) -> None:
+    """Runs a command line and exits.
+
+    Args:
+      main: takes the parsed flags and the other arguments; what it returns is printed as JSON.
+      values: the command's flags.
+      doc: its help, with an example.
+    """
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+        print(_help(doc, values))
+        sys.exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise)
+    # What was not caught stays a bug of ours: status 70, with its traceback.
+    status = BUG
+    try:
+        arguments = values(sys.argv)[1:]
+        result = main(values.flag_values_dict(), arguments)
+        status = 0
+        if result is not None:
+            if result.get("interrupted"):
+                status = 128 + _signalled[-1]
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+    except Interrupted as interruption:
+        status = 128 + interruption.args[0]
+        print(json.dumps({"interrupted": True}), flush=True)
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else 1
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # whoever read us has left
+        status = 1
+    except Exception as error:  # noqa: BLE001  # the outermost place there is
+        status, message = _explained(error)
+        print(message, file=sys.stderr, end="" if message.endswith("\n") else "\n")
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Returns the exit status and the message of an error."""
+    if isinstance(error, (InputError, flags.Error)):
+        return 1, f"error: {_one_line(error)}"
+    if isinstance(error, IntegrityError):
+        return 2, f"error: {_one_line(error)}"
+    if "No space left on device" in str(error):
+        return 1, f"error: {getattr(error, 'filename', None) or 'output'}: no space left on the disk"
+    if isinstance(error, OSError):
+        return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(error, tensorflow.errors.DataLossError):
+        return 2, f"error: a shard is damaged: {_one_line(error)}"
+    return BUG, "".join(traceback.format_exception(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n"))
+
+
+_signalled: list[int] = []
+
+
+def _raise(number: int, _: object) -> None:
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether SIGINT or SIGTERM came. A second one leaves at once."""
+
+    def note(number: int, _: object) -> None:
+        if _signalled:
+            os._exit(128 + number)
+        _signalled.append(number)
+        print(f"\n{signal.Signals(number).name}: saving, then leaving; once more to leave at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(_signalled)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _raise)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without what it says of processors and drivers, unless there is a GPU that it cannot use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    silent = False
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow
+
+            silent = bool(tensorflow.config.list_physical_devices("GPU")) or not os.path.exists("/dev/nvidiactl")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if not silent:
+                said.seek(0)
+                os.write(2, said.read())
+
+
+def _help(doc: str, values: flags.FlagValues) -> str:
+    lines = [doc.strip(), "", "Flags:"]
+    own = [name for name in values if name not in ("flagfile", "undefok")]
+    for name in own:
+        flag = values[name]
+        default = "" if flag.default is None or flag.default == [] else f"={flag.default_as_str}".replace("'", "")
+        lines.append(f"  --{name}{default}")
+        lines += textwrap.wrap(flag.help or "", 100, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join([*lines, "  --flagfile", "      File of flags, one a line."])

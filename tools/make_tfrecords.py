@@ -1,0 +1,65 @@
+"""Packs images and labels, or dummy data, into TFRecords.
+
+  make_tfrecords --images=lines --labels=lines/labels.txt --charset=alnum --output=records
+  make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
+
+The labels file has one line an image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
+NAME-SPLIT.rejects.tsv with their reason.
+"""
+
+from typing import Any
+
+from absl import flags
+
+from ocr.config import ConvertConfig
+from tfrecords.errors import InputError
+from tools import command
+
+FLAGS = flags.FlagValues()
+command.define_fields(
+    FLAGS,
+    ConvertConfig,
+    {
+        "images": "Folder that the names of the labels file are in.",
+        "labels": "Labels file.",
+        "charset": "Alphabet: digits, alnum, ascii, gb2312, chinese_ocr:FILE, or a file of one character a line.",
+        "output": "Folder for the records; it may hold other splits of the same alphabet.",
+        "name": "Of the data set.",
+        "split": "Of this part of it: train, eval, ...",
+        "label_format": "ids, text, or auto: text if the first line that is not empty has a tab.",
+        "image_format": "keep: PNG and JPEG files as they are, others as PNG. png: all as PNG. raw: grey pixels, 32 high.",
+        "pixels_per_frame": "Lines are rejected as too long for a network whose frames are this wide.",
+        "num_shards": "How many shards; 0 for one every 128 MiB.",
+        "workers": "Threads that read images; 0 for one a core.",
+        "strict": "Stop at the first line that cannot be used.",
+    },
+)
+flags.DEFINE_integer(
+    "dummy", None, "Number of records of random pixels and labels to make, instead of reading images.", flag_values=FLAGS
+)
+flags.DEFINE_integer("num_classes", None, "Dummy data: number of classes, the blank included.", flag_values=FLAGS)
+flags.DEFINE_integer("width", 280, "Dummy data: width of the images in pixels.", flag_values=FLAGS)
+flags.DEFINE_integer("max_label_length", 10, "Dummy data: lengths are drawn evenly from 1 to this.", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "Dummy data: of the random numbers.", flag_values=FLAGS)
+
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    dummy = values["dummy"] is not None
+    for name in ("num_classes", "output") if dummy else ("images", "labels", "charset", "output"):
+        if values[name] in (None, ""):
+            raise InputError(f"--{name}: has to be given{' with --dummy' if dummy else ''}")
+    command.import_tensorflow()
+    from ocr import convert
+
+    if not dummy:
+        return convert.convert(ConvertConfig(**command.fields(values, ConvertConfig)))
+    names = ("output", "num_classes", "width", "max_label_length", "seed", "name", "split")
+    return convert.convert_dummy(count=values["dummy"], **{name: values[name] for name in names})
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,37 @@
+"""Measures how well a trained or exported model reads a folder of records, every line counted once.
+
+ocr_eval --model=run --data=records
+ocr_eval --model=export --data=records@eval
+"""
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("model", None, "Workdir of a training, or an export.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "data",
+    None,
+    "Folder of records; its split eval if there is one, else the only split, or DIR@split.",
+    required=True,
+    flag_values=FLAGS,
+)
+
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    command.import_tensorflow()
+    from ocr import evaluate
+
+    return evaluate.evaluate(pathlib.Path(values["model"]), values["data"])
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()

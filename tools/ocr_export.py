@@ -1,0 +1,30 @@
+"""Writes a trained recogniser as a SavedModel that takes image files and gives their texts.
+
+ocr_export --workdir=run --export_dir=export
+"""
+
+from typing import Any
+
+from absl import flags
+
+from tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("workdir", None, "Of the training, whose best weights are taken.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("export_dir", None, "Folder of versions, which a server watches.", required=True, flag_values=FLAGS)
+flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
+
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    command.import_tensorflow()
+    from ocr import export
+
+    return export.export(values["workdir"], values["export_dir"], values["version"])
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()

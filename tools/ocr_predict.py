@@ -1,0 +1,48 @@
+"""Reads image files with an exported model: prints file, text and confidence, separated by tabs, a line an image.
+
+  ocr_predict --saved_model=export line1.png line2.jpg
+  ocr_predict --saved_model=export --picture=read.png *.png
+
+A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from tfrecords.errors import InputError
+from tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("saved_model", None, "Export, or one version in it.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
+flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
+
+
+def main(values: dict[str, Any], paths: list[str]) -> None:
+    if not paths:
+        raise InputError("no image named; give their files as arguments")
+    command.import_tensorflow()
+    from ocr import predict, sheet
+
+    rows, bad = [], False
+    for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
+        print(f"{answer.path}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
+        rows.append((answer.path, answer.text, f"{answer.confidence:.1%}"))
+        if answer.reason:
+            print(f"{answer.path}: {answer.reason}", file=sys.stderr)
+            bad = True
+    if picture := values["picture"]:
+        sheet.draw(pathlib.Path(picture), rows, values["picture_font"])
+    if bad:
+        sys.exit(1)
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,54 @@
+"""Trains a recogniser, or goes on where the workdir holds a checkpoint.
+
+ocr_train --train_data=records --eval_data=records --workdir=run --steps=2000
+"""
+
+from typing import Any
+
+from absl import flags
+
+from ocr.config import TrainConfig
+from tools import command
+
+FLAGS = flags.FlagValues()
+command.define_fields(
+    FLAGS,
+    TrainConfig,
+    {
+        "train_data": "Folder of records; its split train, or DIR@split.",
+        "eval_data": "Folder of records; its split eval if there is one, else the only split, or DIR@split.",
+        "workdir": "Folder for checkpoints, figures and the best weights.",
+        "charset": "Alphabet, in place of the one that the records were packed with.",
+        "model": "lite, or cnn: the network of confusing-ctc.",
+        "steps": "Number of steps, those already done included.",
+        "batch_size": "Lines a step.",
+        "optimizer": "adam, adamw or sgd.",
+        "learning_rate": "Its highest.",
+        "weight_decay": "Of adamw.",
+        "schedule": "constant, or cosine: down to 0 at the last step.",
+        "warmup_steps": "Of cosine: steps to rise from 0.",
+        "seed": "Of the first weights and the order of the lines.",
+        "log_every": "Steps between two training lines of metrics.jsonl.",
+        "eval_every": "Steps between two evaluations.",
+        "checkpoint_every": "Steps between two checkpoints.",
+        "keep_checkpoints": "How many of the newest are kept.",
+    },
+)
+
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    config = TrainConfig(**command.fields(values, TrainConfig))
+    command.import_tensorflow()
+    from ocr import train
+
+    with command.stop_on_signal() as stop:
+        result = train.train(config, stop)
+    return {**result, "interrupted": True} if stop() else result
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()
