@@ -12,7 +12,7 @@ install: .venv/installed
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/python -m tools.demo
+	@$(BIN)/python -m tools.demo
 
 test: .venv/installed
 	$(BIN)/ruff check .

@@ -117,7 +117,7 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads image files in the graph; one that cannot be read hurts no other.
 
     Args:
-      encoded: string[B], B may be 0.
+      encoded: string[B], B at least 1.
 
     Returns:
       pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]. A line that was
@@ -137,13 +137,8 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         pixels, code = outcome.get_single_element()
         return pixels, tf.shape(pixels)[1], code
 
-    rows = tf.shape(encoded)[0]
-    # One more row than asked for: a data set of none would have no element to take.
-    lines = tf.data.Dataset.from_tensor_slices(tf.concat([encoded, [b""]], 0)).map(
-        isolated, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    pixels, width, code = lines.padded_batch(tf.cast(rows, tf.int64) + 1).get_single_element()
-    return pixels[:rows], width[:rows], code[:rows]
+    rows = tf.data.Dataset.from_tensor_slices(encoded).map(isolated, num_parallel_calls=tf.data.AUTOTUNE)
+    return rows.padded_batch(tf.shape(encoded, tf.int64)[0]).get_single_element()
 
 
 def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:

@@ -39,7 +39,11 @@ class Recogniser(tf.Module):
           `text` string[B], `confidence` float32[B] from 0 to 1, `status` int32[B] of `ocr.images`; a file that was not
           read has an empty text and confidence 0.
         """
-        pixels, width, status = images.read_rows(image_bytes)
+        rows = tf.shape(image_bytes)[0]
+        # Neither a data set nor a convolution gives the right shapes of no rows at all.
+        some = tf.concat([image_bytes, tf.fill([tf.cast(rows == 0, tf.int32)], "")], axis=0)
+        pixels, width, status = images.read_rows(some)
         text, confidence = self.texts(*self.logits(pixels, width))
         read = status == images.READ
-        return {"text": tf.where(read, text, ""), "confidence": tf.where(read, confidence, 0.0), "status": status}
+        outputs = {"text": tf.where(read, text, ""), "confidence": tf.where(read, confidence, 0.0), "status": status}
+        return {name: value[:rows] for name, value in outputs.items()}

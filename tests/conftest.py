@@ -3,6 +3,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
+from typing import NamedTuple
 
 import pytest
 
@@ -24,3 +26,37 @@ def command(tmp_path: pathlib.Path):
 def last_json():
     """Returns a function that reads the JSON object on the last line of what a command printed."""
     return lambda done: json.loads(done.stdout.splitlines()[-1])
+
+
+class Trained(NamedTuple):
+    """A small recogniser of digits, from lines to export."""
+
+    lines: pathlib.Path
+    records: pathlib.Path
+    workdir: pathlib.Path
+    export: pathlib.Path
+    result: dict
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Renders, packs, trains and exports for real; about half a minute."""
+    from ocr import convert, export, render, train
+    from ocr.config import ConvertConfig, TrainConfig
+
+    begun = time.monotonic()
+    here = tmp_path_factory.mktemp("trained")
+    drawing = {"charset": "digits", "width": 112, "min_chars": 2, "max_chars": 6}
+    for split, count, seed in (("train", 2000, 1), ("eval", 200, 2)):
+        folder = here / "lines" / split
+        render.render(render.RenderConfig(output=str(folder), count=count, seed=seed, **drawing))
+        packing = {"images": str(folder), "labels": str(folder / "labels.txt"), "charset": "digits"}
+        convert.convert(ConvertConfig(output=str(here / "records"), split=split, num_shards=2, **packing))
+    data = {"train_data": str(here / "records"), "eval_data": str(here / "records")}
+    config = TrainConfig(
+        **data, workdir=str(here / "run"), steps=400, batch_size=16, log_every=20, eval_every=100, checkpoint_every=100
+    )
+    result = train.train(config)
+    export.export(str(here / "run"), str(here / "export"))
+    return Trained(here / "lines", here / "records", here / "run", here / "export", result, time.monotonic() - begun)

@@ -119,11 +119,6 @@ def test_the_limits_are_where_they_are_said_to_be():
     assert read(heavy)[2] == [images.TOO_LARGE]
 
 
-def test_a_batch_of_none_gives_none():
-    pixels, width, status = read()
-    assert (pixels.shape[0], width, status) == (0, [], [])
-
-
 def test_of_an_animation_the_first_frame_is_read():
     frames = [Image.new("L", (40, 32), tone) for tone in (10, 200)]
     pixels, _, _ = read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))

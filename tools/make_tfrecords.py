@@ -1,5 +1,7 @@
 """Packs images and labels, or dummy data, into TFRecords.
 
+For example:
+
   make_tfrecords --images=lines --labels=lines/labels.txt --charset=alnum --output=records
   make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
 

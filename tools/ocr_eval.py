@@ -1,7 +1,9 @@
 """Measures how well a trained or exported model reads a folder of records, every line counted once.
 
-ocr_eval --model=run --data=records
-ocr_eval --model=export --data=records@eval
+For example:
+
+  ocr_eval --model=run --data=records
+  ocr_eval --model=export --data=records@eval
 """
 
 import pathlib

@@ -1,6 +1,8 @@
 """Writes a trained recogniser as a SavedModel that takes image files and gives their texts.
 
-ocr_export --workdir=run --export_dir=export
+For example:
+
+  ocr_export --workdir=run --export_dir=export
 """
 
 from typing import Any

@@ -1,5 +1,7 @@
 """Reads image files with an exported model: prints file, text and confidence, separated by tabs, a line an image.
 
+For example:
+
   ocr_predict --saved_model=export line1.png line2.jpg
   ocr_predict --saved_model=export --picture=read.png *.png
 

@@ -1,6 +1,8 @@
 """Trains a recogniser, or goes on where the workdir holds a checkpoint.
 
-ocr_train --train_data=records --eval_data=records --workdir=run --steps=2000
+For example:
+
+  ocr_train --train_data=records --eval_data=records --workdir=run --steps=2000
 """
 
 from typing import Any

@@ -1,7 +1,9 @@
 """Draws lines of text as image files with a labels file, to train on or to test with.
 
-render_lines --output=lines --count=2000 --charset=alnum
-render_lines --output=lines --count=5000 --charset=gb2312 --corpus=text.txt --fonts='/usr/share/fonts/**/*.ttc'
+For example:
+
+  render_lines --output=lines --count=2000 --charset=alnum
+  render_lines --output=lines --count=5000 --charset=gb2312 --corpus=text.txt --fonts='/usr/share/fonts/**/*.ttc'
 """
 
 from typing import Any

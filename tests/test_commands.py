@@ -1,0 +1,130 @@
+"""What users and scripts rely on: exit status, one line on stderr, one JSON object at the end."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMANDS = ("render_lines", "make_tfrecords", "ocr_train", "ocr_eval", "ocr_export", "ocr_predict")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_and_every_flag(command, name: str):
+    done = command(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n  {name} --" in done.stdout
+    assert "--flagfile" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("render_lines --output=x", "--count"),
+        ("render_lines --output=x --count=many", "--count=many"),
+        ("render_lines --output=x --count=5 --colour=red", "colour"),
+        ("render_lines --output=x --count=5 --fonts=/nowhere/*.ttf", "--fonts=/nowhere/*.ttf: matches no file"),
+        ("make_tfrecords --images=/nowhere --labels=x --charset=alnum --output=y", "--images=/nowhere: no such folder"),
+        ("make_tfrecords --output=y", "--images: has to be given"),
+        ("make_tfrecords --dummy=5 --output=y", "--num_classes: has to be given with --dummy"),
+        ("ocr_train --train_data=/nowhere --eval_data=x --workdir=y", "/nowhere: no such folder"),
+        ("ocr_eval --model=/nowhere --data=/nowhere", "/nowhere: no such folder"),
+        ("ocr_export --workdir=/nowhere --export_dir=y", "/nowhere: no training in it"),
+        ("ocr_predict --saved_model=/nowhere a.png", "/nowhere: no exported model in it"),
+        ("ocr_predict --saved_model=/nowhere", "no image named"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line_with_status_1(command, tmp_path: pathlib.Path, line: str, told: str):
+    done = command(*line.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_has_status_2_and_one_line(command, trained, tmp_path: pathlib.Path):
+    records = tmp_path / "records"
+    records.mkdir()
+    for path in trained.records.iterdir():
+        (records / path.name).write_bytes(path.read_bytes())
+    shard = records / "lines-train.tfrecord-00001-of-00002"
+    shard.write_bytes(shard.read_bytes()[:-30])
+    done = command("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "lines-train.tfrecord-00001-of-00002: has" in done.stderr
+    shard.write_bytes(bytes(shard.stat().st_size + 30))  # of the right size, and nothing but zeros
+    done = command("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run", "--steps=5")
+    assert done.returncode == 2
+    assert "a shard is damaged" in done.stderr.splitlines()[-1]
+
+
+def test_a_bug_has_status_70_and_its_traceback(tmp_path: pathlib.Path):
+    code = "from absl import flags; from tools import command; command.run(lambda v, a: 1 / 0, flags.FlagValues(), '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(command, tmp_path: pathlib.Path):
+    # A limit on the size of files stands in for a disk that is full.
+    script = (
+        "import resource, errno, sys; from tfrecords import files\n"
+        "real = files.os.fsync\n"
+        "def full(_): raise OSError(errno.ENOSPC, 'No space left on device', 'lines')\n"
+        "files.os.fsync = full\n"
+        "sys.argv = ['render_lines', '--output=lines', '--count=3', '--workers=1']\n"
+        "from tools import render_lines; render_lines.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: lines: no space left on the disk"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_saves_and_goes_on(trained, tmp_path: pathlib.Path, number: int, status: int):
+    line = [sys.executable, "-m", "tools.ocr_train", f"--train_data={trained.records}", f"--eval_data={trained.records}"]
+    line += ["--workdir=run", "--steps=100000", "--batch_size=4", "--log_every=1"]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        journal = tmp_path / "run" / "metrics.jsonl"
+        while not (journal.exists() and journal.read_text()):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    result = json.loads(out.splitlines()[-1])
+    assert result["interrupted"] is True
+    assert result["steps"] > 0
+    assert "saving, then leaving" in err
+    more = [*line[:-3], f"--steps={result['steps'] + 2}", *line[-2:]]
+    done = subprocess.run(more, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from run/checkpoints/ckpt-{result['steps']}" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["steps"] == result["steps"] + 2
+
+
+def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
+    line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=1000000"]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".lines.partial/*.png")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert json.loads(out) == {"interrupted": True}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_come_from_a_file_too(command, last_json, tmp_path: pathlib.Path):
+    (tmp_path / "recipe").write_text("--count=3\n--charset=digits\n")
+    done = command("render_lines", "--flagfile=recipe", "--output=lines")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done)["lines"] == 3

@@ -1,0 +1,93 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr import inputs
+from tfrecords import manifest, schema, writer
+from tfrecords.errors import InputError
+
+DIGITS = charsets.named("digits")
+
+
+def write(
+    folder: pathlib.Path, texts: list[str], widths: list[int], pixels_per_frame: int = 4, shards: int = 2
+) -> inputs.Lines:
+    """Writes lines, a third of them each as PNG, JPEG and raw pixels; a line's pixels all are its number."""
+    tally = manifest.Tally()
+    with writer.SplitWriter(folder, "lines", "train", num_shards=2, positions=len(texts)) as out:
+        for index, (text, width) in enumerate(zip(texts, widths, strict=True)):
+            pixels = np.full((32, width, 1), index % 256, np.uint8)
+            kind = (schema.PNG, schema.JPEG, schema.RAW)[index % 3]
+            encoders = {schema.PNG: tf.io.encode_png, schema.JPEG: tf.io.encode_jpeg}
+            encoded = pixels.tobytes() if kind == schema.RAW else encoders[kind](pixels).numpy()
+            out.add(schema.Record(encoded, kind, 32, width, text, f"{index}").serialize(), index)
+            tally.add(text, width)
+        made = {"charset": "f", "image_format": "keep", "pixels_per_frame": 4}
+        out.finish("", DIGITS.file_text(), **made, **tally.fields())
+    return inputs.find(str(folder), "train")
+
+
+def test_evaluation_counts_every_line_once_in_order(tmp_path: pathlib.Path):
+    texts, widths = [str(n) for n in range(50)], [20 + n for n in range(50)]
+    lines = write(tmp_path, texts, widths)
+    seen = list(inputs.evaluation_batches(lines, DIGITS, 8))
+    assert [batch["width"].shape[0] for batch in seen] == [8] * 6 + [2]
+    assert [t.decode() for batch in seen for t in batch["text"].numpy()] == texts
+    for batch in seen:
+        pixels, width = batch["pixels"].numpy(), batch["width"].numpy()
+        assert pixels.shape[1:] == (32, width.max())
+        for row, text, own in zip(pixels, batch["text"].numpy(), width, strict=True):
+            assert own == widths[int(text)]
+            np.testing.assert_array_equal(row[:, :own], int(text))
+            assert not row[:, own:].any()
+        labels = zip(batch["labels"].numpy(), batch["label_lengths"].numpy(), strict=True)
+        assert [DIGITS.decode(row[:n]).encode() for row, n in labels] == batch["text"].numpy().tolist()
+
+
+def test_training_shuffles_and_sees_every_line_equally_often(tmp_path: pathlib.Path):
+    lines = write(tmp_path, [str(n) for n in range(60)], [20] * 60)
+
+    def order(seed: int) -> list[int]:
+        batches = inputs.training_batches(lines, DIGITS, 12, 4, seed).take(10)
+        return [int(text) for batch in batches for text in batch["text"].numpy()]
+
+    first = order(0)
+    assert sorted(first) == sorted([*range(60)] * 2)
+    assert first[:60] != sorted(first[:60])
+    assert first[:60] != first[60:]
+    assert order(0) == first
+    assert order(1) != first
+
+
+def test_lines_too_long_for_the_network_are_named_and_left_out(tmp_path: pathlib.Path):
+    # At 8 pixels a frame, 40 pixels have 5 frames: enough for 12345 and 1223, too few for 123456 and 11223.
+    texts = ["12345", "123456", "1223", "11223", "1"]
+    lines = write(tmp_path, texts, [40] * 5)
+    assert inputs.unfit(lines, 8) == ["1", "3"]
+    assert inputs.unfit(lines, 4) == []
+    seen = {t for batch in inputs.training_batches(lines, DIGITS, 3, 8, 0).take(20) for t in batch["text"].numpy()}
+    assert seen == {b"12345", b"1223", b"1"}
+
+
+def test_image_files_are_what_was_packed_and_raw_pixels_become_png(tmp_path: pathlib.Path):
+    lines = write(tmp_path, ["1", "2", "3"], [20, 30, 40])
+    encoded, names, texts = next(iter(inputs.image_files(lines, 8)))
+    assert (names.numpy().tolist(), texts.numpy().tolist()) == ([b"0", b"1", b"2"], [b"1", b"2", b"3"])
+    for index, file in enumerate(encoded.numpy()):
+        np.testing.assert_array_equal(tf.io.decode_image(file).numpy(), index)
+
+
+def test_an_alphabet_that_lacks_a_character_is_refused_by_its_name(tmp_path: pathlib.Path):
+    lines = write(tmp_path, ["12", "3a"], [40, 40])
+    with pytest.raises(InputError, match=r"the alphabet lacks 'a' \(U\+0061\) of split train"):
+        lines.check_writable_with(DIGITS)
+
+
+def test_the_fingerprint_is_that_of_the_records_wherever_they_lie(tmp_path: pathlib.Path):
+    one = write(tmp_path / "one", ["1", "2"], [40, 40])
+    same = write(tmp_path / "two", ["1", "2"], [40, 40])
+    other = write(tmp_path / "three", ["1", "3"], [40, 40])
+    assert one.fingerprint == same.fingerprint != other.fingerprint

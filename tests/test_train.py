@@ -1,0 +1,139 @@
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr import convert, train
+from ocr.config import TrainConfig
+from tfrecords import manifest, schema, writer
+from tfrecords.errors import InputError, IntegrityError
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("dummy")
+    convert.convert_dummy(str(folder), 64, 11, width=48, max_label_length=3)
+    return str(folder)
+
+
+def config(records: str, workdir: pathlib.Path, **fields) -> TrainConfig:
+    often = {"steps": 12, "batch_size": 8, "log_every": 4, "eval_every": 6, "checkpoint_every": 4, "warmup_steps": 2}
+    return TrainConfig(**{"train_data": records, "eval_data": records, "workdir": str(workdir), **often, **fields})
+
+
+def figures(workdir: pathlib.Path, name: str) -> dict[int, float]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line[name] for line in lines if name in line}
+
+
+def test_a_training_that_was_stopped_goes_on_where_it_was(records: str, tmp_path: pathlib.Path):
+    asked = iter([False, True])
+    first = train.train(config(records, tmp_path / "run"), stop=lambda: next(asked))
+    assert first["steps"] == 4
+    newest = tf.train.latest_checkpoint(tmp_path / "run" / "checkpoints")
+    before = {name: tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest)[1:]}
+    moments = [name for name in before if "optimizer" in name]
+    assert any(np.abs(before[name]).sum() > 0 for name in moments)
+
+    again = train.train(config(records, tmp_path / "run"), stop=lambda: True)  # nothing done: nothing changed
+    assert again["steps"] == 4
+    done = train.train(config(records, tmp_path / "run"))
+    assert done["steps"] == 12
+    assert list(figures(tmp_path / "run", "loss")) == [4, 8, 12]
+    assert list(figures(tmp_path / "run", "eval_loss")) == [6, 12]
+    assert figures(tmp_path / "run", "learning_rate")[12] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_restored_is_what_was_saved(records: str, tmp_path: pathlib.Path):
+    train.train(config(records, tmp_path / "run", steps=4, schedule="constant"))
+    evaluated = figures(tmp_path / "run", "eval_loss")[4]
+    # One more step with a rate of next to nothing: the loss of the same lines must not jump.
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**settings, "learning_rate": 1e-12}))
+    train.train(config(records, tmp_path / "run", steps=5, schedule="constant", learning_rate=1e-12))
+    assert figures(tmp_path / "run", "eval_loss")[5] == pytest.approx(evaluated, rel=0.05)
+
+
+def test_lines_of_the_journal_beyond_the_checkpoint_are_dropped(records: str, tmp_path: pathlib.Path):
+    train.train(config(records, tmp_path / "run", steps=4))
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "loss": 1.0}\n{"step": 8, "lo')  # of a run that was killed
+    train.train(config(records, tmp_path / "run", steps=8))
+    assert list(figures(tmp_path / "run", "loss")) == [4, 8]
+
+
+def test_a_workdir_of_another_configuration_is_refused_difference_by_difference(records: str, tmp_path: pathlib.Path):
+    train.train(config(records, tmp_path / "run", steps=4))
+    other = tmp_path / "other"
+    convert.convert_dummy(str(other), 64, 11, width=48, max_label_length=3, seed=1)
+    for fields, message in (
+        ({"batch_size": 4, "seed": 1}, r"batch_size: saved 8, given 4; seed: saved 0, given 1"),
+        ({"model": "cnn"}, "model: saved lite, given cnn"),
+        ({"train_data": str(other)}, r"train_data: saved \w{12}, given \w{12}"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train.train(config(records, tmp_path / "run", **fields))
+    (tmp_path / "charset.txt").write_text(charsets.Charset("".join(map(chr, range(0x4E00, 0x4E00 + 20)))).file_text())
+    with pytest.raises(InputError, match=r"alphabet: saved \w{12}, given \w{12}"):
+        train.train(config(records, tmp_path / "run", charset=str(tmp_path / "charset.txt")))
+    shutil.copytree(records, tmp_path / "moved")  # where the data lies may change
+    assert train.train(config(str(tmp_path / "moved"), tmp_path / "run", steps=5, log_every=1))["steps"] == 5
+
+
+def test_an_alphabet_that_lacks_a_character_is_refused_before_anything_is_written(records: str, tmp_path: pathlib.Path):
+    with pytest.raises(InputError, match=r"the alphabet lacks '一' \(U\+4E00\)"):
+        train.train(config(records, tmp_path / "run", charset="digits"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_that_do_not_fit_the_network_are_counted_named_and_left_out(tmp_path: pathlib.Path, capsys):
+    tally = manifest.Tally()
+    charset = charsets.named("digits")
+    with writer.SplitWriter(tmp_path, "lines", "train") as out:
+        for index in range(32):
+            text = "12345678" if index % 16 == 3 else "12"
+            out.add(schema.Record(bytes(32 * 40), "raw", 32, 40, text, f"{index}.png").serialize(), index)
+            tally.add(text, 40)
+        out.finish(
+            "", charset.file_text(), charset=charset.fingerprint, image_format="raw", pixels_per_frame=4, **tally.fields()
+        )
+    train.train(config(str(tmp_path), tmp_path / "run", model="cnn", steps=2))
+    assert "2 lines are too long for frames of 8 pixels and left out: 3.png, 19.png" in capsys.readouterr().err
+    assert np.isfinite(list(figures(tmp_path / "run", "loss").values())).all()
+
+
+def test_a_loss_that_is_no_number_stops_the_training(records: str, tmp_path: pathlib.Path):
+    settings = config(records, tmp_path / "run", learning_rate=1e30, optimizer="sgd", schedule="constant", steps=40)
+    with pytest.raises(IntegrityError, match="the loss is nan between steps"):
+        train.train(settings)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_follows_its_schedule(optimizer: str, schedule: str, records: str, tmp_path: pathlib.Path):
+    settings = config(records, tmp_path, optimizer=optimizer, schedule=schedule, learning_rate=0.01, steps=6, log_every=1)
+    train.train(dataclasses.replace(settings, eval_every=6))
+    rates = list(figures(tmp_path, "learning_rate").values())
+    cosine = [0.005, 0.01, *(0.005 * (1 + np.cos(np.pi * k / 4)) for k in range(1, 5))]
+    np.testing.assert_allclose(rates, cosine if schedule == "cosine" else [0.01] * 6, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "--steps=0: must be 1 or more"),
+        ({"optimizer": "magic"}, "--optimizer=magic: must be one of adam, adamw, sgd"),
+        ({"learning_rate": 0.0}, "--learning_rate=0.0: must be above 0"),
+        ({"model": "vgg"}, "--model=vgg"),
+        ({"train_data": "/nowhere"}, "/nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(records: str, tmp_path: pathlib.Path, fields: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        train.train(config(records, tmp_path / "run", **fields))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,55 @@
+"""Does the main job once, from nothing to a model that reads, in the folder `demo`: what `make demo` runs."""
+
+import json
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+FOLDER = pathlib.Path("demo")
+TRAINED, HELD_OUT, SHOWN = 6000, 500, 10  # lines
+# Small batches take the network past CTC's slow start in the fewest lines.
+RECIPE = ("--steps=1400", "--batch_size=16", "--learning_rate=0.002", "--eval_every=350")
+
+
+def stage(title: str, *line: str) -> str:
+    """Runs one of our command lines where people can see it; returns what it printed."""
+    print(f"\n== {title}\n$ {shlex.join(line)}", flush=True)
+    module = [sys.executable, "-m", f"tools.{line[0]}", *line[1:]]
+    with subprocess.Popen(module, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        printed = []
+        for text in process.stdout:
+            print(text, end="", flush=True)
+            printed.append(text)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return "".join(printed)
+
+
+def main() -> None:
+    begun = time.monotonic()
+    for name in ("lines", "records", "run", "export"):
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+    splits = (("train", TRAINED, 1), ("eval", HELD_OUT, 2))
+    for split, count, seed in splits:
+        target = (f"--output=demo/lines/{split}", f"--count={count}", f"--seed={seed}")
+        stage(f"Draw {count} lines of text", "render_lines", *target, "--charset=alnum")
+    for split, _, _ in splits:
+        source = (f"--images=demo/lines/{split}", f"--labels=demo/lines/{split}/labels.txt", "--charset=alnum")
+        stage(f"Pack them into records: {split}", "make_tfrecords", *source, "--output=demo/records", f"--split={split}")
+    data = ("--train_data=demo/records", "--eval_data=demo/records")
+    stage("Train", "ocr_train", *data, "--workdir=demo/run", *RECIPE)
+    stage("Export", "ocr_export", "--workdir=demo/run", "--export_dir=demo/export")
+    measured = stage("Measure the export on lines it never saw", "ocr_eval", "--model=demo/export", "--data=demo/records")
+    files = [str(FOLDER / "lines" / "eval" / f"{number:06d}.png") for number in range(SHOWN)]
+    stage("Read image files", "ocr_predict", "--saved_model=demo/export", "--picture=demo/read.png", *files)
+    figures = json.loads(measured.splitlines()[-1])
+    summary = {name: figures[name] for name in ("cer", "line_accuracy")}
+    print(f"\n{json.dumps({**summary, 'seconds': round(time.monotonic() - begun, 1)})}")
+
+
+if __name__ == "__main__":
+    main()
