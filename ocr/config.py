@@ -84,8 +84,9 @@ class TrainConfig:
     steps: int = 2000
     batch_size: int = 32
     optimizer: str = "adamw"
-    learning_rate: float = 0.002
+    learning_rate: float = 0.003
     weight_decay: float = 0.01
+    clip_norm: float = 5.0
     schedule: str = "cosine"
     warmup_steps: int = 100
     seed: int = 0
@@ -101,7 +102,7 @@ class TrainConfig:
         for field in ("steps", "batch_size", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, field) < 1:
                 raise InputError(f"--{field}={getattr(self, field)}: must be 1 or more")
-        for field in ("weight_decay", "warmup_steps", "seed"):
+        for field in ("weight_decay", "clip_norm", "warmup_steps", "seed"):
             if getattr(self, field) < 0:
                 raise InputError(f"--{field}={getattr(self, field)}: must be 0 or more")
         if self.learning_rate <= 0:

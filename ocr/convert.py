@@ -42,14 +42,12 @@ def convert(config: ConvertConfig) -> dict:
     if config.num_shards > count:
         raise InputError(f"--num_shards={config.num_shards}: more than the {count} lines of {path}")
     output = pathlib.Path(config.output)
-    if (there := output / "charset.txt").exists() and there.read_text("utf-8") != charset.file_text():
-        raise InputError(f"{there}: another alphabet than --charset={config.charset}; use another --output")
 
     reader = _Reader(folder, label_format, charset, config)
     tally, rejects = Tally(), []
     names: set[str] = set()
     with (
-        SplitWriter(output, config.name, config.split, config.num_shards, count) as writer,
+        SplitWriter(output, config.name, config.split, charset.file_text(), config.num_shards, count) as writer,
         concurrent.futures.ThreadPoolExecutor(config.workers or os.cpu_count()) as pool,
         progress.Progress("packing", count, "lines") as bar,
     ):
@@ -73,7 +71,6 @@ def convert(config: ConvertConfig) -> dict:
             raise InputError(f"{path}: none of its {count} lines is usable ({reasons}; the first: {rejects[0].strip()!r})")
         manifest = writer.finish(
             "".join(rejects),
-            charset.file_text(),
             charset=charset.fingerprint,
             image_format=config.image_format,
             pixels_per_frame=config.pixels_per_frame,
@@ -125,7 +122,10 @@ def convert_dummy(
             raise InputError(f"--{flag}={value}: must be {low} to {high}")
     charset = Charset("".join(chr(FIRST_DUMMY_CHARACTER + i) for i in range(num_classes - 1)))
     tally = Tally()
-    with SplitWriter(pathlib.Path(output), name, split) as writer, progress.Progress("drawing", count, "records") as bar:
+    with (
+        SplitWriter(pathlib.Path(output), name, split, charset.file_text()) as writer,
+        progress.Progress("drawing", count, "records") as bar,
+    ):
         for index in range(count):
             rng = np.random.default_rng((seed, index))
             length = rng.integers(1, max_label_length, endpoint=True)
@@ -138,7 +138,6 @@ def convert_dummy(
         fits = width // (2 * max_label_length)  # even where all characters of a label are equal
         manifest = writer.finish(
             "",
-            charset.file_text(),
             charset=charset.fingerprint,
             image_format=schema.RAW,
             pixels_per_frame=fits,

@@ -7,12 +7,13 @@ from ocr.config import TrainConfig
 
 def optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """Builds the optimizer of a configuration, its schedule inside."""
-    rate = _schedule(config)
+    rate, clip = _schedule(config), config.clip_norm or None
     if config.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9)
+        return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
     if config.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    return keras.optimizers.Adam(rate)
+        # A short memory for the gradients' size: it changes by orders of magnitude when CTC's slow start ends.
+        return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, beta_2=0.98, global_clipnorm=clip)
+    return keras.optimizers.Adam(rate, global_clipnorm=clip)
 
 
 def _schedule(config: TrainConfig) -> float | keras.optimizers.schedules.LearningRateSchedule:

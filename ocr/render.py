@@ -198,7 +198,7 @@ def draw_line(text: str, font: Font, height: int, width: int, rng: np.random.Gen
       A grey image.
     """
     margin = max(height // 16, 1)
-    size = round(height * rng.uniform(0.55, 0.8))
+    size = round(height * rng.uniform(0.65, 0.95))
     while True:
         face = font.at(size)
         left, top, right, bottom = (round(side) for side in face.getbbox(text, anchor="ls"))

@@ -17,7 +17,7 @@ def write(
 ) -> inputs.Lines:
     """Writes lines, a third of them each as PNG, JPEG and raw pixels; a line's pixels all are its number."""
     tally = manifest.Tally()
-    with writer.SplitWriter(folder, "lines", "train", num_shards=2, positions=len(texts)) as out:
+    with writer.SplitWriter(folder, "lines", "train", DIGITS.file_text(), num_shards=2, positions=len(texts)) as out:
         for index, (text, width) in enumerate(zip(texts, widths, strict=True)):
             pixels = np.full((32, width, 1), index % 256, np.uint8)
             kind = (schema.PNG, schema.JPEG, schema.RAW)[index % 3]
@@ -26,7 +26,7 @@ def write(
             out.add(schema.Record(encoded, kind, 32, width, text, f"{index}").serialize(), index)
             tally.add(text, width)
         made = {"charset": "f", "image_format": "keep", "pixels_per_frame": 4}
-        out.finish("", DIGITS.file_text(), **made, **tally.fields())
+        out.finish("", **made, **tally.fields())
     return inputs.find(str(folder), "train")
 
 

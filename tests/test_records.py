@@ -17,11 +17,11 @@ def record(index: int) -> schema.Record:
 
 def write(folder: pathlib.Path, count: int = 10, split: str = "train", **options) -> manifest.Manifest:
     tally = manifest.Tally()
-    with writer.SplitWriter(folder, "lines", split, **options) as out:
+    with writer.SplitWriter(folder, "lines", split, "第行\n", **options) as out:
         for index in range(count):
             out.add(record(index).serialize(), index)
             tally.add(record(index).text, record(index).width)
-        return out.finish("", "第行\n", **FIELDS, **tally.fields())
+        return out.finish("", **FIELDS, **tally.fields())
 
 
 def texts(folder: pathlib.Path, spec: str = "") -> list[str]:
@@ -102,7 +102,7 @@ def test_a_split_that_is_there_is_not_written_again(tmp_path: pathlib.Path):
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: pathlib.Path):
     def fail() -> None:
-        with writer.SplitWriter(tmp_path, "lines", "train") as out:
+        with writer.SplitWriter(tmp_path, "lines", "train", "") as out:
             out.add(b"x", 0)
             raise RuntimeError
 

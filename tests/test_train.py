@@ -94,14 +94,13 @@ def test_an_alphabet_that_lacks_a_character_is_refused_before_anything_is_writte
 def test_lines_that_do_not_fit_the_network_are_counted_named_and_left_out(tmp_path: pathlib.Path, capsys):
     tally = manifest.Tally()
     charset = charsets.named("digits")
-    with writer.SplitWriter(tmp_path, "lines", "train") as out:
+    with writer.SplitWriter(tmp_path, "lines", "train", charset.file_text()) as out:
         for index in range(32):
             text = "12345678" if index % 16 == 3 else "12"
             out.add(schema.Record(bytes(32 * 40), "raw", 32, 40, text, f"{index}.png").serialize(), index)
             tally.add(text, 40)
-        out.finish(
-            "", charset.file_text(), charset=charset.fingerprint, image_format="raw", pixels_per_frame=4, **tally.fields()
-        )
+        made = {"charset": charset.fingerprint, "image_format": "raw", "pixels_per_frame": 4}
+        out.finish("", **made, **tally.fields())
     train.train(config(str(tmp_path), tmp_path / "run", model="cnn", steps=2))
     assert "2 lines are too long for frames of 8 pixels and left out: 3.png, 19.png" in capsys.readouterr().err
     assert np.isfinite(list(figures(tmp_path / "run", "loss").values())).all()

@@ -20,17 +20,24 @@ class SplitWriter:
       folder: where the split goes; made if need be.
       name: of the data set.
       split: of this part of it.
+      charset_txt: text of the alphabet's file, which all splits of a folder share.
       num_shards: how many shards to spread `positions` over, or 0 for a new one every 128 MiB.
       positions: how many positions `add` may be given.
 
     Raises:
-      InputError: the folder holds the split already.
+      InputError: the folder holds the split already, or others of another alphabet.
     """
 
-    def __init__(self, folder: pathlib.Path, name: str, split: str, num_shards: int = 0, positions: int = 0):
+    def __init__(
+        self, folder: pathlib.Path, name: str, split: str, charset_txt: str, num_shards: int = 0, positions: int = 0
+    ) -> None:
         files.make_folder(folder)
         if split in (there := splits(folder)):
             raise InputError(f"{there[split]}: split {split} is already there; choose another --split or --output")
+        self._charset = folder / "charset.txt"
+        if self._charset.exists() and self._charset.read_bytes() != charset_txt.encode("utf-8"):
+            raise InputError(f"{self._charset}: another alphabet than the one given; use another --output")
+        self._charset_txt = charset_txt
         self._folder, self._stem = folder, f"{name}-{split}"
         self._num_shards, self._positions = num_shards, positions
         self._aside = folder / f".{self._stem}.partial"
@@ -61,12 +68,11 @@ class SplitWriter:
         self._bytes += len(serialized) + 16  # length, its checksum, the data's checksum
         self._counts[-1] += 1
 
-    def finish(self, rejects_tsv: str, charset_txt: str, **fields) -> Manifest:
+    def finish(self, rejects_tsv: str, **fields) -> Manifest:
         """Renames the shards in, then the manifest: a split without one is unfinished.
 
         Args:
           rejects_tsv: text of the file of rejects.
-          charset_txt: text of the alphabet's file, written unless the folder has one.
           **fields: the manifest's fields but name, split and shards.
 
         Returns:
@@ -86,8 +92,7 @@ class SplitWriter:
             path.rename(self._folder / shard.file)
         name, _, split = self._stem.rpartition("-")
         files.write_text(self._folder / f"{self._stem}.rejects.tsv", rejects_tsv)
-        if not (self._folder / "charset.txt").exists():
-            files.write_text(self._folder / "charset.txt", charset_txt)
+        files.write_text(self._charset, self._charset_txt)
         manifest = Manifest(name=name, split=split, shards=tuple(shards), **fields)
         manifest.write(self._folder)
         return manifest

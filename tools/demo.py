@@ -11,7 +11,7 @@ import time
 FOLDER = pathlib.Path("demo")
 TRAINED, HELD_OUT, SHOWN = 6000, 500, 10  # lines
 # Small batches take the network past CTC's slow start in the fewest lines.
-RECIPE = ("--steps=1400", "--batch_size=16", "--learning_rate=0.002", "--eval_every=350")
+RECIPE = ("--steps=1200", "--batch_size=16", "--eval_every=300")
 
 
 def stage(title: str, *line: str) -> str:
