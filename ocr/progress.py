@@ -30,6 +30,7 @@ class Progress:
         self._live = sys.stderr.isatty()
         self._begun = time.monotonic()
         self._shown = self._begun if not self._live else 0.0
+        self._last = start
 
     def __enter__(self) -> "Progress":
         return self
@@ -42,12 +43,13 @@ class Progress:
             self._show(done, note, "" if self._live else "\n")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._show(self._total, "", "\n")
-        elif self._live:
+        if self._live:
             sys.stderr.write("\n")
+        elif kind is None and self._last < self._total:
+            self._show(self._total, "", "\n")
 
     def _show(self, done: int, note: str, end: str) -> None:
+        self._last = done
         used = time.monotonic() - self._begun
         rate = (done - self._start) / max(used, 1e-9)
         left = (self._total - done) / rate if rate > 0 else 0.0

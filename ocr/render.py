@@ -9,6 +9,7 @@ import glob
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 from collections.abc import Iterator
 
@@ -132,8 +133,7 @@ def corpus_runs(paths: tuple[str, ...], charset: Charset, min_chars: int) -> lis
 
 def _tidy(text: str) -> str:
     """Leaves no space at an end, nor two together."""
-    kept = [c for c, after in zip(text, text[1:] + "x", strict=True) if not (c.isspace() and after.isspace())]
-    return "".join(kept).strip()
+    return re.sub(r"(\s)\s+", r"\1", text).strip()
 
 
 class Texts:

@@ -65,7 +65,7 @@ def test_no_text_has_a_space_at_an_end_or_two_together(tmp_path: pathlib.Path):
 
 def test_texts_come_from_the_corpus(tmp_path: pathlib.Path):
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("the quick  brown fox\njumps over, the lazy dog\n", "utf-8")
+    corpus.write_text("the quick  brown fox\n\n,,\njumps over, the lazy dog\n", "utf-8")
     (tmp_path / "charset.txt").write_text("\n".join(string.ascii_lowercase + " "), "utf-8")
     texts = draw(tmp_path, charset=str(tmp_path / "charset.txt"), corpus=(str(corpus),), min_chars=4, count=100).values()
     clean = "the quick brown fox|jumps over|the lazy dog"
