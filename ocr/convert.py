@@ -193,7 +193,7 @@ class _Reader:
         try:
             height, width, status, line, png = (value.numpy() for value in _inspect(encoded, as_png))
         except tf.errors.OpError as error:
-            raise Reject("undecodable", str(error.message).splitlines()[0][:200]) from error
+            raise Reject("undecodable", f"damaged {(kept or 'image').upper()}") from error
         if status == images.TOO_LARGE:
             raise Reject("too_large", f"{width}x{height} pixels")
         if status == images.UNDECODABLE:

@@ -129,12 +129,13 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32) -> dict:
       IntegrityError: something is damaged.
     """
     lines = inputs.find(data, "eval")
-    if not Workdir(model).begun:
-        return measures(_read_export(model, lines, batch_size))
-    network, charset, _ = Workdir(model).load()
-    batches = inputs.evaluation_batches(lines, charset, batch_size)
-    readings, loss = Evaluator(Recogniser(network, charset))(batches)
-    return measures(readings) | {"eval_loss": loss}
+    with inputs.naming_damage(lines):
+        if not Workdir(model).begun:
+            return measures(_read_export(model, lines, batch_size))
+        network, charset, _ = Workdir(model).load()
+        batches = inputs.evaluation_batches(lines, charset, batch_size)
+        readings, loss = Evaluator(Recogniser(network, charset))(batches)
+        return measures(readings) | {"eval_loss": loss}
 
 
 def _read_export(export: pathlib.Path, lines: inputs.Lines, batch_size: int) -> list[Reading]:

@@ -9,19 +9,20 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import config as configs
-from ocr import predict
+from ocr import decode, predict
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 
-def export(workdir: str, export_dir: str, version: int = 0) -> dict:
+def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int = 0) -> dict:
     """Exports the best weights of a training.
 
     Args:
       workdir: of the training.
       export_dir: the folder of versions, which a server watches.
+      decoder: `greedy` or `beam`.
       version: a number above 0, or 0 for one more than the newest there.
 
     Returns:
@@ -37,7 +38,9 @@ def export(workdir: str, export_dir: str, version: int = 0) -> dict:
     version = version or _newest(folder) + 1
     if version < 1:
         raise InputError(f"--version={version}: must be 1 or more")
-    recogniser = Recogniser(model, charset)
+    if decoder not in decode.DECODERS:
+        raise InputError(f"--decoder={decoder}: must be one of {', '.join(decode.DECODERS)}")
+    recogniser = Recogniser(model, charset, decoder)
     with files.folder_aside(folder / str(version)) as aside:
         _save(recogniser, charset.file_text(), aside)
         _check(recogniser, aside)
@@ -46,6 +49,7 @@ def export(workdir: str, export_dir: str, version: int = 0) -> dict:
         _, made_of = configs.read(source.path / "config.json")
         about = {
             "network": config.model,
+            "decoder": decoder,
             "alphabet": charset.fingerprint,
             "num_classes": charset.num_classes,
             "metrics": source.best(),

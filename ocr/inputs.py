@@ -1,15 +1,17 @@
 """The input pipeline: from shards to batches."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from ocr import images
 from ocr.charset import Charset, describe
 from tfrecords import reader, schema
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest
 
 _SHUFFLED = 10_000  # lines that a training batch is drawn from
@@ -37,6 +39,25 @@ class Lines:
         """
         if lacking := charset.missing(self.manifest.characters):
             raise InputError(f"{self.folder}: the alphabet lacks {describe(lacking)} of split {self.manifest.split}")
+
+
+@contextlib.contextmanager
+def naming_damage(*splits: Lines) -> Iterator[None]:
+    """Turns TensorFlow's word that some record is damaged into the name of the shard.
+
+    Raises:
+      IntegrityError: a record could not be read.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        for lines in splits:
+            for shard in lines.manifest.shards:
+                path = lines.folder / shard.file
+                with open(path, "rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                        raise IntegrityError(f"{path}: damaged, its sha256 is not the one in its manifest") from error
+        raise
 
 
 def find(spec: str, prefer: str) -> Lines:

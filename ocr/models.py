@@ -21,7 +21,7 @@ class Network:
     """One way to build a network.
 
     Attributes:
-      body: image and mask to features [B, 1, T, D].
+      body: image and mask to features [B, T, D].
       pixels_per_frame: width of a frame, in pixels of scaled width.
     """
 
@@ -53,32 +53,64 @@ def _lite(x, mask):
     x = convolve(x, 128, 1)
     x = layers.MaxPooling2D((2, 1))(x)  # 2 x W/4
     x = convolve(x, 256, 1)
-    return convolve(x, 256, 1, kernel=(2, 1), padding="valid")  # 1 x W/4
+    x = convolve(x, 256, 1, kernel=(2, 1), padding="valid")  # 1 x W/4
+    return layers.Reshape((-1, 256))(x)
+
+
+def _convolution(filters: int, kernel: int, stride=1):
+    """A convolution as the originals have it: no bias, He's initialisation, weight decay."""
+    return layers.Conv2D(
+        filters, kernel, stride, "same", use_bias=False,
+        kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4),
+    )  # fmt: skip
 
 
 def _cnn(x, mask):
     """The network of confusing-ctc, whose batch norm stands before each convolution but the last two."""
-
-    def convolve(x, filters: int, repeats: int, kernel, stride=1, padding="same", norm=True):
-        if norm:
-            x = _masked(layers.BatchNormalization(epsilon=1.1e-5)(x), mask, repeats)
-        x = layers.Conv2D(
-            filters, kernel, stride, padding, use_bias=False,
-            kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4),
-        )(x)  # fmt: skip
-        return layers.ReLU()(x)
-
     for filters, repeats in ((64, 8), (128, 4), (256, 2)):
-        x = convolve(x, filters, repeats, 3)
-        x = convolve(x, filters, repeats, 3)
+        for _ in range(2):
+            x = _masked(layers.BatchNormalization(epsilon=1.1e-5)(x), mask, repeats)
+            x = layers.ReLU()(_convolution(filters, 3)(x))
         x = layers.Dropout(0.3)(x)
         x = layers.MaxPooling2D(2)(x)
-    # One row of the 4x4 kernel's height is left; to the right it looks at two frames, to the left at one.
-    x = convolve(_masked(x, mask, 1), 512, 1, 4, stride=(4, 1), norm=False)
-    return convolve(x, 512, 1, 1, norm=False)
+    # The 4x4 kernel leaves one row; it looks at two frames to the right and at one to the left.
+    x = layers.ReLU()(_convolution(512, 4, (4, 1))(_masked(x, mask, 1)))
+    x = layers.ReLU()(_convolution(512, 1)(x))
+    return layers.Reshape((-1, 512))(x)
 
 
-NETWORKS = {"lite": Network(_lite, 4), "cnn": Network(_cnn, 8)}
+def _crnn(x, mask):
+    """The network of confusing-ctc with two recurrent layers, which read a line's own frames from both ends."""
+    own = layers.Reshape((-1,))(mask) > 0
+    x = _cnn(x, mask)
+    for units in (384, 256):
+        x = layers.Bidirectional(layers.LSTM(units, return_sequences=True))(x, mask=own)
+    return x
+
+
+def _densenet(x, mask):
+    """The network of chinese_ocr: dense blocks (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
+
+    def activated(x, repeats: int):
+        return _masked(layers.ReLU()(layers.BatchNormalization(epsilon=1.1e-5)(x)), mask, repeats)
+
+    x = _convolution(64, 5, 2)(x)
+    for repeats in (4, 2, 1):
+        for _ in range(8):
+            x = layers.Concatenate()([x, _convolution(8, 3)(activated(x, repeats))])
+        if repeats > 1:
+            x = layers.Dropout(0.2)(_convolution(128, 1)(activated(x, repeats)))
+            x = layers.AveragePooling2D(2)(x)
+    x = layers.Permute((2, 1, 3))(activated(x, 1))
+    return layers.Reshape((-1, 4 * 192))(x)
+
+
+NETWORKS = {
+    "lite": Network(_lite, 4),
+    "cnn": Network(_cnn, 8),
+    "crnn": Network(_crnn, 8),
+    "densenet": Network(_densenet, 8),
+}
 
 
 def network(name: str) -> Network:
@@ -108,7 +140,6 @@ def build(name: str, num_classes: int) -> keras.Model:
     image = keras.Input((images.HEIGHT, None, 1), name="image")
     mask = keras.Input((1, None, 1), name="mask")
     features = network(name).body(image, mask)
-    features = layers.Reshape((-1, features.shape[-1]))(features)
     logits = layers.Dense(num_classes, name="logits", dtype="float32")(features)
     return keras.Model([image, mask], logits, name=name)
 

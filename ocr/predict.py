@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 _BATCH = 32
 _REASONS = {
@@ -47,13 +47,16 @@ def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndar
 
     Raises:
       InputError: there is none, or it is not one of ours.
+      IntegrityError: it is damaged.
     """
     version = newest_version(path)
     try:
         model = tf.saved_model.load(str(version))
-        serve = model.signatures["serving_default"]
-    except (OSError, KeyError, tf.errors.OpError) as error:
-        raise InputError(f"{version}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+        raise IntegrityError(f"{version}: damaged, cannot be loaded ({str(error).splitlines()[0]})") from error
+    if "serving_default" not in model.signatures:
+        raise InputError(f"{version}: no signature serving_default; ocr_export writes one")
+    serve = model.signatures["serving_default"]
 
     def read(encoded: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
         outputs = serve(image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))

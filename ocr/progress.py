@@ -30,13 +30,14 @@ class Progress:
         self._live = sys.stderr.isatty()
         self._begun = time.monotonic()
         self._shown = self._begun if not self._live else 0.0
-        self._last = start
+        self._done = self._told = start
 
     def __enter__(self) -> "Progress":
         return self
 
     def update(self, done: int, note: str = "", always: bool = False) -> None:
         """Shows the count, unless it was shown a moment ago; a note, such as the loss, stands behind it."""
+        self._done = done
         now = time.monotonic()
         if always or now - self._shown >= (_LIVE_S if self._live else _LINE_S):
             self._shown = now
@@ -45,11 +46,11 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             sys.stderr.write("\n")
-        elif kind is None and self._last < self._total:
-            self._show(self._total, "", "\n")
+        elif kind is None and self._told < self._done:
+            self._show(self._done, "", "\n")
 
     def _show(self, done: int, note: str, end: str) -> None:
-        self._last = done
+        self._told = done
         used = time.monotonic() - self._begun
         rate = (done - self._start) / max(used, 1e-9)
         left = (self._total - done) / rate if rate > 0 else 0.0

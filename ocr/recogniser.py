@@ -13,12 +13,14 @@ class Recogniser(tf.Module):
     Args:
       model: that `models.build` made.
       charset: whose classes the model's logits are.
+      decoder: of `decode.DECODERS`.
     """
 
-    def __init__(self, model: keras.Model, charset: Charset):
+    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy"):
         super().__init__()
         self.model = model
         self._charset = charset
+        self._decode = decode.DECODERS[decoder]
 
     def logits(self, pixels: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs the network: see `models.logits`."""
@@ -26,8 +28,8 @@ class Recogniser(tf.Module):
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the texts string[B] and their confidences float32[B], each the probability of that text."""
-        ids, lengths, confidence = decode.greedy(logits, frames)
-        return self._charset.decode_graph(ids, lengths), confidence
+        decoded = self._decode(logits, frames)
+        return self._charset.decode_graph(decoded.ids, decoded.lengths), decoded.confidence
 
     def read_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads image files.

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -151,6 +152,7 @@ class Texts:
         if not self._runs and not usable:
             raise InputError(f"--fonts: none of the fonts has a character of --charset={config.charset}")
         self._usable = usable
+        self.drawable = len(set().union(*self._letters))
 
     def draw(self, rng: np.random.Generator) -> tuple[str, Font]:
         """Returns a text and its font.
@@ -267,6 +269,10 @@ def render(config: RenderConfig) -> dict:
       InputError: something given cannot be used, or the output is there already.
     """
     _prepare(config)  # before anything is written: most mistakes show here
+    assert _texts is not None
+    known = len(set(charsets.named(config.charset).characters))
+    if 0 < (lacking := known - _texts.drawable) < known:
+        print(f"{lacking} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr)
     workers = config.workers or os.cpu_count() or 1
     characters: set[str] = set()
     with (

@@ -55,9 +55,9 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     optimizer.build(model.trainable_variables)
     passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     checkpoints = workdir.checkpoints(config.keep_checkpoints, model=model, optimizer=optimizer, step=passed)
-    if newest := checkpoints.restore_or_initialize():
-        print(f"going on from {newest}", file=sys.stderr)
     step = int(passed)
+    if step:
+        print(f"going on from {checkpoints.latest_checkpoint}", file=sys.stderr)
 
     batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, config.seed + step)
     inner_loop = _inner_loop(model, optimizer)
@@ -65,7 +65,13 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     held_out_batches = inputs.evaluation_batches(held_out, charset, config.batch_size)
     iterator = iter(batches)
     interval = _Interval()
-    with Journal(workdir.path, step) as journal, Progress("training", config.steps, "steps", step) as bar:
+    if step >= config.steps:
+        print(f"nothing to do: step {step} is done, --steps={config.steps} asks for no more", file=sys.stderr)
+    with (
+        inputs.naming_damage(train_lines, held_out),
+        Journal(workdir.path, step) as journal,
+        Progress("training", config.steps, "steps", step) as bar,
+    ):
         while step < config.steps and not stop():
             count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
             interval.add(*inner_loop(iterator, tf.constant(count)))

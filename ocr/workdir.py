@@ -14,7 +14,7 @@ from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.inputs import Lines
 from tfrecords import files
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 
 class Workdir:
@@ -61,20 +61,42 @@ class Workdir:
         if newest is None:
             raise InputError(f"{self.path}: no checkpoint in it yet; let ocr_train run until its first")
         model = models.build(config.model, charset.num_classes)
-        tf.train.Checkpoint(model=model).restore(newest).expect_partial().assert_existing_objects_matched()
+        restore(newest, model=model)
         return model, charset, config
 
     def checkpoints(self, keep: int, **parts: Any) -> tf.train.CheckpointManager:
-        """Returns the keeper of the newest checkpoints."""
-        return tf.train.CheckpointManager(tf.train.Checkpoint(**parts), self.path / "checkpoints", max_to_keep=keep)
+        """Restores the newest checkpoint, if there is one, and returns the keeper of those to come.
+
+        Raises:
+          IntegrityError: it is damaged.
+        """
+        manager = tf.train.CheckpointManager(tf.train.Checkpoint(**parts), self.path / "checkpoints", max_to_keep=keep)
+        if manager.latest_checkpoint:
+            restore(manager.latest_checkpoint, **parts)
+        return manager
 
     def best(self) -> dict[str, float]:
         """Returns the figures of the best evaluation so far, or none."""
         path = self.path / "best" / "metrics.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+        try:
+            return json.loads(path.read_text("utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise IntegrityError(f"{path}: damaged ({error})") from error
 
     def keep_best(self, model: keras.Model, step: int, figures: dict[str, float]) -> None:
         """Saves the weights and figures of the best evaluation."""
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), self.path / "best", max_to_keep=1)
         manager.save(checkpoint_number=step)
         files.write_json(self.path / "best" / "metrics.json", {"step": step, **figures})
+
+
+def restore(path: str, **parts: Any) -> None:
+    """Restores what a checkpoint holds of the parts.
+
+    Raises:
+      IntegrityError: it is damaged, or lacks some of them.
+    """
+    try:
+        tf.train.Checkpoint(**parts).restore(path).expect_partial().assert_existing_objects_matched()
+    except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
+        raise IntegrityError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from error

@@ -112,3 +112,45 @@ def test_half_precision_is_summed_in_full():
     full, _ = loss_and_gradient(logits.astype("f"), [300] * 4, labels.astype("i"), [20] * 4)
     np.testing.assert_allclose(nats.numpy(), full, rtol=1e-6)
     assert tape.gradient(nats, half).dtype == tf.float16
+
+
+def test_a_probability_too_small_for_float32_still_has_its_logarithm():
+    # At these frames everything a line can emit is beyond e^-87: the loss must be the difference of logits all the same.
+    logits = np.zeros((1, 3, 4), "f")
+    logits[0, :, 2] = 300.0
+    nats, gradient = loss_and_gradient(logits, [3], [[0, 1]], [2])
+    # Five ways: 0 1 with one repeat or one blank in three frames.
+    assert nats[0] == pytest.approx(3 * 300.0 - np.log(5), rel=1e-6)
+    np.testing.assert_allclose(gradient[0, :, 2], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(gradient[0].sum(1), 0.0, atol=1e-5)
+
+
+def test_classes_that_are_ruled_out_may_be_minus_infinity():
+    logits = np.random.default_rng(5).normal(size=(2, 6, 5)).astype("f")
+    logits[:, :, 3] = -np.inf
+    nats, gradient = loss_and_gradient(logits, [6, 6], [[0, 1], [0, 3]], [2, 2])
+    assert nats[0] == pytest.approx(brute_force(logits[0].astype(float), 6, [0, 1]), rel=1e-5)
+    assert np.isinf(nats[1])
+    assert np.isfinite(gradient).all()
+
+
+def test_a_good_lines_loss_near_zero_is_exact():
+    logits = np.full((1, 5, 4), -9.0, "f")
+    logits[0, range(5), [0, 0, 3, 1, 3]] = 9.0
+    nats, _ = loss_and_gradient(logits, [5], [[0, 1]], [2])
+    exact = brute_force(logits[0].astype(np.float64), 5, [0, 1])
+    assert 0 < exact < 1e-6
+    assert nats[0] == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("label", [[], [0], [1, 1], [0, 1, 0]])
+def test_the_alignment_is_the_most_probable_of_all_paths(label: list[int]):
+    rng = np.random.default_rng(len(label))
+    logits = rng.normal(size=(20, 5, 3)).astype("f") * 2
+    frames = rng.integers(max(len(label) + 1, 1), 6, 20)
+    padded = np.tile(np.array(label + [0] * (3 - len(label)), "i"), (20, 1))
+    found = ctc.align(logits, frames, padded, np.full(20, len(label))).numpy()
+    for row, line, own in zip(found, logits, frames, strict=True):
+        paths = [p for p in itertools.product(range(3), repeat=own) if [c for c, _ in itertools.groupby(p) if c != 2] == label]
+        best = max(paths, key=lambda path: sum(line[t, c] for t, c in enumerate(path)))
+        assert row.tolist() == [*best, *[2] * (5 - own)]

@@ -40,7 +40,7 @@ def test_a_line_reads_the_same_alone_and_in_any_company(name: str):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("cnn", 35)])
+@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("cnn", 35), ("crnn", 35), ("densenet", 35)])
 def test_a_line_of_280_pixels_has_its_frames_of_logits(name: str, frames: int):
     model = network(name)
     logits, own = models.logits(model, tf.zeros([2, 32, 280], tf.uint8), tf.constant([280, 9]), training=False)
@@ -65,6 +65,24 @@ def test_cnn_has_the_originals_weight_decay():
     assert float(tf.add_n(model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_densenet_is_the_network_of_chinese_ocr():
+    # A block of 8 layers takes k channels to k + 64, each layer with a batch norm before its 3x3 kernels.
+    def block(channels: int) -> int:
+        return sum(4 * c + 9 * c * 8 for c in range(channels, channels + 64, 8))
+
+    transitions = 4 * 128 + 128 * 128 + 4 * 192 + 192 * 128
+    expected = 25 * 64 + block(64) + block(128) + block(128) + transitions + 4 * 192 + 768 * 3000 + 3000
+    assert models.build("densenet", 3000).count_params() == expected
+
+
+def test_crnn_is_cnn_with_two_recurrent_layers():
+    def recurrent(inputs: int, units: int) -> int:
+        return 2 * 4 * units * (inputs + units + 1)
+
+    added = models.build("crnn", 100).count_params() - models.build("cnn", 100).count_params()
+    assert added == recurrent(512, 384) + recurrent(768, 256)
+
+
 def test_an_unknown_network_is_refused():
-    with pytest.raises(InputError, match="--model=vgg: must be one of lite, cnn"):
+    with pytest.raises(InputError, match="--model=vgg: must be one of lite, cnn, crnn, densenet"):
         models.build("vgg", 10)

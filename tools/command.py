@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from absl import flags
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
+_HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
 _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -48,29 +51,36 @@ def fields(values: Mapping[str, Any], config: type) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def run(main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.FlagValues, doc: str) -> None:
+def run(
+    main: Callable[[dict[str, Any], list[str]], dict | None],
+    values: flags.FlagValues,
+    doc: str,
+    takes_arguments: bool = False,
+) -> None:
     """Runs a command line and exits.
 
     Args:
       main: takes the parsed flags and the other arguments; what it returns is printed as JSON.
       values: the command's flags.
       doc: its help, with an example.
+      takes_arguments: whether there may be arguments that are no flags.
     """
-    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
-        print(_help(doc, values))
-        sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):  # texts are UTF-8 whatever the locale, file names whatever they are
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
     # What was not caught stays a bug of ours: status 70, with its traceback.
     status = BUG
     try:
-        arguments = values(sys.argv)[1:]
-        result = main(values.flag_values_dict(), arguments)
+        result = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
         status = 0
-        if result is not None:
+        if isinstance(result, dict):
             if result.get("interrupted"):
                 status = 128 + _signalled[-1]
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            result = json.dumps(result, ensure_ascii=False)
+        if result is not None:
+            print(result, flush=True)
     except Interrupted as interruption:
         status = 128 + interruption.args[0]
         print(json.dumps({"interrupted": True}), flush=True)
@@ -86,9 +96,30 @@ def run(main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.
     sys.exit(status)
 
 
+def _main(
+    main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.FlagValues, takes_arguments: bool
+) -> dict | None:
+    try:
+        arguments = values(sys.argv)[1:]
+    except flags.Error as error:
+        raise InputError(_about_flags(str(error))) from error
+    if arguments and not takes_arguments:
+        raise InputError(f"{arguments[0]}: no flag, and nothing else is taken")
+    return main(values.flag_values_dict(), arguments)
+
+
+def _about_flags(message: str) -> str:
+    """Says in our words what absl says of flags."""
+    if lacking := re.findall(r"Flag (--\w+) must have a value other than None", message):
+        return f"{', '.join(lacking)}: has to be given"
+    message = re.sub("invalid literal for int.*", "must be a whole number", message)
+    message = re.sub("could not convert string to float.*", "must be a number", message)
+    return message.removeprefix("flag ").removeprefix("ERROR:: ")
+
+
 def _explained(error: Exception) -> tuple[int, str]:
     """Returns the exit status and the message of an error."""
-    if isinstance(error, (InputError, flags.Error)):
+    if isinstance(error, InputError):
         return 1, f"error: {_one_line(error)}"
     if isinstance(error, IntegrityError):
         return 2, f"error: {_one_line(error)}"
@@ -96,9 +127,6 @@ def _explained(error: Exception) -> tuple[int, str]:
         return 1, f"error: {getattr(error, 'filename', None) or 'output'}: no space left on the disk"
     if isinstance(error, OSError):
         return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}"
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and isinstance(error, tensorflow.errors.DataLossError):
-        return 2, f"error: a shard is damaged: {_one_line(error)}"
     return BUG, "".join(traceback.format_exception(error))
 
 
@@ -134,7 +162,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without what it says of processors and drivers, unless there is a GPU that it cannot use."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as an exception too
     sys.stderr.flush()
     stderr = os.dup(2)
     silent = False

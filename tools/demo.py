@@ -30,6 +30,8 @@ def stage(title: str, *line: str) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        sys.exit((__doc__ or "") + "It takes no arguments, and starts over each time.")
     begun = time.monotonic()
     for name in ("lines", "records", "run", "export"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)

@@ -14,6 +14,7 @@ from tools import command
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the training, whose best weights are taken.", required=True, flag_values=FLAGS)
 flags.DEFINE_string("export_dir", None, "Folder of versions, which a server watches.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and at times better.", flag_values=FLAGS)
 flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
 
 
@@ -21,7 +22,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
     from ocr import export
 
-    return export.export(values["workdir"], values["export_dir"], values["version"])
+    return export.export(values["workdir"], values["export_dir"], values["decoder"], values["version"])
 
 
 def run() -> None:

@@ -26,6 +26,9 @@ flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture,
 def main(values: dict[str, Any], paths: list[str]) -> None:
     if not paths:
         raise InputError("no image named; give their files as arguments")
+    picture = pathlib.Path(values["picture"])
+    if not picture.parent.is_dir():
+        raise InputError(f"--picture={picture}: no such folder")
     command.import_tensorflow()
     from ocr import predict, sheet
 
@@ -36,14 +39,14 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
         if answer.reason:
             print(f"{answer.path}: {answer.reason}", file=sys.stderr)
             bad = True
-    if picture := values["picture"]:
-        sheet.draw(pathlib.Path(picture), rows, values["picture_font"])
+    if values["picture"]:
+        sheet.draw(picture, rows, values["picture_font"])
     if bad:
         sys.exit(1)
 
 
 def run() -> None:
-    command.run(main, FLAGS, __doc__ or "")
+    command.run(main, FLAGS, __doc__ or "", takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ command.define_fields(
         "corpus": "UTF-8 text files to take the texts from, separated by commas; random characters where none is given.",
         "fonts": "TrueType and OpenType fonts, as patterns separated by commas; Pillow's own font where none is given. "
         "A font is used for a line only if it has every character of it.",
-        "height": "Of the images, in pixels.",
-        "width": "Of the images, in pixels; 0 for as wide as the text is.",
+        "height": "Height of the images in pixels.",
+        "width": "Width of the images in pixels; 0 for as wide as the text is.",
         "min_chars": "Fewest characters of a line.",
         "max_chars": "Most characters of a line.",
         "degrade": "clean, or scan: a slight slope, blur, noise and JPEG.",
-        "seed": "Of all that is random. The same seed draws the same files.",
+        "seed": "Decides all that is random: the same seed draws the same files.",
         "workers": "Processes; 0 for one a core.",
     },
 )

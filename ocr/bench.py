@@ -1,0 +1,140 @@
+"""Times our way against the stock way: in one process, in turn, so that the ratio holds while the machine's speed drifts."""
+
+import importlib.util
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ocr import ctc, decode
+from ocr.progress import Progress
+
+_ROUNDS = 10
+_SLOW_S, _SLOW_ROUNDS = 5.0, 1  # what takes this long is timed less often
+
+
+def against(ours: Callable[[], object], others: Mapping[str, Callable[[], object]], what: str) -> dict[str, dict[str, float]]:
+    """Times one way against others.
+
+    Args:
+      ours: does the work once.
+      others: the same by name.
+      what: one word for the work.
+
+    Returns:
+      By name: milliseconds of both (medians), and `ratio`, how many times our time the other takes: the median over rounds
+      of one call each, with the `lowest` and `highest` of a round.
+    """
+    results = {}
+    with Progress(f"timing {what}", len(others), "ways") as bar:
+        for done, (name, other) in enumerate(others.items(), 1):
+            ours()
+            first = _seconds(other)
+            rounds = _SLOW_ROUNDS if first > _SLOW_S else _ROUNDS
+            pairs = [(_seconds(ours), _seconds(other)) for _ in range(rounds)]
+            ratios = [theirs / own for own, theirs in pairs]
+            results[name] = {
+                "ours_ms": round(1e3 * statistics.median(own for own, _ in pairs), 2),
+                "theirs_ms": round(1e3 * statistics.median(theirs for _, theirs in pairs), 2),
+                "ratio": round(statistics.median(ratios), 2),
+                "lowest": round(min(ratios), 2),
+                "highest": round(max(ratios), 2),
+            }
+            bar.update(done, name)
+    return results
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def bench_ctc(batch: int = 32, frames: int = 70, classes: int = 6800, length: int = 10) -> dict[str, dict[str, float]]:
+    """Times the CTC loss with its gradient against TensorFlow's, Keras's and, where installed, PyTorch's, and against
+    log-softmax alone. Shapes: B, T, C, N."""
+    rng = np.random.default_rng(0)
+    logits = tf.constant(rng.normal(size=(batch, frames, classes)), tf.float32)
+    labels = tf.constant(rng.integers(0, classes - 1, (batch, length)), tf.int32)
+    own, lengths = tf.fill([batch], frames), tf.fill([batch], length)
+    sparse = tf.sparse.from_dense(labels + 1)
+    sparse = tf.SparseTensor(sparse.indices, sparse.values - 1, sparse.dense_shape)
+
+    def with_gradient(loss: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[], object]:
+        @tf.function(autograph=False)
+        def run(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                nats = loss(logits)
+            return nats, tape.gradient(nats, logits)
+
+        return lambda: run(logits)
+
+    def stock(labels: tf.Tensor | tf.SparseTensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        return lambda x: tf.nn.ctc_loss(labels, x, lengths, own, logits_time_major=False, blank_index=classes - 1)
+
+    # Keras fixes the blank at 0, so that its labels count from 1.
+    keras_labels = tf.where(labels == 0, 1, labels)
+    others = {
+        "tf.nn.ctc_loss, dense": with_gradient(stock(labels)),
+        "tf.nn.ctc_loss, sparse": with_gradient(stock(sparse)),
+        "tf.compat.v1.nn.ctc_loss": with_gradient(lambda x: tf.compat.v1.nn.ctc_loss(sparse, x, own, time_major=False)),
+        "tf.nn.log_softmax alone": _compiled(lambda x: tf.nn.log_softmax(x), logits),
+    }
+    if hasattr(keras.losses, "CTC"):
+        others["keras.losses.CTC"] = with_gradient(lambda x: keras.losses.CTC(reduction=None)(keras_labels, x))
+    if importlib.util.find_spec("torch"):
+        others["torch log_softmax and ctc_loss"] = _torch_ctc(logits.numpy(), labels.numpy())
+    return against(with_gradient(lambda x: ctc.loss(x, own, labels, lengths)), others, "ctc")
+
+
+def _compiled(work: Callable[[tf.Tensor], object], given: tf.Tensor) -> Callable[[], object]:
+    compiled = tf.function(work, autograph=False)
+    return lambda: compiled(given)
+
+
+def _torch_ctc(logits: np.ndarray, labels: np.ndarray) -> Callable[[], object]:
+    import torch
+
+    batch, frames, classes = logits.shape
+    leaf = torch.from_numpy(np.ascontiguousarray(logits.transpose(1, 0, 2))).requires_grad_()
+    targets = torch.from_numpy(labels.astype(np.int64))
+    own, lengths = torch.full((batch,), frames), torch.full((batch,), labels.shape[1])
+
+    def run() -> None:
+        leaf.grad = None
+        log_p = torch.nn.functional.log_softmax(leaf, 2)
+        torch.nn.functional.ctc_loss(log_p, targets, own, lengths, blank=classes - 1, reduction="sum").backward()
+
+    return run
+
+
+def bench_decode(batch: int = 32, frames: int = 70, classes: int = 6800, width: int = 10) -> dict[str, dict[str, float]]:
+    """Times the decoders against TensorFlow's. Shapes: B, T, C."""
+    rng = np.random.default_rng(0)
+    logits = tf.constant(rng.normal(size=(batch, frames, classes)) * 3, tf.float32)
+    own = tf.fill([batch], frames)
+
+    def time_major(x: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(x, [1, 0, 2])
+
+    greedy = {
+        "tf.nn.ctc_greedy_decoder": _compiled(
+            lambda x: tf.nn.ctc_greedy_decoder(time_major(x), own, blank_index=classes - 1), logits
+        )
+    }
+    beam = {
+        "tf.nn.ctc_beam_search_decoder": _compiled(
+            lambda x: tf.nn.ctc_beam_search_decoder(time_major(x), own, beam_width=width, top_paths=1), logits
+        )
+    }
+    results = against(_compiled(lambda x: decode.greedy(x, own), logits), greedy, "greedy")
+    print("TensorFlow's beam search takes a minute or two", file=sys.stderr)
+    return results | against(_compiled(lambda x: decode.beam(x, own, width), logits), beam, "beam")
+
+
+BENCHES = {"ctc": bench_ctc, "decode": bench_decode}
