@@ -85,7 +85,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(command, tmp_path: pathlib.Path)
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: lines: no space left on the disk"
+    assert done.stderr.splitlines()[-1] == "error: --output=lines: no space left on the disk"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from absl import flags
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
+_WRITTEN = ("output", "workdir", "export_dir", "picture")  # flags that name what is written
 _HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
 _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
@@ -90,7 +91,7 @@ def run(
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # whoever read us has left
         status = 1
     except Exception as error:  # noqa: BLE001  # the outermost place there is
-        status, message = _explained(error)
+        status, message = _explained(error, values)
         print(message, file=sys.stderr, end="" if message.endswith("\n") else "\n")
     sys.stdout.flush()
     sys.exit(status)
@@ -117,14 +118,15 @@ def _about_flags(message: str) -> str:
     return message.removeprefix("flag ").removeprefix("ERROR:: ")
 
 
-def _explained(error: Exception) -> tuple[int, str]:
+def _explained(error: Exception, values: flags.FlagValues) -> tuple[int, str]:
     """Returns the exit status and the message of an error."""
     if isinstance(error, InputError):
         return 1, f"error: {_one_line(error)}"
     if isinstance(error, IntegrityError):
         return 2, f"error: {_one_line(error)}"
     if "No space left on device" in str(error):
-        return 1, f"error: {getattr(error, 'filename', None) or 'output'}: no space left on the disk"
+        written = [f"--{name}={values[name].value}" for name in _WRITTEN if name in values and values[name].value]
+        return 1, f"error: {', '.join(written)}: no space left on the disk"
     if isinstance(error, OSError):
         return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}"
     return BUG, "".join(traceback.format_exception(error))
