@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import string
 
@@ -103,9 +104,9 @@ class TrainConfig:
             if getattr(self, field) < 1:
                 raise InputError(f"--{field}={getattr(self, field)}: must be 1 or more")
         for field in ("weight_decay", "clip_norm", "warmup_steps", "seed"):
-            if getattr(self, field) < 0:
+            if not 0 <= getattr(self, field) < math.inf:
                 raise InputError(f"--{field}={getattr(self, field)}: must be 0 or more")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"--learning_rate={self.learning_rate}: must be above 0")
 
 

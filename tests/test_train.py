@@ -128,6 +128,8 @@ def test_the_learning_rate_follows_its_schedule(optimizer: str, schedule: str, r
         ({"steps": 0}, "--steps=0: must be 1 or more"),
         ({"optimizer": "magic"}, "--optimizer=magic: must be one of adam, adamw, sgd"),
         ({"learning_rate": 0.0}, "--learning_rate=0.0: must be above 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan: must be above 0"),
+        ({"clip_norm": float("inf")}, "--clip_norm=inf: must be 0 or more"),
         ({"model": "vgg"}, "--model=vgg"),
         ({"train_data": "/nowhere"}, "/nowhere: no such folder"),
     ],
