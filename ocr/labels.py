@@ -52,6 +52,8 @@ def survey(path: pathlib.Path, label_format: str) -> tuple[int, str]:
     Raises:
       InputError: no such file, or there is nothing in it.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a regular file, and it is read twice; save the labels to a file")
     try:
         first, count = b"", 0
         for line in read(path):

@@ -27,6 +27,8 @@ def test_help_has_an_example_and_every_flag(command, name: str):
         ("render_lines --output=x", "--count: has to be given"),
         ("render_lines --output=x --count=many", "--count=many: must be a whole number"),
         ("render_lines --output=x --count=5 stray", "stray: no flag"),
+        ("render_lines --output=. --count=5", ".: the folder that this was started in"),
+        ("make_tfrecords --images=. --labels=/dev/stdin --charset=alnum --output=y", "/dev/stdin: not a regular file"),
         ("render_lines --flagfile=/nowhere", "/nowhere"),
         ("render_lines --output=x --count=5 --colour=red", "colour"),
         ("render_lines --output=x --count=5 --fonts=/nowhere/*.ttf", "--fonts=/nowhere/*.ttf: matches no file"),

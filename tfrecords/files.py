@@ -67,6 +67,8 @@ def folder_aside(final: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       InputError: `final` exists and is not an empty folder.
     """
+    if not final.name:
+        raise InputError(f"{final}: the folder that this was started in; name a new one")
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise InputError(f"{final}: already there; name a new folder, or remove it first")
     make_folder(final.parent)
