@@ -35,6 +35,8 @@ class Charset:
     def __post_init__(self) -> None:
         if not self.characters:
             raise InputError("charset: has no characters")
+        if unwritable := [c for c in self.characters if c in "\r\n" or 0xD800 <= ord(c) < 0xE000]:
+            raise InputError(f"charset: {describe(unwritable[0])} cannot be a character; a charset file has one a line")
 
     @property
     def blank(self) -> int:
@@ -113,7 +115,8 @@ class Charset:
 
     def file_text(self) -> str:
         """Returns the alphabet as the text of a charset file: one character a line."""
-        return "".join(f"{c}\n" for c in self.characters)
+        mark = "\ufeff" if self.characters[0] == "\ufeff" else ""  # or it would be taken for one
+        return mark + "".join(f"{c}\n" for c in self.characters)
 
 
 def describe(characters: str, most: int = 5) -> str:

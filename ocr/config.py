@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 import string
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
+FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 # What may change when a training goes on: how far, where things lie, and how often it tells.
 _MAY_CHANGE = frozenset(
     (
@@ -50,12 +52,42 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         check_names(self.name, self.split)
-        for field, choices in (("label_format", ("auto", "ids", "text")), ("image_format", ("keep", "png", "raw"))):
-            if getattr(self, field) not in choices:
-                raise InputError(f"--{field}={getattr(self, field)}: must be one of {', '.join(choices)}")
-        for field, least in (("pixels_per_frame", 1), ("num_shards", 0), ("workers", 0)):
-            if getattr(self, field) < least:
-                raise InputError(f"--{field}={getattr(self, field)}: must be {least} or more")
+        fields = dataclasses.asdict(self)
+        check_given(output=self.output)
+        check_choice(fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
+        check_range(fields, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
+
+
+def check_given(**values: str) -> None:
+    """Makes sure that no value is empty.
+
+    Raises:
+      InputError: one is; the message names its flag.
+    """
+    if empty := [name for name, value in values.items() if not value]:
+        raise InputError(f"--{empty[0]}: has to be given")
+
+
+def check_choice(fields: Mapping[str, Any], **choices: Sequence[str]) -> None:
+    """Makes sure that fields have one of the values they may have.
+
+    Raises:
+      InputError: one has not; the message names its flag.
+    """
+    for name, allowed in choices.items():
+        if fields[name] not in allowed:
+            raise InputError(f"--{name}={fields[name]}: must be one of {', '.join(allowed)}")
+
+
+def check_range(fields: Mapping[str, Any], **ranges: tuple[float, float]) -> None:
+    """Makes sure that fields lie between two bounds, both allowed.
+
+    Raises:
+      InputError: one does not; the message names its flag.
+    """
+    for name, (low, high) in ranges.items():
+        if not low <= fields[name] <= high:  # nor is a NaN
+            raise InputError(f"--{name}={fields[name]}: must be {low} to {high}")
 
 
 def check_names(name: str, split: str) -> None:
@@ -97,17 +129,13 @@ class TrainConfig:
     keep_checkpoints: int = 3
 
     def __post_init__(self) -> None:
-        for field, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, field) not in choices:
-                raise InputError(f"--{field}={getattr(self, field)}: must be one of {', '.join(choices)}")
-        for field in ("steps", "batch_size", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, field) < 1:
-                raise InputError(f"--{field}={getattr(self, field)}: must be 1 or more")
-        for field in ("weight_decay", "clip_norm", "warmup_steps", "seed"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise InputError(f"--{field}={getattr(self, field)}: must be 0 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"--learning_rate={self.learning_rate}: must be above 0")
+        fields = dataclasses.asdict(self)
+        check_given(train_data=self.train_data, eval_data=self.eval_data, workdir=self.workdir)
+        check_choice(fields, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
+        check_range(fields, **dict.fromkeys(counts, (1, 10**9)), warmup_steps=(0, 10**9), batch_size=(1, 2**20))
+        check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
+        check_range(fields, learning_rate=(1e-30, 1e30))
 
 
 def write(path: pathlib.Path, config: TrainConfig, made_of: dict[str, str]) -> None:
@@ -124,6 +152,12 @@ def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
     try:
         fields = json.loads(path.read_text("utf-8"))
         made_of = dict(fields.pop("fingerprints"))
+        for field in dataclasses.fields(TrainConfig):
+            wanted: Any = (int, float) if field.type is float else field.type
+            if field.name in fields and not isinstance(fields[field.name], wanted):
+                raise ValueError(f"{field.name} is {fields[field.name]!r:.40}")
+        if not all(isinstance(made_of.get(name), str) for name in FINGERPRINTS):
+            raise ValueError(f"fingerprints are {made_of!r:.80}")
         return TrainConfig(**fields), made_of
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise IntegrityError(f"{path}: damaged configuration ({error})") from error

@@ -5,18 +5,17 @@ import concurrent.futures
 import itertools
 import os
 import pathlib
-import stat
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import images, labels, progress
+from ocr import headers, images, labels, progress
 from ocr.charset import Charset
-from ocr.config import ConvertConfig, check_names
+from ocr.config import ConvertConfig, check_given, check_names, check_range
 from ocr.labels import Reject
-from tfrecords import schema
+from tfrecords import files, schema
 from tfrecords.errors import InputError
 from tfrecords.manifest import Manifest, Tally
 from tfrecords.writer import SplitWriter
@@ -44,7 +43,7 @@ def convert(config: ConvertConfig) -> dict:
     output = pathlib.Path(config.output)
 
     reader = _Reader(folder, label_format, charset, config)
-    tally, rejects = Tally(), []
+    tally, rejects, seen = Tally(), [], 0
     names: set[str] = set()
     with (
         SplitWriter(output, config.name, config.split, charset.file_text(), config.num_shards, count) as writer,
@@ -54,18 +53,22 @@ def convert(config: ConvertConfig) -> dict:
         for line, (outcome, width) in _in_order(pool, reader.read, labels.read(path)):
             name = outcome.name if isinstance(outcome, Reject) else outcome.filename
             if name in names:
-                outcome = Reject("duplicate_name", "the first line of this name stays", name)
-            if name:
-                names.add(name)
+                outcome = Reject("duplicate_name", "an earlier line of this name is in the records", name)
             if isinstance(outcome, Reject):
                 if config.strict:
                     raise InputError(f"{path}: line {line.number}: {outcome.reason}: {outcome.detail}")
-                rejects.append(f"{line.number}\t{_escaped(outcome.name)}\t{outcome.reason}\t{_escaped(outcome.detail)}\n")
+                rejects.append(
+                    f"{line.number}\t{files.as_cell(outcome.name)}\t{outcome.reason}\t{files.as_cell(outcome.detail)}\n"
+                )
                 tally.rejects[outcome.reason] += 1
             else:
                 writer.add(outcome.serialize(), line.number - 1)
                 tally.add(outcome.text, width)
-            bar.update(line.number)
+                names.add(name)
+            seen = line.number
+            bar.update(seen)
+        if seen != count:
+            raise InputError(f"{path}: had {count} lines, then {seen}; it must not change while it is read")
         if len(rejects) == count:
             reasons = ", ".join(f"{number} {reason}" for reason, number in tally.rejects.items())
             raise InputError(f"{path}: none of its {count} lines is usable ({reasons}; the first: {rejects[0].strip()!r})")
@@ -111,15 +114,10 @@ def convert_dummy(
     """
     check_names(name, split)
     most = 0xD800 - FIRST_DUMMY_CHARACTER + 1
-    ranges = {
-        "dummy": (count, 1, 10**9),
-        "num_classes": (num_classes, 2, most),
-        "width": (width, 1, images.MAX_WIDTH),
-        "max_label_length": (max_label_length, 1, width // 2),
-    }
-    for flag, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise InputError(f"--{flag}={value}: must be {low} to {high}")
+    check_given(output=output)
+    check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, most))
+    check_range({"width": width, "seed": seed}, width=(1, images.MAX_WIDTH), seed=(0, 2**63 - 1))
+    check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_DUMMY_CHARACTER + i) for i in range(num_classes - 1)))
     tally = Tally()
     with (
@@ -177,15 +175,12 @@ class _Reader:
         if name.startswith("/") or os.path.commonpath([real, self._real]) != str(self._real):
             raise Reject("outside_images", f"{name} is not in {self._folder}")
         try:
-            with open(real, "rb", opener=_open_without_waiting) as file:
-                facts = os.fstat(file.fileno())
-                if not stat.S_ISREG(facts.st_mode):
-                    raise Reject("missing_file", "not a regular file")
-                if facts.st_size > images.MAX_BYTES:
-                    raise Reject("too_large", f"{facts.st_size} bytes; at most {images.MAX_BYTES} are read")
-                return file.read()
+            encoded = files.read_at_most(real, images.MAX_BYTES + 1)
         except OSError as error:
             raise Reject("missing_file", error.strerror or "") from error
+        if len(encoded) > images.MAX_BYTES:
+            raise Reject("too_large", f"at most {images.MAX_BYTES} bytes are read")
+        return encoded
 
     def _record(self, name: str, text: str, encoded: bytes) -> tuple[schema.Record, int]:
         kept = {b"\x89": schema.PNG, b"\xff": schema.JPEG}.get(encoded[:1])
@@ -197,7 +192,7 @@ class _Reader:
         if status == images.TOO_LARGE:
             raise Reject("too_large", f"{width}x{height} pixels")
         if status == images.UNDECODABLE:
-            raise Reject("undecodable", "not a PNG, JPEG, GIF or BMP" if encoded else "no bytes in it")
+            raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette" if encoded else "no bytes in it")
         scaled = line.shape[1]
         if self._config.image_format == "raw":
             return schema.Record(line.tobytes(), schema.RAW, images.HEIGHT, scaled, text, name), scaled
@@ -209,7 +204,8 @@ class _Reader:
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)])
 def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns an image file's height, width, status, line of pixels and, if that is asked for, itself as a PNG file."""
-    height, width = tf.unstack(images.size(encoded))
+    encoded = headers.first_frame(encoded)
+    height, width = tf.unstack(headers.size(encoded))
     status = images.status(encoded, height, width)
 
     def decoded() -> tuple[tf.Tensor, tf.Tensor]:
@@ -218,11 +214,6 @@ def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
     nothing = tf.zeros([images.HEIGHT, 1], tf.uint8), tf.constant(b"")
     return height, width, status, *tf.cond(status == images.READ, decoded, lambda: nothing)
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens a file; a fifo would wait for somebody to write into it."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _in_order(pool, read, lines):
@@ -236,11 +227,6 @@ def _in_order(pool, read, lines):
         yield line, future.result()
         for following in itertools.islice(lines, 1):
             waiting.append((following, pool.submit(read, following)))
-
-
-def _escaped(text: str) -> str:
-    """Keeps a field of a TSV file in its column, and whatever bytes a name had out of it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _summary(manifest: Manifest) -> dict:

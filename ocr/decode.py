@@ -35,7 +35,7 @@ def greedy(logits: tf.Tensor, frames: tf.Tensor) -> Decoded:
     """Takes the best class of each frame, and of each run of equal ones the first; blanks fall out.
 
     Args:
-      logits: float32[B, T, C], the blank last; B may be 0.
+      logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
       frames: int32[B].
 
     Returns:
@@ -54,7 +54,7 @@ def beam(logits: tf.Tensor, frames: tf.Tensor, width: int = 10, top: int = 20) -
     that do not summed apart, over the best classes of each frame.
 
     Args:
-      logits: float32[B, T, C], the blank last; B may be 0.
+      logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
       frames: int32[B].
       width: prefixes kept after each frame.
       top: classes looked at in each frame, beside the blank.
@@ -184,7 +184,7 @@ def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.T
     return Decoded(
         ids=ids,
         lengths=lengths,
-        confidence=tf.exp(-ctc.loss(logits, frames, ids, lengths)),
+        confidence=tf.minimum(tf.exp(-ctc.loss(logits, frames, ids, lengths)), 1.0),
         char_confidence=of_characters(tf.math.unsorted_segment_max, probability),
         first=of_characters(tf.math.unsorted_segment_min, frame),
         last=of_characters(tf.math.unsorted_segment_max, frame),

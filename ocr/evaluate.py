@@ -3,7 +3,7 @@
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ import tensorflow as tf
 from ocr import ctc, inputs, predict
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
+from tfrecords.errors import IntegrityError
 
 _RESAMPLES = 1000  # for the intervals
 
@@ -42,8 +43,12 @@ class Evaluator:
 
         self._read = read
 
-    def __call__(self, batches: Iterable[dict[str, tf.Tensor]]) -> tuple[list[Reading], float]:
-        """Returns what was read of each line, and the mean CTC loss in nats over the lines that have one."""
+    def __call__(self, batches: Iterable[dict[str, tf.Tensor]]) -> tuple[list[Reading], float | None]:
+        """Returns what was read of each line, and the mean CTC loss in nats over the lines that have one, or None.
+
+        Raises:
+          IntegrityError: the loss is no number, for the weights are none.
+        """
         readings: list[Reading] = []
         nats: list[np.ndarray] = []
         for batch in batches:
@@ -53,7 +58,15 @@ class Evaluator:
             nats.append(loss)
         losses = np.concatenate(nats) if nats else np.zeros(0)
         finite = losses[~np.isposinf(losses)]
-        return readings, float(finite.mean()) if finite.size else float("inf")
+        if np.isnan(finite).any():
+            raise IntegrityError("the network's outputs are not finite: its weights are none that can be used")
+        return readings, float(finite.mean()) if finite.size else None
+
+    def figures(self, batches: Iterable[dict[str, tf.Tensor]]) -> dict[str, Any]:
+        """Returns `eval_loss`, `cer` and `line_accuracy`."""
+        readings, loss = self(batches)
+        measured = measures(readings)
+        return {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
 
 
 def edits(truths: Sequence[str], texts: Sequence[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ from ocr import decode, predict
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 from tfrecords import files
-from tfrecords.errors import InputError, IntegrityError
+from tfrecords.errors import IntegrityError
 
 
 def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int = 0) -> dict:
@@ -36,10 +36,10 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     model, charset, config = source.load()
     folder = pathlib.Path(export_dir)
     version = version or _newest(folder) + 1
-    if version < 1:
-        raise InputError(f"--version={version}: must be 1 or more")
-    if decoder not in decode.DECODERS:
-        raise InputError(f"--decoder={decoder}: must be one of {', '.join(decode.DECODERS)}")
+    fields = {"version": version, "decoder": decoder}
+    configs.check_range(fields, version=(1, 2**63 - 1))
+    configs.check_choice(fields, decoder=tuple(decode.DECODERS))
+    configs.check_given(export_dir=export_dir)
     recogniser = Recogniser(model, charset, decoder)
     with files.folder_aside(folder / str(version)) as aside:
         _save(recogniser, charset.file_text(), aside)

@@ -6,6 +6,8 @@ Conversion, training, evaluation and the exported graph all call it, so that wha
 import numpy as np
 import tensorflow as tf
 
+from ocr import headers
+
 HEIGHT = 32  # pixels, of every line the network sees
 MAX_BYTES = 20_000_000  # of an encoded image
 MAX_PIXELS = 40_000_000  # of a decoded one
@@ -13,45 +15,6 @@ MAX_WIDTH = 8_000  # pixels, once the line is 32 high
 READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # by number of channels
-
-
-# Where a header holds the height and width: first byte, number of bytes, whether the least comes first.
-_HEADER = 26  # bytes
-_PLACES = {
-    b"\x89PNG\r\n\x1a\n": ((20, 4, False), (16, 4, False)),
-    b"GIF8": ((8, 2, True), (6, 2, True)),
-    b"BM": ((22, 4, True), (18, 4, True)),
-}
-_JPEG = b"\xff\xd8\xff"
-
-
-def size(encoded: tf.Tensor) -> tf.Tensor:
-    """Reads an image's size off its header, so that nothing is unfolded before its size is known.
-
-    Args:
-      encoded: string scalar, a PNG, JPEG, GIF or BMP file.
-
-    Returns:
-      int64[2]: height and width in pixels; zeros for any other kind of file.
-
-    Raises:
-      tf.errors.InvalidArgumentError: a JPEG's header is damaged.
-    """
-    head = tf.strings.substr(encoded, 0, _HEADER)
-    padded = tf.strings.substr(tf.strings.join([head, b"\0" * _HEADER]), 0, _HEADER)
-    octets = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
-    found = tf.zeros([2], tf.int64)
-    for magic, places in _PLACES.items():
-        weights = np.zeros((2, _HEADER), np.int64)
-        for row, (at, length, least_first) in enumerate(places):
-            powers = 256 ** np.arange(length)
-            weights[row, at : at + length] = powers if least_first else powers[::-1]
-        sizes = tf.reduce_sum(octets * weights, axis=1)
-        found = tf.where(tf.strings.substr(head, 0, len(magic)) == magic, sizes, found)
-    # Of a BMP that is stored from the top down the height is negative.
-    found = tf.where(tf.logical_and(found >= 2**31, tf.strings.substr(head, 0, 2) == b"BM"), 2**32 - found, found)
-    is_jpeg = tf.strings.substr(head, 0, len(_JPEG)) == _JPEG
-    return tf.cond(is_jpeg, lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64), lambda: found)
 
 
 def scaled_width(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -77,13 +40,13 @@ def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes an image file: uint8[H, W, channels], as many channels as it has; of a GIF the first frame.
+    """Decodes an image file that `headers.first_frame` has passed: uint8[H, W, channels], as many channels as it has.
 
     Raises:
       tf.errors.InvalidArgumentError: it is damaged.
     """
-    image = tf.io.decode_image(encoded, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, None])
+    image = tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
+    return tf.cond(headers.unused_alpha(encoded), lambda: image[:, :, :3], lambda: image)
 
 
 def to_line(image: tf.Tensor) -> tf.Tensor:
@@ -126,7 +89,8 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     blank = tf.zeros([HEIGHT, 1], tf.uint8)
 
     def read(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        height, width = tf.unstack(size(row))
+        row = headers.first_frame(row)
+        height, width = tf.unstack(headers.size(row))
         code = status(row, height, width)
         return tf.cond(code == READ, lambda: to_line(decode(row)), lambda: blank), code
 

@@ -61,8 +61,16 @@ def naming_damage(*splits: Lines) -> Iterator[None]:
 
 
 def find(spec: str, prefer: str) -> Lines:
-    """Finds the split that a flag names: see `tfrecords.reader.find`."""
-    return Lines(*reader.find(spec, prefer))
+    """Finds the split that a flag names: see `tfrecords.reader.find`.
+
+    Raises:
+      InputError: there is none, or no line in it.
+      IntegrityError: it is damaged.
+    """
+    lines = Lines(*reader.find(spec, prefer))
+    if not lines.manifest.records:
+        raise InputError(f"{spec}: split {lines.manifest.split} has no lines")
+    return lines
 
 
 def unfit(lines: Lines, pixels_per_frame: int) -> list[str]:

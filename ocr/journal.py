@@ -2,10 +2,13 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from tfrecords import files
+from tfrecords.errors import IntegrityError
 
 
 class Journal:
@@ -19,8 +22,9 @@ class Journal:
     def __init__(self, workdir: pathlib.Path, step: int):
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
-            files.write_text(self._path, "".join(line for line in _whole_lines(self._path) if json.loads(line)["step"] <= step))
+            files.write_text(self._path, "".join(_lines_until(step, self._path)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
+        files.make_folder(workdir / "events")
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
 
     def __enter__(self) -> "Journal":
@@ -30,13 +34,14 @@ class Journal:
         self._file.close()
         self._events.close()
 
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        """Writes one line."""
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+    def write(self, step: int, figures: dict[str, Any]) -> None:
+        """Writes one line; a figure that there is none of is None."""
+        self._file.write(json.dumps({"step": step, **figures}, allow_nan=False) + "\n")
         self._file.flush()
         with self._events.as_default():
             for name, value in figures.items():
-                _scalar(name, value, step)
+                if value is not None:
+                    _scalar(name, value, step)
 
 
 def _scalar(name: str, value: float, step: int) -> None:
@@ -46,6 +51,16 @@ def _scalar(name: str, value: float, step: int) -> None:
     tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
 
 
-def _whole_lines(path: pathlib.Path) -> list[str]:
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("}\n")]
+def _lines_until(step: int, path: pathlib.Path) -> Iterator[str]:
+    """Yields the lines of a journal up to a step; one that was cut off as it was written is left out.
+
+    Raises:
+      IntegrityError: a line is none of ours.
+    """
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                    yield line
+            except (ValueError, TypeError, KeyError) as error:
+                raise IntegrityError(f"{path}: line {number}: damaged ({error})") from error

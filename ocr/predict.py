@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 _BATCH = 32
+_MAX_BYTES = 20_000_000  # of an image; more than that is not read
+_OUTPUTS = {"text", "confidence", "status"}
 _REASONS = {
     1: "not an image that can be decoded",
     2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
@@ -54,9 +57,10 @@ def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndar
         model = tf.saved_model.load(str(version))
     except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
         raise IntegrityError(f"{version}: damaged, cannot be loaded ({str(error).splitlines()[0]})") from error
-    if "serving_default" not in model.signatures:
-        raise InputError(f"{version}: no signature serving_default; ocr_export writes one")
-    serve = model.signatures["serving_default"]
+    serve = model.signatures.get("serving_default")
+    takes = list(serve.structured_input_signature[1].values()) if serve else []
+    if [(t.name, t.dtype) for t in takes] != [("image_bytes", tf.string)] or not serve.structured_outputs.keys() >= _OUTPUTS:
+        raise InputError(f"{version}: does not take image_bytes and give text, as what ocr_export writes does")
 
     def read(encoded: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
         outputs = serve(image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))
@@ -89,6 +93,6 @@ def predict(export: pathlib.Path, paths: Iterable[str]) -> Iterator[Answer]:
 def _content(path: str) -> tuple[bytes, str]:
     """Returns a file's bytes, or none and why."""
     try:
-        return pathlib.Path(path).read_bytes(), ""
+        return files.read_at_most(path, _MAX_BYTES + 1), ""
     except (OSError, ValueError) as error:
         return b"", getattr(error, "strerror", None) or str(error)

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from ocr import charset as charsets
 from ocr import progress
 from ocr.charset import Charset
+from ocr.config import check_choice, check_given, check_range
 from tfrecords import files
 from tfrecords.errors import InputError
 
@@ -52,13 +53,11 @@ class RenderConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for field, least in (("count", 1), ("height", 8), ("width", 0), ("min_chars", 1), ("seed", 0), ("workers", 0)):
-            if getattr(self, field) < least:
-                raise InputError(f"--{field}={getattr(self, field)}: must be {least} or more")
-        if self.max_chars < self.min_chars:
-            raise InputError(f"--max_chars={self.max_chars}: must be --min_chars={self.min_chars} or more")
-        if self.degrade not in DEGRADATIONS:
-            raise InputError(f"--degrade={self.degrade}: must be one of {', '.join(DEGRADATIONS)}")
+        fields = dataclasses.asdict(self)
+        check_given(output=self.output)
+        check_range(fields, count=(1, 10**9), height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
+        check_range(fields, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
+        check_choice(fields, degrade=DEGRADATIONS)
 
 
 class Font:
@@ -198,6 +197,9 @@ def draw_line(text: str, font: Font, height: int, width: int, rng: np.random.Gen
 
     Returns:
       A grey image.
+
+    Raises:
+      InputError: there is no room for it, small as it may be drawn.
     """
     margin = max(height // 16, 1)
     size = round(height * rng.uniform(0.65, 0.95))
@@ -206,11 +208,13 @@ def draw_line(text: str, font: Font, height: int, width: int, rng: np.random.Gen
         left, top, right, bottom = (round(side) for side in face.getbbox(text, anchor="ls"))
         room_y = height - 2 * margin - (bottom - top)
         room_x = width - 2 * margin - (right - left) if width else 3 * margin
-        if min(room_x, room_y) >= 0 or size <= _LEAST_SIZE:
+        if min(room_x, room_y) >= 0:
             break
+        if size <= _LEAST_SIZE:
+            raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_LEAST_SIZE} pixels high")
         size = min(size - 1, max(size * (width - 2 * margin) // (right - left), _LEAST_SIZE)) if room_x < 0 else size - 1
-    x = margin + int(rng.integers(max(room_x, 0) + 1))
-    y = margin + int(rng.integers(max(room_y, 0) + 1))
+    x = margin + int(rng.integers(room_x + 1))
+    y = margin + int(rng.integers(room_y + 1))
     paper, ink = int(rng.integers(215, 256)), int(rng.integers(0, 80))
     image = Image.new("L", (width or right - left + 2 * margin + room_x, height), paper)
     ImageDraw.Draw(image).text((x - left, y - top), text, fill=ink, font=face, anchor="ls")
@@ -234,11 +238,6 @@ _texts: Texts | None = None  # of a worker
 def _prepare(config: RenderConfig) -> None:
     global _texts
     _texts = Texts(config)
-
-
-def _prepare_worker(config: RenderConfig) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent too, which ends the workers
-    _prepare(config)
 
 
 def _render(config: RenderConfig, folder: pathlib.Path, numbers: range) -> list[tuple[str, str]]:
@@ -296,5 +295,11 @@ def _in_workers(config: RenderConfig, folder: pathlib.Path, workers: int) -> Ite
         yield from map(draw, chunks)
         return
     context = multiprocessing.get_context("spawn")  # a process with threads must not fork
-    with context.Pool(min(workers, len(chunks)), _prepare_worker, (config,)) as pool:
+    # Ctrl-C comes to the parent too, which ends the workers: they start with it blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool = context.Pool(min(workers, len(chunks)), _prepare, (config,))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with pool:
         yield from pool.imap(draw, chunks)

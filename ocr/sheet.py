@@ -8,9 +8,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ocr.charset import describe
 from ocr.render import Font
+from tfrecords.errors import InputError
 
 _ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
 _INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
+
+
+def opened(font: str) -> Font:
+    """Opens a font file, or Pillow's own font where none is given.
+
+    Raises:
+      InputError: it is no font.
+    """
+    try:
+        return Font(font)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--picture_font={font}: cannot be read as a font ({error})") from error
 
 
 def draw(path: pathlib.Path, rows: Sequence[tuple[str, str, str]], font: str = "") -> None:
@@ -21,10 +34,10 @@ def draw(path: pathlib.Path, rows: Sequence[tuple[str, str, str]], font: str = "
       rows: image file, text, note. A file that is no image leaves its place empty.
       font: of the texts, a TrueType or OpenType file; Pillow's own, which has Latin letters alone, where none is given.
     """
-    drawn_with = Font(font)
+    drawn_with = opened(font)
     if lacking := "".join(sorted({c for _, text, _ in rows for c in text if not drawn_with.has(c)})):
         print(f"{path}: its font lacks {describe(lacking)}; name another with --picture_font", file=sys.stderr)
-    large = ImageFont.truetype(font, 20) if font else ImageFont.load_default(20)
+    large = drawn_with.at(20)
     small = ImageFont.load_default(13)
     sheet = Image.new("RGB", (2 * _WIDTH, _ROW * len(rows) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)

@@ -5,6 +5,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -48,52 +49,8 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     _report_unfit(train_lines, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
-    workdir.begin(config, charset, train_lines, held_out)
-    keras.utils.set_random_seed(config.seed)
-    model = models.build(config.model, charset.num_classes)
-    optimizer = recipe.optimizer(config)
-    optimizer.build(model.trainable_variables)
-    passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    checkpoints = workdir.checkpoints(config.keep_checkpoints, model=model, optimizer=optimizer, step=passed)
-    step = int(passed)
-    if step:
-        print(f"going on from {checkpoints.latest_checkpoint}", file=sys.stderr)
-
-    batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, config.seed + step)
-    inner_loop = _inner_loop(model, optimizer)
-    evaluator = evaluate.Evaluator(Recogniser(model, charset))
-    held_out_batches = inputs.evaluation_batches(held_out, charset, config.batch_size)
-    iterator = iter(batches)
-    interval = _Interval()
-    if step >= config.steps:
-        print(f"nothing to do: step {step} is done, --steps={config.steps} asks for no more", file=sys.stderr)
-    with (
-        inputs.naming_damage(train_lines, held_out),
-        Journal(workdir.path, step) as journal,
-        Progress("training", config.steps, "steps", step) as bar,
-    ):
-        while step < config.steps and not stop():
-            count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
-            interval.add(*inner_loop(iterator, tf.constant(count)))
-            step += count
-            passed.assign(step)
-            if not math.isfinite(interval.loss):
-                raise IntegrityError(f"the loss is {interval.loss} between steps {step - count} and {step}")
-            bar.update(step, f"loss {interval.loss:.3f}")
-            if due(step, config.log_every, config.steps):
-                journal.write(step, interval.figures(float(optimizer.learning_rate)))
-                interval = _Interval()
-            if due(step, config.eval_every, config.steps):
-                figures = _evaluate(evaluator, held_out_batches)
-                journal.write(step, figures)
-                bar.update(step, f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole", always=True)
-                if _is_better(figures, workdir.best()):
-                    workdir.keep_best(model, step, figures)
-                interval.restart_clock()
-            if due(step, config.checkpoint_every, config.steps):
-                checkpoints.save(checkpoint_number=step)
-        if step % config.checkpoint_every and step < config.steps:  # asked to stop
-            checkpoints.save(checkpoint_number=step)
+    with workdir.begin(config, charset, train_lines, held_out), inputs.naming_damage(train_lines, held_out):
+        step = _run(config, stop, workdir, charset, train_lines, held_out)
     best = workdir.best()
     return {
         "cer": best.get("cer"),
@@ -104,9 +61,74 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     }
 
 
-def due(step: int, every: int, last: int) -> bool:
-    """Says whether what is done every so many steps, and at the end, is to be done after this one."""
-    return step % every == 0 or step == last
+def _run(
+    config: TrainConfig, stop: Callable[[], bool], workdir: Workdir, charset: Charset, train_lines: Lines, held_out: Lines
+) -> int:
+    """Trains to the last step, or until it is to stop; returns the step reached."""
+    keras.utils.set_random_seed(config.seed)
+    model = models.build(config.model, charset.num_classes)
+    optimizer = recipe.optimizer(config)
+    optimizer.build(model.trainable_variables)
+    passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    parts = {"model": model, "optimizer": optimizer, "step": passed}
+    if workdir.restore(parts):
+        print(f"going on from step {int(passed)}", file=sys.stderr)
+    step = int(passed)
+
+    pixels_per_frame = models.network(config.model).pixels_per_frame
+    batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, config.seed + step)
+    inner_loop = _inner_loop(model, optimizer)
+    evaluator = evaluate.Evaluator(Recogniser(model, charset))
+    held_out_batches = inputs.evaluation_batches(held_out, charset, config.batch_size)
+    iterator = iter(batches)
+    interval = _Interval()
+
+    def due(every: int) -> bool:
+        return step % every == 0 or step == config.steps
+
+    def save() -> None:
+        _check_finite(model, step)
+        workdir.save(step, config.keep_checkpoints, parts)
+
+    if step >= config.steps:
+        print(f"nothing to do: step {step} is done, --steps={config.steps} asks for no more", file=sys.stderr)
+    with Journal(workdir.path, step) as journal, Progress("training", config.steps, "steps", step) as bar:
+        while step < config.steps and not stop():
+            count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
+            interval.add(*inner_loop(iterator, tf.constant(count)))
+            step += count
+            passed.assign(step)
+            if not math.isfinite(interval.loss):
+                raise IntegrityError(f"the loss is {interval.loss} between steps {step - count} and {step}")
+            bar.update(step, f"loss {interval.loss:.3f}")
+            if due(config.log_every):
+                journal.write(step, interval.figures(float(optimizer.learning_rate)))
+                interval = _Interval()
+            if due(config.eval_every):
+                figures = evaluator.figures(held_out_batches)
+                journal.write(step, figures)
+                bar.update(step, f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole", always=True)
+                if _is_better(figures, workdir.best()):
+                    workdir.keep_best(model, step, figures)
+                interval.restart_clock()
+            if due(config.checkpoint_every):
+                save()
+        if interval.lines:  # asked to stop
+            journal.write(step, interval.figures(float(optimizer.learning_rate)))
+        if not due(config.checkpoint_every):
+            save()
+    return step
+
+
+def _check_finite(model: keras.Model, step: int) -> None:
+    """Makes sure that what is to be saved can be gone on with.
+
+    Raises:
+      IntegrityError: a weight is not finite; its layer is named.
+    """
+    for weight in model.weights:
+        if not bool(tf.reduce_all(tf.math.is_finite(weight))):
+            raise IntegrityError(f"the weights {weight.path} are not finite after step {step}")
 
 
 def _intervals(config: TrainConfig) -> tuple[int, int, int]:
@@ -174,12 +196,12 @@ class _Interval:
     """Sums over the steps between two training lines of the journal."""
 
     def __init__(self) -> None:
-        self._total = self._lines = self._waited = self._used = 0.0
+        self._total = self.lines = self._waited = self._used = 0.0
         self._since = time.monotonic()
 
     def add(self, total: tf.Tensor, lines: tf.Tensor, waited: tf.Tensor) -> None:
         self._total += float(total)
-        self._lines += int(lines)
+        self.lines += int(lines)
         self._waited += float(waited)
         self._used += time.monotonic() - self._since
         self.restart_clock()
@@ -190,23 +212,21 @@ class _Interval:
 
     @property
     def loss(self) -> float:
-        return self._total / max(self._lines, 1)
+        return self._total / max(self.lines, 1)
 
     def figures(self, learning_rate: float) -> dict[str, float]:
         return {
             "loss": self.loss,
             "learning_rate": learning_rate,
-            "lines_per_second": self._lines / self._used,
+            "lines_per_second": self.lines / self._used,
             "input_wait": self._waited / self._used,
         }
 
 
-def _evaluate(evaluator: evaluate.Evaluator, batches: tf.data.Dataset) -> dict[str, float]:
-    readings, loss = evaluator(batches)
-    measured = evaluate.measures(readings)
-    return {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
+def _is_better(figures: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Compares by CER; the loss, where there is one, decides between equals."""
 
+    def rank(of: dict[str, Any]) -> tuple[float, float]:
+        return of["cer"], math.inf if of.get("eval_loss") is None else of["eval_loss"]
 
-def _is_better(figures: dict[str, float], best: dict[str, float]) -> bool:
-    """Compares by CER; the loss decides between equals."""
-    return not best or (figures["cer"], figures["eval_loss"]) < (best["cer"], best["eval_loss"])
+    return not best or rank(figures) < rank(best)

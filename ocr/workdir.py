@@ -1,7 +1,10 @@
 """The folder of a training: its configuration, alphabet, checkpoints and best weights."""
 
+import contextlib
 import json
 import pathlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -18,85 +21,150 @@ from tfrecords.errors import InputError, IntegrityError
 
 
 class Workdir:
-    """Where a training keeps what it needs to go on, and what it is good for."""
+    """Where a training keeps what it needs to go on, and what it is good for.
+
+    A checkpoint is two files, `ckpt-STEP.data-00000-of-00001` and `ckpt-STEP.index`; it is one once its index is there. The
+    best evaluation is one once `best/metrics.json` names its step.
+    """
 
     def __init__(self, path: pathlib.Path):
         self.path = path
+        self._newest, self._best = path / "checkpoints", path / "best"
 
     @property
     def begun(self) -> bool:
         return (self.path / "config.json").exists()
 
-    def begin(self, config: TrainConfig, charset: Charset, train: Lines, held_out: Lines) -> None:
-        """Makes the folder ready, or makes sure that it can be gone on with.
+    @contextlib.contextmanager
+    def begin(self, config: TrainConfig, charset: Charset, train: Lines, held_out: Lines) -> Iterator[None]:
+        """Makes the folder ready, or makes sure that it can be gone on with; no other process trains in it meanwhile.
 
         Raises:
-          InputError: it holds a training of another configuration, alphabet or data; every difference is named.
+          InputError: it holds checkpoints of another configuration, alphabet or data, every difference named; or another
+            process trains in it.
+          IntegrityError: its checkpoints are gone.
         """
-        made_of = {"alphabet": charset.fingerprint, "train_data": train.fingerprint, "eval_data": held_out.fingerprint}
-        if self.begun:
-            saved, was_made_of = configs.read(self.path / "config.json")
-            different = configs.differences(saved, config)
-            for name, fingerprint in made_of.items():
-                if (was := was_made_of.get(name, "none")) != fingerprint:
-                    different.append(f"{name}: saved {was[:12]}, given {fingerprint[:12]}")
-            if different:
-                raise InputError(f"--workdir={self.path}: was made with another configuration: {'; '.join(different)}")
-        files.make_folder(self.path)
-        files.write_text(self.path / "charset.txt", charset.file_text())
-        configs.write(self.path / "config.json", config, made_of)
+        fingerprints = (charset.fingerprint, train.fingerprint, held_out.fingerprint)
+        made_of = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True))
+        for folder in (self.path, self._newest, self._best):
+            files.make_folder(folder)
+        with files.only_us(self.path):
+            if not _steps(self._newest):
+                if best := self.best():
+                    raise IntegrityError(
+                        f"{self._newest}: no checkpoint in it, though step {best['step']} was evaluated; put it back, or "
+                        "name a new --workdir"
+                    )
+            elif self.begun:
+                saved, was_made_of = configs.read(self.path / "config.json")
+                different = configs.differences(saved, config)
+                for name, fingerprint in made_of.items():
+                    if was_made_of[name] != fingerprint:
+                        different.append(f"{name}: saved {was_made_of[name][:12]}, given {fingerprint[:12]}")
+                if different:
+                    raise InputError(f"--workdir={self.path}: was made with another configuration: {'; '.join(different)}")
+            files.write_text(self.path / "charset.txt", charset.file_text())
+            configs.write(self.path / "config.json", config, made_of)
+            yield
 
     def load(self) -> tuple[keras.Model, Charset, TrainConfig]:
         """Returns the network with its best weights, or the newest where none has been evaluated yet.
 
         Raises:
           InputError: there is no training here, or no checkpoint yet.
-          IntegrityError: the alphabet is not the one it was trained with.
+          IntegrityError: the alphabet is not the one it was trained with, or the weights are damaged.
         """
         if not self.begun:
             raise InputError(f"{self.path}: no training in it (no config.json); ocr_train makes one")
         config, made_of = configs.read(self.path / "config.json")
         charset = charsets.saved(self.path / "charset.txt", made_of["alphabet"])
-        newest = tf.train.latest_checkpoint(self.path / "best") or tf.train.latest_checkpoint(self.path / "checkpoints")
-        if newest is None:
-            raise InputError(f"{self.path}: no checkpoint in it yet; let ocr_train run until its first")
         model = models.build(config.model, charset.num_classes)
-        restore(newest, model=model)
+        if best := self.best():
+            _restore(_prefix(self._best, best["step"]), {"model": model})
+        elif not self.restore({"model": model}):
+            raise InputError(f"{self.path}: no checkpoint in it yet; let ocr_train run until its first")
         return model, charset, config
 
-    def checkpoints(self, keep: int, **parts: Any) -> tf.train.CheckpointManager:
-        """Restores the newest checkpoint, if there is one, and returns the keeper of those to come.
+    def restore(self, parts: dict[str, Any]) -> bool:
+        """Gives the parts what the newest whole checkpoint holds of them; says whether there is one.
 
         Raises:
-          IntegrityError: it is damaged.
+          IntegrityError: there are checkpoints, and all are damaged.
         """
-        manager = tf.train.CheckpointManager(tf.train.Checkpoint(**parts), self.path / "checkpoints", max_to_keep=keep)
-        if manager.latest_checkpoint:
-            restore(manager.latest_checkpoint, **parts)
-        return manager
+        steps = _steps(self._newest)
+        for step in steps:
+            try:
+                _restore(_prefix(self._newest, step), parts)
+                return True
+            except IntegrityError as error:
+                if step == steps[-1]:
+                    raise
+                print(f"{error}; taking the one before", file=sys.stderr)
+        return False
 
-    def best(self) -> dict[str, float]:
-        """Returns the figures of the best evaluation so far, or none."""
-        path = self.path / "best" / "metrics.json"
+    def save(self, step: int, keep: int, parts: dict[str, Any]) -> None:
+        """Saves a checkpoint and drops the oldest."""
+        _save(self._newest, step, parts)
+        for old in _steps(self._newest)[keep:]:
+            _drop(self._newest, old)
+
+    def best(self) -> dict[str, Any]:
+        """Returns the figures of the best evaluation so far, `step`, `cer` and others, or none.
+
+        Raises:
+          IntegrityError: they are damaged.
+        """
+        path = self._best / "metrics.json"
         try:
-            return json.loads(path.read_text("utf-8")) if path.exists() else {}
-        except ValueError as error:
+            figures = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            if figures and not (type(figures["step"]) is int and isinstance(figures["cer"], float | int)):
+                raise ValueError("no step or no CER")
+        except (ValueError, TypeError, KeyError, OSError) as error:
             raise IntegrityError(f"{path}: damaged ({error})") from error
+        return figures
 
-    def keep_best(self, model: keras.Model, step: int, figures: dict[str, float]) -> None:
-        """Saves the weights and figures of the best evaluation."""
-        manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), self.path / "best", max_to_keep=1)
-        manager.save(checkpoint_number=step)
-        files.write_json(self.path / "best" / "metrics.json", {"step": step, **figures})
+    def keep_best(self, model: keras.Model, step: int, figures: dict[str, Any]) -> None:
+        """Saves the weights and figures of the best evaluation in place of those there."""
+        _save(self._best, step, {"model": model})
+        files.write_json(self._best / "metrics.json", {"step": step, **figures})
+        for old in _steps(self._best):
+            if old != step:
+                _drop(self._best, old)
 
 
-def restore(path: str, **parts: Any) -> None:
+def _prefix(folder: pathlib.Path, step: int) -> pathlib.Path:
+    return folder / f"ckpt-{step}"
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    """Returns the steps of a folder's checkpoints, the newest first."""
+    names = (path.stem.removeprefix("ckpt-") for path in folder.glob("ckpt-*.index"))
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
+def _save(folder: pathlib.Path, step: int, parts: dict[str, Any]) -> None:
+    """Writes a checkpoint aside and moves it in, its index last."""
+    with files.scratch(folder / ".partial") as aside:
+        tf.train.Checkpoint(**parts).write(str(_prefix(aside, step)))
+        for path in sorted(aside.iterdir()):  # "data" before "index"
+            files.sync_file(path)
+            path.rename(folder / path.name)
+    files.sync_folder(folder)
+
+
+def _drop(folder: pathlib.Path, step: int) -> None:
+    """Removes a checkpoint, its index first."""
+    for path in sorted(folder.glob(f"ckpt-{step}.*"), reverse=True):
+        path.unlink()
+
+
+def _restore(prefix: pathlib.Path, parts: dict[str, Any]) -> None:
     """Restores what a checkpoint holds of the parts.
 
     Raises:
       IntegrityError: it is damaged, or lacks some of them.
     """
     try:
-        tf.train.Checkpoint(**parts).restore(path).expect_partial().assert_existing_objects_matched()
+        tf.train.Checkpoint(**parts).read(str(prefix)).expect_partial().assert_existing_objects_matched()
     except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
-        raise IntegrityError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from error
+        raise IntegrityError(f"{prefix}: damaged checkpoint ({str(error).splitlines()[0]})") from error

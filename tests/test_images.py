@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr import images
+from ocr import headers, images
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -83,6 +83,13 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + b"\0" * 4
 
 
+def gif_bomb() -> bytes:
+    """A GIF of 10 x 10 pixels by its header, whose one frame has 7,000 x 7,000."""
+    gif = bytearray(encoded(Image.new("L", (7000, 7000), 3), "GIF"))
+    gif[6:10] = struct.pack("<HH", 10, 10)
+    return bytes(gif)
+
+
 BAD = {
     "junk": (b"\x00\x01\x02junk", images.UNDECODABLE),
     "empty": (b"", images.UNDECODABLE),
@@ -95,6 +102,11 @@ BAD = {
     "cut GIF": (encoded(a_line(), "GIF")[:40], images.UNDECODABLE),
     "cut BMP": (encoded(a_line(), "BMP")[:100], images.UNDECODABLE),
     "bomb": (bomb(), images.TOO_LARGE),
+    "GIF bomb": (gif_bomb(), images.TOO_LARGE),
+    "GIF without a frame": (encoded(a_line(), "GIF")[:13] + b";", images.UNDECODABLE),
+    "GIF of endless extensions": (encoded(a_line(), "GIF")[:13] + b"!\xfe\x00" * 5000, images.UNDECODABLE),
+    "BMP with a palette": (encoded(a_line().convert("RGB").quantize(16), "BMP"), images.UNDECODABLE),
+    "BMP header alone": (encoded(a_line(), "BMP")[:26], images.UNDECODABLE),
     "too wide": (encoded(Image.new("L", (2001, 8), 255), "PNG"), images.TOO_LARGE),
     "WebP": (encoded(a_line(), "WEBP"), images.UNDECODABLE),
 }
@@ -119,10 +131,25 @@ def test_the_limits_are_where_they_are_said_to_be():
     assert read(heavy)[2] == [images.TOO_LARGE]
 
 
-def test_of_an_animation_the_first_frame_is_read():
+def test_of_an_animation_the_first_frame_is_read_and_no_other_is_unfolded():
     frames = [Image.new("L", (40, 32), tone) for tone in (10, 200)]
-    pixels, _, _ = read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"long " * 200)
+    pixels, width, _ = read(animation)
+    assert width == [40]
     assert np.abs(pixels[0].astype(int) - 10).max() <= 1
+    alone = headers.first_frame(tf.constant(animation)).numpy()
+    with Image.open(io.BytesIO(alone)) as image:
+        assert getattr(image, "n_frames", 1) == 1
+        assert image.size == (40, 32)
+
+
+def test_the_fourth_channel_of_a_plain_bmp_is_no_alpha():
+    line = a_line()
+    clear = line.convert("RGBA")
+    clear.putalpha(0)
+    pixels, _, status = read(encoded(clear, "BMP"))
+    assert status == [images.READ]
+    assert np.abs(pixels[0].astype(int) - np.asarray(line)).max() <= 1
 
 
 def test_the_network_sees_black_as_minus_one_white_as_one_and_nothing_beyond_a_line():

@@ -35,7 +35,7 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(records: str, tmp_path
     asked = iter([False, True])
     first = train.train(config(records, tmp_path / "run"), stop=lambda: next(asked))
     assert first["steps"] == 4
-    newest = tf.train.latest_checkpoint(tmp_path / "run" / "checkpoints")
+    newest = str(tmp_path / "run" / "checkpoints" / "ckpt-4")
     before = {name: tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest)[1:]}
     moments = [name for name in before if "optimizer" in name]
     assert any(np.abs(before[name]).sum() > 0 for name in moments)
@@ -125,11 +125,11 @@ def test_the_learning_rate_follows_its_schedule(optimizer: str, schedule: str, r
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"steps": 0}, "--steps=0: must be 1 or more"),
+        ({"steps": 0}, "--steps=0: must be 1 to 1000000000"),
         ({"optimizer": "magic"}, "--optimizer=magic: must be one of adam, adamw, sgd"),
-        ({"learning_rate": 0.0}, "--learning_rate=0.0: must be above 0"),
-        ({"learning_rate": float("nan")}, "--learning_rate=nan: must be above 0"),
-        ({"clip_norm": float("inf")}, "--clip_norm=inf: must be 0 or more"),
+        ({"learning_rate": 0.0}, "--learning_rate=0.0: must be 1e-30 to 1e\\+30"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan: must be 1e-30 to 1e\\+30"),
+        ({"clip_norm": float("inf")}, "--clip_norm=inf: must be 0 to 1e\\+30"),
         ({"model": "vgg"}, "--model=vgg"),
         ({"train_data": "/nowhere"}, "/nowhere: no such folder"),
     ],

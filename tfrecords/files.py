@@ -1,10 +1,13 @@
-"""Write aside, fsync, rename: nothing half-written ever stands under a final name."""
+"""Write aside, fsync, rename: nothing half-written ever stands under a final name, and no two runs write to one place."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +48,26 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def read_at_most(path: pathlib.Path | str, count: int) -> bytes:
+    """Reads the first `count` bytes of a regular file.
+
+    Raises:
+      OSError: it cannot be read, or is a folder, a device or a fifo, which could keep us waiting for ever.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(count)
+
+
+def as_cell(text: str) -> str:
+    """Returns text that may hold anything, such as a file's name, as one cell of a table: what does not print is escaped. Bytes
+    that are not UTF-8 stay what they are."""
+    escaped = (c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def make_folder(path: pathlib.Path) -> None:
@@ -61,21 +83,64 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def only_us(folder: pathlib.Path) -> Iterator[int]:
+    """Keeps every other process that asks for the same out of a folder, until the block or this process ends.
+
+    Yields:
+      The folder's descriptor.
+
+    Raises:
+      InputError: another one is in it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+                raise FileNotFoundError
+        except (BlockingIOError, FileNotFoundError):  # or it was renamed by one that has just ended
+            raise InputError(f"{folder}: another process is writing to it") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives an empty folder for this process alone, which is gone after the block.
+
+    Raises:
+      InputError: another process has it.
+    """
+    folder.mkdir(exist_ok=True)
+    with only_us(folder) as descriptor:
+        try:
+            for left in folder.iterdir():  # by a killed run
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            yield folder
+        finally:
+            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):  # not renamed
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def folder_aside(final: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a hidden folder to fill; it is renamed to `final` when the block ends well, and removed when it does not.
 
     Raises:
-      InputError: `final` exists and is not an empty folder.
+      InputError: `final` exists and is not an empty folder, or another process is making it.
     """
     if not final.name:
         raise InputError(f"{final}: the folder that this was started in; name a new one")
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise InputError(f"{final}: already there; name a new folder, or remove it first")
+
+    def check_free() -> None:
+        if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+            raise InputError(f"{final}: already there; name a new folder, or remove it first")
+
+    check_free()
     make_folder(final.parent)
-    aside = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
-    aside.mkdir()
-    try:
+    with scratch(final.with_name(f".{final.name}.partial")) as aside:
+        check_free()  # another process may have made it in between
         yield aside
         for path in aside.rglob("*"):
             if path.is_file():
@@ -83,7 +148,4 @@ def folder_aside(final: pathlib.Path) -> Iterator[pathlib.Path]:
         if final.exists():
             final.rmdir()
         aside.rename(final)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    sync_folder(final.parent)
+        sync_folder(final.parent)

@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, get_origin
 
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
@@ -56,8 +56,13 @@ class Manifest:
     def records(self) -> int:
         return sum(shard.records for shard in self.shards)
 
+    @property
+    def file(self) -> str:
+        """Its own name in its folder."""
+        return f"{self.name}-{self.split}{_SUFFIX}"
+
     def write(self, folder: pathlib.Path) -> None:
-        files.write_json(folder / f"{self.name}-{self.split}{_SUFFIX}", {"version": _VERSION, **dataclasses.asdict(self)})
+        files.write_json(folder / self.file, {"version": _VERSION, **dataclasses.asdict(self)})
 
 
 class Tally:
@@ -86,18 +91,31 @@ def load(path: pathlib.Path) -> Manifest:
       IntegrityError: it is not one that this version writes.
     """
 
-    def counts(value: dict[str, int]) -> dict[int, int]:
-        return {int(key): count for key, count in value.items()}
-
     try:
         fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if fields.pop("version") != _VERSION:
             raise ValueError("another version's manifest")
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-        lengths, widths = counts(fields.pop("lengths")), counts(fields.pop("widths"))
-        return Manifest(shards=shards, lengths=lengths, widths=widths, **fields)
+        lengths, widths = ({int(key): value for key, value in fields.pop(name).items()} for name in ("lengths", "widths"))
+        manifest = Manifest(shards=shards, lengths=lengths, widths=widths, **fields)
+        _check_types(manifest)
+        for shard in shards:
+            _check_types(shard)
+            if not shard.file.startswith(f"{manifest.name}-{manifest.split}.") or "/" in shard.file:
+                raise ValueError(f"a shard named {shard.file!r}")
+        return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{path}: damaged manifest ({error})") from error
+
+
+def _check_types(described: Shard | Manifest) -> None:
+    """Raises ValueError where a field is not of its type, or a count below 0."""
+    for field in dataclasses.fields(described):
+        value = getattr(described, field.name)
+        counts = list(value.values()) if isinstance(value, dict) else [value] if isinstance(value, int) else []
+        wanted: Any = (dict, type(None)) if field.name == "dummy" else get_origin(field.type) or field.type
+        if not isinstance(value, wanted) or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"{field.name} is {value!r:.40}")
 
 
 def splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -1,8 +1,8 @@
 """Writes the shards of one split aside, and moves them into the folder when all is whole."""
 
+import contextlib
 import hashlib
 import pathlib
-import shutil
 
 import tensorflow as tf
 
@@ -25,35 +25,38 @@ class SplitWriter:
       positions: how many positions `add` may be given.
 
     Raises:
-      InputError: the folder holds the split already, or others of another alphabet.
+      InputError: the folder holds the split already, or others of another alphabet; or another process is writing it.
     """
 
     def __init__(
         self, folder: pathlib.Path, name: str, split: str, charset_txt: str, num_shards: int = 0, positions: int = 0
     ) -> None:
         files.make_folder(folder)
-        if split in (there := splits(folder)):
-            raise InputError(f"{there[split]}: split {split} is already there; choose another --split or --output")
-        self._charset = folder / "charset.txt"
-        if self._charset.exists() and self._charset.read_bytes() != charset_txt.encode("utf-8"):
-            raise InputError(f"{self._charset}: another alphabet than the one given; use another --output")
         self._charset_txt = charset_txt
-        self._folder, self._stem = folder, f"{name}-{split}"
+        self._folder, self._name, self._split, self._stem = folder, name, split, f"{name}-{split}"
+        self._check_free()
         self._num_shards, self._positions = num_shards, positions
         self._aside = folder / f".{self._stem}.partial"
+        self._held = contextlib.ExitStack()
         self._paths: list[pathlib.Path] = []
         self._counts: list[int] = []
         self._writer: tf.io.TFRecordWriter | None = None
         self._bytes = 0
 
     def __enter__(self) -> "SplitWriter":
-        shutil.rmtree(self._aside, ignore_errors=True)  # what a killed run left
-        self._aside.mkdir()
+        self._held.enter_context(files.scratch(self._aside))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close_shard()
-        shutil.rmtree(self._aside, ignore_errors=True)
+        self._held.close()
+
+    def _check_free(self) -> None:
+        if self._split in (there := splits(self._folder)):
+            raise InputError(f"{there[self._split]}: split {self._split} is already there; choose another --split or --output")
+        charset = self._folder / "charset.txt"
+        if charset.exists() and charset.read_bytes() != self._charset_txt.encode("utf-8"):
+            raise InputError(f"{charset}: another alphabet than the one given; use another --output")
 
     def add(self, serialized: bytes, position: int) -> None:
         """Appends one record; `position` counts up from 0 and may leave gaps (rejected lines)."""
@@ -69,7 +72,7 @@ class SplitWriter:
         self._counts[-1] += 1
 
     def finish(self, rejects_tsv: str, **fields) -> Manifest:
-        """Renames the shards in, then the manifest: a split without one is unfinished.
+        """Moves everything into the folder, the manifest last: a split without one is unfinished.
 
         Args:
           rejects_tsv: text of the file of rejects.
@@ -88,13 +91,18 @@ class SplitWriter:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             final = f"{self._stem}.tfrecord-{index:05d}-of-{len(self._paths):05d}"
             shards.append(Shard(final, count, path.stat().st_size, digest))
+        files.write_text(self._aside / f"{self._stem}.rejects.tsv", rejects_tsv)
+        files.write_text(self._aside / "charset.txt", self._charset_txt)
+        manifest = Manifest(name=self._name, split=self._split, shards=tuple(shards), **fields)
+        manifest.write(self._aside)
+        self._check_free()  # another process may have finished one in between
+        for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
+            left.unlink()
         for path, shard in zip(self._paths, shards, strict=True):
             path.rename(self._folder / shard.file)
-        name, _, split = self._stem.rpartition("-")
-        files.write_text(self._folder / f"{self._stem}.rejects.tsv", rejects_tsv)
-        files.write_text(self._charset, self._charset_txt)
-        manifest = Manifest(name=name, split=split, shards=tuple(shards), **fields)
-        manifest.write(self._folder)
+        for name in (f"{self._stem}.rejects.tsv", "charset.txt", manifest.file):
+            (self._aside / name).rename(self._folder / name)
+        files.sync_folder(self._folder)
         return manifest
 
     def _open_shard(self) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -66,6 +67,7 @@ def run(
       doc: its help, with an example.
       takes_arguments: whether there may be arguments that are no flags.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # texts are UTF-8 whatever the locale, file names whatever they are
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -79,7 +81,7 @@ def run(
         if isinstance(result, dict):
             if result.get("interrupted"):
                 status = 128 + _signalled[-1]
-            result = json.dumps(result, ensure_ascii=False)
+            result = json.dumps(result, ensure_ascii=False, allow_nan=False)
         if result is not None:
             print(result, flush=True)
     except Interrupted as interruption:
@@ -97,6 +99,18 @@ def run(
     sys.exit(status)
 
 
+def _open_closed_streams() -> None:
+    """Gives a program that was started without some of its three streams one that leads nowhere, so that no other file comes
+    to stand in its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the program runs
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
 def _main(
     main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.FlagValues, takes_arguments: bool
 ) -> dict | None:
@@ -106,7 +120,20 @@ def _main(
         raise InputError(_about_flags(str(error))) from error
     if arguments and not takes_arguments:
         raise InputError(f"{arguments[0]}: no flag, and nothing else is taken")
-    return main(values.flag_values_dict(), arguments)
+    given = values.flag_values_dict()
+    for name, value in given.items():
+        if not all(text.isascii() or _is_utf8(text) for text in (value if isinstance(value, list) else [value or ""])
+                   if isinstance(text, str)):  # fmt: skip
+            raise InputError(f"--{name}={value}: must be UTF-8")
+    return main(given, arguments)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _about_flags(message: str) -> str:
@@ -136,7 +163,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split("\n"))
 
 
-_signalled: list[int] = []
+_signalled: list[int] = []  # what came while somebody wanted to know
 
 
 def _raise(number: int, _: object) -> None:
@@ -144,22 +171,35 @@ def _raise(number: int, _: object) -> None:
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM came. A second one leaves at once."""
+def stop_on_signal(promise: str = "saving, then leaving") -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether SIGINT or SIGTERM came. A second one leaves at once.
 
-    def note(number: int, _: object) -> None:
-        if _signalled:
-            os._exit(128 + number)
-        _signalled.append(number)
-        print(f"\n{signal.Signals(number).name}: saving, then leaving; once more to leave at once", file=sys.stderr)
+    A thread listens, for Python's own handlers wait until a call into TensorFlow is over.
+    """
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
 
+    def listen() -> None:
+        for number in iter(lambda: os.read(ours, 1), b""):
+            if _signalled:
+                os._exit(128 + number[0])
+            _signalled.append(number[0])
+            print(f"\n{signal.Signals(number[0]).name}: {promise}; once more to leave at once", file=sys.stderr, flush=True)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
+        signal.signal(number, lambda *_: None)
+    before = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     try:
         yield lambda: bool(_signalled)
     finally:
+        signal.set_wakeup_fd(before)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _raise)
+        os.close(theirs)
+        listener.join()
+        os.close(ours)
 
 
 def import_tensorflow() -> None:
@@ -168,11 +208,13 @@ def import_tensorflow() -> None:
     sys.stderr.flush()
     stderr = os.dup(2)
     silent = False
-    with tempfile.TemporaryFile() as said:
+    # An exception out of a signal's handler would be lost in the import.
+    with tempfile.TemporaryFile() as said, stop_on_signal("leaving soon") as stop:
         os.dup2(said.fileno(), 2)
         try:
             import tensorflow
 
+            tensorflow.get_logger().setLevel("ERROR")
             silent = bool(tensorflow.config.list_physical_devices("GPU")) or not os.path.exists("/dev/nvidiactl")
         finally:
             os.dup2(stderr, 2)
@@ -180,6 +222,8 @@ def import_tensorflow() -> None:
             if not silent:
                 said.seek(0)
                 os.write(2, said.read())
+    if stop():
+        raise Interrupted(_signalled[-1])
 
 
 def _help(doc: str, values: flags.FlagValues) -> str:

@@ -9,6 +9,7 @@ The labels file has one line an image, `name id id ...` or `name<TAB>text`. Line
 NAME-SPLIT.rejects.tsv with their reason.
 """
 
+import dataclasses
 from typing import Any
 
 from absl import flags
@@ -36,6 +37,8 @@ command.define_fields(
         "strict": "Stop at the first line that cannot be used.",
     },
 )
+_OF_BOTH = {"output", "name", "split"}
+_OF_DUMMY = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(
     "dummy", None, "Number of records of random pixels and labels to make, instead of reading images.", flag_values=FLAGS
 )
@@ -50,13 +53,16 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     for name in ("num_classes", "output") if dummy else ("images", "labels", "charset", "output"):
         if values[name] in (None, ""):
             raise InputError(f"--{name}: has to be given{' with --dummy' if dummy else ''}")
+    of_images = {field.name for field in dataclasses.fields(ConvertConfig)} - _OF_BOTH
+    for name in of_images if dummy else _OF_DUMMY:
+        if FLAGS[name].present:
+            raise InputError(f"--{name}: {'not taken with' if dummy else 'taken only with'} --dummy")
     command.import_tensorflow()
     from ocr import convert
 
     if not dummy:
         return convert.convert(ConvertConfig(**command.fields(values, ConvertConfig)))
-    names = ("output", "num_classes", "width", "max_label_length", "seed", "name", "split")
-    return convert.convert_dummy(count=values["dummy"], **{name: values[name] for name in names})
+    return convert.convert_dummy(count=values["dummy"], **{name: values[name] for name in (*_OF_DUMMY, *_OF_BOTH)})
 
 
 def run() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
 
@@ -27,17 +28,21 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
     if not paths:
         raise InputError("no image named; give their files as arguments")
     picture = pathlib.Path(values["picture"])
-    if not picture.parent.is_dir():
-        raise InputError(f"--picture={picture}: no such folder")
+    if values["picture"]:
+        if not picture.parent.is_dir():
+            raise InputError(f"--picture={picture}: no such folder")
+        if picture.suffix.lower() != ".png":
+            raise InputError(f"--picture={picture}: must end in .png")
     command.import_tensorflow()
     from ocr import predict, sheet
 
+    sheet.opened(values["picture_font"])
     rows, bad = [], False
     for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
-        print(f"{answer.path}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
+        print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
         rows.append((answer.path, answer.text, f"{answer.confidence:.1%}"))
         if answer.reason:
-            print(f"{answer.path}: {answer.reason}", file=sys.stderr)
+            print(f"{files.as_cell(answer.path)}: {answer.reason}", file=sys.stderr)
             bad = True
     if values["picture"]:
         sheet.draw(picture, rows, values["picture_font"])
