@@ -20,11 +20,11 @@ class Journal:
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
+        files.make_folder(workdir / "events")
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
             files.write_text(self._path, "".join(_lines_until(step, self._path)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
-        files.make_folder(workdir / "events")
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
 
     def __enter__(self) -> "Journal":

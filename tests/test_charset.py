@@ -105,3 +105,15 @@ def test_many_code_points_are_told_apart_in_the_graph():
     text = "".join(map(chr, points))
     expected = [charset._classes.get(c, -1) for c in text]
     assert charset.encode_graph(tf.constant([text])).to_list() == [expected]
+
+
+def test_a_charset_file_says_what_its_alphabet_holds(tmp_path: pathlib.Path):
+    alphabet = Charset("\ufeffa\x85\u2028 b\t")  # what some call line ends, and what looks like a mark of UTF-8
+    (tmp_path / "charset.txt").write_bytes(alphabet.file_text().encode("utf-8"))
+    assert charsets.named(str(tmp_path / "charset.txt")) == alphabet
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\ud800"])
+def test_what_no_charset_file_can_hold_is_no_character(character: str):
+    with pytest.raises(InputError, match=r"cannot be a character"):
+        Charset("a" + character)

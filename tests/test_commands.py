@@ -1,7 +1,9 @@
 """What users and scripts rely on: exit status, one line on stderr, one JSON object at the end."""
 
 import json
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +42,17 @@ def test_help_has_an_example_and_every_flag(command, name: str):
         ("ocr_export --workdir=/nowhere --export_dir=y", "/nowhere: no training in it"),
         ("ocr_predict --saved_model=/nowhere a.png", "/nowhere: no exported model in it"),
         ("ocr_predict --saved_model=/nowhere", "no image named"),
+        ("ocr_predict --saved_model=/nowhere --picture=x.gif a.png", "--picture=x.gif: must end in .png"),
+        ("ocr_predict --saved_model=/nowhere --picture=x.png --picture_font=/etc/hosts a.png", "--picture_font=/etc/hosts"),
+        ("render_lines --output= --count=5", "--output: has to be given"),
+        ("render_lines --output=x --count=5 --seed=-1", "--seed=-1: must be 0 to"),
+        ("render_lines --output=x --count=5 --height=100000", "--height=100000: must be 8 to 1000"),
+        ("make_tfrecords --dummy=5 --num_classes=9 --seed=-1 --output=y", "--seed=-1: must be 0 to"),
+        ("make_tfrecords --dummy=5 --num_classes=9 --output=y --num_shards=3", "--num_shards: not taken with --dummy"),
+        ("make_tfrecords --images=. --labels=x --charset=alnum --output=y --seed=3", "--seed: taken only with --dummy"),
+        ("ocr_train --train_data=a --eval_data=b --workdir=", "--workdir: has to be given"),
+        ("ocr_train --train_data=a --eval_data=b --workdir=c --seed=4294967296", "--seed=4294967296: must be 0 to"),
+        ("ocr_train --train_data=a --eval_data=b --workdir=c\udcff", "--workdir: its value is not UTF-8"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line_with_status_1(command, tmp_path: pathlib.Path, line: str, told: str):
@@ -114,6 +127,42 @@ def test_a_training_that_is_stopped_saves_and_goes_on(trained, tmp_path: pathlib
     assert json.loads(done.stdout.splitlines()[-1])["steps"] == result["steps"] + 2
 
 
+def test_a_second_signal_leaves_at_once(tmp_path: pathlib.Path):
+    # A call that does not return to Python stands in for a long step of TensorFlow's.
+    code = (
+        "import ctypes, sys; from tools import command\n"
+        "with command.stop_on_signal():\n"
+        "    print('ready', flush=True)\n"
+        "    for _ in range(4): ctypes.CDLL(None).usleep(30_000_000)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert "once more to leave at once" in process.stderr.readline() + process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+
+
+def test_a_signal_while_tensorflow_is_imported_is_not_lost(tmp_path: pathlib.Path):
+    code = (
+        "import os, signal, sys, threading; from absl import flags; from tools import command\n"
+        "def main(*_):\n"
+        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "    command.import_tensorflow()\n"
+        "    return {'done': True}\n"
+        "command.run(main, flags.FlagValues(), '')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, '{"interrupted": true}\n')
+
+
+def test_without_stderr_a_command_still_does_its_work(tmp_path: pathlib.Path):
+    shell = f"{sys.executable} -m tools.make_tfrecords --dummy=3 --num_classes=5 --output={tmp_path}/records 2>&- 0<&-"
+    done = subprocess.run(shell, shell=True, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["records"] == 3
+
+
 def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
     line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=1000000"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -125,6 +174,18 @@ def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
     assert process.returncode == 143
     assert json.loads(out) == {"interrupted": True}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_would_break_the_table_are_escaped(trained, command, tmp_path: pathlib.Path):
+    shutil.copy(next((trained.lines / "eval").glob("*.png")), tmp_path / "a\tb\nc.png")
+    os.mkfifo(tmp_path / "fifo")
+    done = command("ocr_predict", f"--saved_model={trained.export}", "a\tb\nc.png", "fifo", "/dev/zero")
+    assert done.returncode == 1
+    names, texts, confidences = zip(*(line.split("\t") for line in done.stdout.splitlines()), strict=True)
+    assert names == ("a\\tb\\nc.png", "fifo", "/dev/zero")
+    assert [bool(text) for text in texts] == [True, False, False]
+    assert float(confidences[0]) > 0.5
+    assert done.stderr.splitlines() == ["fifo: not a regular file", "/dev/zero: not a regular file"]
 
 
 def test_flags_come_from_a_file_too(command, last_json, tmp_path: pathlib.Path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr import convert, images
+from ocr import convert, images, labels
 from ocr.config import ConvertConfig
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError
@@ -120,6 +120,38 @@ def test_every_line_is_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Pa
     assert (summary["records"], summary["rejects"]) == (1, len(lines) - 1)
     assert [r["text"] for r in records(folder).values()] == [b"abc"]
     assert all(len(row) == 4 for row in rejects(folder))
+
+
+def test_a_name_is_taken_by_the_first_line_that_can_be_used(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.png")
+    pack(tmp_path, ["a.png\ta b", "a.png\tgood", "a.png\tlate"])
+    assert [r["text"] for r in records(tmp_path).values()] == [b"good"]
+    assert [row[2] for row in rejects(tmp_path)] == ["not_in_charset", "duplicate_name"]
+
+
+def test_labels_that_change_while_they_are_read_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    draw(tmp_path / "a.png")
+    survey = labels.survey
+
+    def and_then_lose_a_line(path: pathlib.Path, label_format: str) -> tuple[int, str]:
+        found = survey(path, label_format)
+        path.write_bytes(b"a.png\tabc\n")
+        return found
+
+    monkeypatch.setattr(labels, "survey", and_then_lose_a_line)
+    with pytest.raises(InputError, match="had 2 lines, then 1"):
+        pack(tmp_path, ["a.png\tabc", "b.png\tabc"])
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_a_gif_has_the_size_of_its_first_frame(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.gif", 77, 40)
+    gif = bytearray((tmp_path / "a.gif").read_bytes())
+    gif[6:10] = b"\xff\x00\xff\x00"  # what the whole animation would take
+    (tmp_path / "a.gif").write_bytes(gif)
+    pack(tmp_path, ["a.gif\tabc"])
+    (record,) = records(tmp_path).values()
+    assert (record["height"], record["width"]) == (40, 77)
 
 
 def test_ids_count_from_one_and_are_never_guessed_at(tmp_path: pathlib.Path):

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 import struct
 
@@ -118,3 +119,16 @@ def test_predict_reads_in_order_and_names_what_it_cannot_read(trained, command, 
         "junk.png: not an image that can be decoded",
     ]
     assert (tmp_path / "read.png").stat().st_size > 10_000
+
+
+def test_a_model_that_is_none_of_ours_is_refused(tmp_path: pathlib.Path):
+    module = tf.Module()
+    serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": serve})
+    with pytest.raises(InputError, match="does not take image_bytes"):
+        predict.load(tmp_path)
+
+
+def test_a_version_that_no_server_takes_is_refused(trained, tmp_path: pathlib.Path):
+    with pytest.raises(InputError, match="--version=9223372036854775808: must be 1 to"):
+        export.export(str(trained.workdir), str(tmp_path), version=2**63)

@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import os
 import pathlib
 
 import pytest
 import tensorflow as tf
 
-from tfrecords import manifest, reader, schema, writer
+from tfrecords import files, manifest, reader, schema, writer
 from tfrecords.errors import InputError, IntegrityError
 
 FIELDS = {"charset": "f" * 64, "image_format": "keep", "pixels_per_frame": 4}
@@ -143,3 +144,68 @@ def test_a_folder_without_records_says_what_makes_them(tmp_path: pathlib.Path):
         reader.find(str(tmp_path), "train")
     with pytest.raises(InputError, match="no such folder"):
         reader.find(str(tmp_path / "nowhere"), "train")
+
+
+@pytest.mark.parametrize(
+    "field", [{"name": 3}, {"lengths": {"1": "many"}}, {"pixels_per_frame": -1}, {"dummy": []}, {"characters": {"a": None}}]
+)
+def test_a_manifest_whose_fields_are_of_other_types_is_named(tmp_path: pathlib.Path, field: dict):
+    write(tmp_path)
+    path = tmp_path / "lines-train.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **field}))
+    with pytest.raises(IntegrityError, match=f"damaged manifest .{next(iter(field))} is"):
+        reader.find(str(tmp_path), "train")
+
+
+def test_a_manifest_cannot_name_a_shard_elsewhere(tmp_path: pathlib.Path):
+    write(tmp_path)
+    path = tmp_path / "lines-train.manifest.json"
+    path.write_text(path.read_text().replace("lines-train.tfrecord-", "lines-train.tfrecord/../../"))
+    with pytest.raises(IntegrityError, match="a shard named"):
+        reader.find(str(tmp_path), "train")
+
+
+def test_two_writers_of_one_split_do_not_meet(tmp_path: pathlib.Path):
+    with writer.SplitWriter(tmp_path, "lines", "train", "") as out:
+        out.add(b"x", 0)
+        with pytest.raises(InputError, match="another process is writing"):
+            writer.SplitWriter(tmp_path, "lines", "train", "").__enter__()
+        write(tmp_path, split="eval")  # another split is none of its business
+    assert write(tmp_path).records == 10
+
+
+def test_a_folder_is_made_by_one_process_at_a_time(tmp_path: pathlib.Path):
+    with files.folder_aside(tmp_path / "new") as aside:
+        (aside / "file").write_text("ours")
+        with pytest.raises(InputError, match="another process is writing"), files.folder_aside(tmp_path / "new"):
+            pass
+    assert (tmp_path / "new" / "file").read_text() == "ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_a_killed_run_left_does_not_stay(tmp_path: pathlib.Path):
+    for name in (".lines-train.partial", ".lines-train.partial/deep"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".lines-train.partial" / "deep" / "00000").write_bytes(b"x")
+    (tmp_path / "lines-train.tfrecord-00001-of-00009").write_bytes(b"moved before the manifest was")
+    made = write(tmp_path)
+    shards = {path.name for path in tmp_path.glob("*tfrecord*")}
+    assert shards == {shard.file for shard in made.shards}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_disk_that_fills_at_the_last_moment_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, pathlib.Path.mkdir])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: pathlib.Path, make):
+    make(tmp_path / "odd")
+    with pytest.raises(OSError, match=r"regular|directory"):
+        files.read_at_most(tmp_path / "odd", 10)

@@ -116,6 +116,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ({"count": 0}, "--count=0"),
         ({"min_chars": 9, "max_chars": 3}, "--max_chars=3: must be 9 to 1000"),
         ({"output": "{here}"}, "already there"),
+        ({"width": 20, "min_chars": 30, "max_chars": 30}, "--width=20 --height=32: no room for"),
         ({"output": "{here}/junk.ttf/lines"}, "not a folder"),
     ],
 )

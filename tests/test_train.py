@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import convert, train
+from ocr import convert, models, train
 from ocr.config import TrainConfig
-from tfrecords import manifest, schema, writer
+from ocr.workdir import Workdir
+from tfrecords import files, manifest, schema, writer
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -110,6 +111,110 @@ def test_a_loss_that_is_no_number_stops_the_training(records: str, tmp_path: pat
     settings = config(records, tmp_path / "run", learning_rate=1e30, optimizer="sgd", schedule="constant", steps=40)
     with pytest.raises(IntegrityError, match="the loss is nan between steps"):
         train.train(settings)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(records: str, tmp_path: pathlib.Path, capsys):
+    train.train(config(records, tmp_path / "run"))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.glob("*.index")) == ["ckpt-12.index", "ckpt-4.index", "ckpt-8.index"]
+    newest = checkpoints / "ckpt-12.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert train.train(config(records, tmp_path / "run"), stop=lambda: True)["steps"] == 8
+    said = capsys.readouterr().err
+    assert "ckpt-12: damaged checkpoint" in said
+    assert "going on from step 8" in said
+    for path in checkpoints.glob("*.index"):
+        path.write_bytes(b"")
+    with pytest.raises(IntegrityError, match="ckpt-4: damaged checkpoint"):
+        train.train(config(records, tmp_path / "run"))
+
+
+def test_lost_checkpoints_are_not_taken_for_a_beginning(records: str, tmp_path: pathlib.Path):
+    train.train(config(records, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(IntegrityError, match=r"no checkpoint in it, though step \d+ was evaluated"):
+        train.train(config(records, tmp_path / "run"))
+
+
+def test_weights_and_figures_of_the_best_evaluation_stay_together(records: str, tmp_path: pathlib.Path, monkeypatch):
+    train.train(config(records, tmp_path / "run", steps=6))
+    workdir = Workdir(tmp_path / "run")
+    model, charset, _ = workdir.load()
+    before = [value.copy() for value in model.get_weights()]
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        workdir.keep_best(models.build("lite", charset.num_classes), 7, {"cer": 0.0})
+    monkeypatch.undo()
+    assert workdir.best()["step"] == 6
+    for one, other in zip(before, workdir.load()[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    workdir.keep_best(model, 8, {"cer": 0.0})
+    assert sorted(path.name for path in (tmp_path / "run" / "best").glob("*.index")) == ["ckpt-8.index"]
+    for path in (tmp_path / "run" / "best").glob("ckpt-8.*"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match="best/ckpt-8: damaged"):
+        workdir.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.jsonl", "[1]\n", r"metrics.jsonl: line 1: damaged"),
+        ("best/metrics.json", "[1]", r"metrics.json: damaged"),
+        ("best/metrics.json", '{"step": 1}', r"metrics.json: damaged"),
+        ("config.json", "{}", r"config.json: damaged"),
+        ("config.json", '{"fingerprints": {"alphabet": 3}}', r"config.json: damaged"),
+    ],
+)
+def test_a_damaged_file_of_a_workdir_is_named(records: str, tmp_path: pathlib.Path, name: str, content: str, message: str):
+    train.train(config(records, tmp_path / "run", steps=6))
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(IntegrityError, match=message):
+        train.train(config(records, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "best", "events"])
+def test_a_file_where_a_workdir_has_a_folder_is_named(records: str, tmp_path: pathlib.Path, name: str):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("")
+    with pytest.raises(InputError, match=f"{name}: not a folder"):
+        train.train(config(records, tmp_path / "run"))
+
+
+def test_one_training_at_a_time_in_a_workdir(records: str, tmp_path: pathlib.Path):
+    def meanwhile() -> bool:
+        with pytest.raises(InputError, match="another process is writing"):
+            train.train(config(records, tmp_path / "run"))
+        return True
+
+    assert train.train(config(records, tmp_path / "run"), stop=meanwhile)["steps"] == 0
+    # Without a checkpoint nothing binds it to that configuration.
+    assert train.train(config(records, tmp_path / "run", batch_size=4, steps=1))["steps"] == 1
+
+
+def test_weights_that_are_no_numbers_are_not_saved(records: str, tmp_path: pathlib.Path):
+    blown = {"learning_rate": 1e30, "optimizer": "sgd", "schedule": "constant", "steps": 1}
+    with pytest.raises(IntegrityError, match="not finite"):
+        train.train(config(records, tmp_path / "run", **blown))
+    assert not list((tmp_path / "run").glob("*/ckpt-*"))
+
+
+def test_a_split_without_lines_is_refused(records: str, tmp_path: pathlib.Path):
+    made = {"charset": charsets.named("digits").fingerprint, "image_format": "raw", "pixels_per_frame": 4}
+    with writer.SplitWriter(tmp_path / "none", "lines", "eval", charsets.named("digits").file_text()) as out:
+        out.finish("", **made, **manifest.Tally().fields())
+    with pytest.raises(InputError, match="split eval has no lines"):
+        train.train(config(records, tmp_path / "run", eval_data=str(tmp_path / "none")))
+
+
+def test_a_training_that_is_stopped_tells_of_all_its_steps(records: str, tmp_path: pathlib.Path):
+    asked = iter([False, True])
+    train.train(config(records, tmp_path / "run", log_every=100, eval_every=100, checkpoint_every=100), lambda: next(asked))
+    assert list(figures(tmp_path / "run", "loss")) == [10]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
