@@ -1,7 +1,6 @@
 """Configurations: one frozen object a job, checked where it is made. That of a training is saved beside every result."""
 
 import dataclasses
-import json
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ _MAY_CHANGE = frozenset(
         "eval_every",
         "checkpoint_every",
         "keep_checkpoints",
+        "override",
     )
 )
 
@@ -127,6 +127,7 @@ class TrainConfig:
     eval_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
+    override: bool = False
 
     def __post_init__(self) -> None:
         fields = dataclasses.asdict(self)
@@ -150,7 +151,7 @@ def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
       IntegrityError: it is damaged.
     """
     try:
-        fields = json.loads(path.read_text("utf-8"))
+        fields = files.read_json(path)
         made_of = dict(fields.pop("fingerprints"))
         for field in dataclasses.fields(TrainConfig):
             wanted: Any = (int, float) if field.type is float else field.type

@@ -187,7 +187,7 @@ class _Reader:
         as_png = self._config.image_format == "png" or kept is None
         try:
             height, width, status, line, png = (value.numpy() for value in _inspect(encoded, as_png))
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:  # the second where TensorFlow quotes the file's bytes
             raise Reject("undecodable", f"damaged {(kept or 'image').upper()}") from error
         if status == images.TOO_LARGE:
             raise Reject("too_large", f"{width}x{height} pixels")

@@ -3,7 +3,7 @@
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -61,12 +61,6 @@ class Evaluator:
         if np.isnan(finite).any():
             raise IntegrityError("the network's outputs are not finite: its weights are none that can be used")
         return readings, float(finite.mean()) if finite.size else None
-
-    def figures(self, batches: Iterable[dict[str, tf.Tensor]]) -> dict[str, Any]:
-        """Returns `eval_loss`, `cer` and `line_accuracy`."""
-        readings, loss = self(batches)
-        measured = measures(readings)
-        return {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
 
 
 def edits(truths: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -145,9 +139,9 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32) -> dict:
     with inputs.naming_damage(lines):
         if not Workdir(model).begun:
             return measures(_read_export(model, lines, batch_size))
-        network, charset, _ = Workdir(model).load()
-        batches = inputs.evaluation_batches(lines, charset, batch_size)
-        readings, loss = Evaluator(Recogniser(network, charset))(batches)
+        trained = Workdir(model).load()
+        batches = inputs.evaluation_batches(lines, trained.charset, batch_size)
+        readings, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
         return measures(readings) | {"eval_loss": loss}
 
 
@@ -155,7 +149,10 @@ def _read_export(export: pathlib.Path, lines: inputs.Lines, batch_size: int) -> 
     read = predict.load(export)
     readings = []
     for encoded, names, truths in inputs.image_files(lines, batch_size):
-        texts, confidences, _ = read(encoded.numpy().tolist())
+        texts, confidences, statuses = read(encoded.numpy().tolist())
+        if statuses.any():
+            name = names.numpy()[statuses.argmax()].decode("utf-8", "replace")
+            raise IntegrityError(f"{lines.folder}: the image of {name} cannot be decoded")
         rows = zip(names.numpy(), truths.numpy(), texts, confidences, strict=True)
         readings += [Reading(n.decode("utf-8", "replace"), t.decode(), text, float(c)) for n, t, text, c in rows]
     return readings

@@ -32,8 +32,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       InputError: there is no training, or that version is there already.
       IntegrityError: what was written reads something else than the network in memory.
     """
-    source = Workdir(pathlib.Path(workdir))
-    model, charset, config = source.load()
+    model, charset, config, made_of, metrics = Workdir(pathlib.Path(workdir)).load()
     folder = pathlib.Path(export_dir)
     version = version or _newest(folder) + 1
     fields = {"version": version, "decoder": decoder}
@@ -46,13 +45,12 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
         _check(recogniser, aside)
         extra = aside / "assets.extra"
         extra.mkdir()
-        _, made_of = configs.read(source.path / "config.json")
         about = {
             "network": config.model,
             "decoder": decoder,
             "alphabet": charset.fingerprint,
             "num_classes": charset.num_classes,
-            "metrics": source.best(),
+            "metrics": metrics,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": dict(vars(config).items()),

@@ -11,7 +11,8 @@ _PLACES = {
     _GIF: ((8, 2, True), (6, 2, True)),
     _BMP: ((22, 4, True), (18, 4, True)),
 }
-_MOST_EXTENSIONS, _MOST_BLOCKS = 100, 100_000  # of a GIF; whole blocks of 255 bytes make 25 MB
+# Of a GIF: before the first frame, blocks of each, and blocks of the frame; as many of 255 bytes make 25 MB.
+_MOST_EXTENSIONS, _MOST_OF_EACH, _MOST_BLOCKS = 20, 1_000, 100_000
 
 
 def size(encoded: tf.Tensor) -> tf.Tensor:
@@ -69,7 +70,8 @@ def _as_meant(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
     colour, or grey whose palette is the greys in order."""
     header, bits, packing, used = (_number(octets, *place) for place in ((14, 4), (28, 2), (30, 4), (46, 4)))
     used = tf.where((used == 0) | (used > 256), tf.constant(256, tf.int64), used)
-    palette = tf.io.decode_raw(tf.strings.substr(encoded, 14 + tf.minimum(header, 2**20), 4 * used), tf.uint8)
+    after = tf.minimum(14 + header, tf.cast(tf.strings.length(encoded), tf.int64))
+    palette = tf.io.decode_raw(tf.strings.substr(encoded, after, 4 * used), tf.uint8)
     grey = tf.cast(tf.repeat(tf.range(used), 3), tf.uint8)
     palette = tf.reshape(tf.reshape(palette[: tf.size(palette) // 4 * 4], [-1, 4])[:, :3], [-1])
     is_grey = tf.cond(tf.size(palette) == tf.size(grey), lambda: tf.reduce_all(palette == grey), lambda: tf.constant(False))
@@ -89,14 +91,14 @@ def _cut_gif(encoded: tf.Tensor) -> tf.Tensor:
     def after_table(flags: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         return place + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def after_blocks(place: tf.Tensor) -> tf.Tensor:
+    def after_blocks(place: tf.Tensor, most: int) -> tf.Tensor:
         more, following = lambda p: at(p) > 0, lambda p: (p + at(p) + 1,)
-        return tf.while_loop(more, following, (place,), maximum_iterations=_MOST_BLOCKS)[0] + 1
+        return tf.while_loop(more, following, (place,), maximum_iterations=most)[0] + 1
 
     start = after_table(at(tf.constant(10)), tf.constant(13))
-    is_extension, past_it = lambda p: at(p) == 0x21, lambda p: (after_blocks(p + 2),)
+    is_extension, past_it = lambda p: at(p) == 0x21, lambda p: (after_blocks(p + 2, _MOST_OF_EACH),)
     frame = tf.while_loop(is_extension, past_it, (start,), maximum_iterations=_MOST_EXTENSIONS)[0]
-    end = after_blocks(after_table(at(frame + 9), frame + 10) + 1)
+    end = after_blocks(after_table(at(frame + 9), frame + 10) + 1, _MOST_BLOCKS)
 
     def part(first: tf.Tensor | int, last: tf.Tensor | int) -> tf.Tensor:
         first, last = tf.minimum(first, count), tf.minimum(last, count)

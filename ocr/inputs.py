@@ -43,21 +43,39 @@ class Lines:
 
 @contextlib.contextmanager
 def naming_damage(*splits: Lines) -> Iterator[None]:
-    """Turns TensorFlow's word that some record is damaged into the name of the shard.
+    """Turns TensorFlow's word that something is wrong with some record into the name of the shard, and the record.
 
     Raises:
       IntegrityError: a record could not be read.
     """
     try:
         yield
-    except tf.errors.DataLossError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         for lines in splits:
             for shard in lines.manifest.shards:
                 path = lines.folder / shard.file
                 with open(path, "rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
                         raise IntegrityError(f"{path}: damaged, its sha256 is not the one in its manifest") from error
+                for number, serialized in enumerate(tf.data.TFRecordDataset(str(path)), 1):
+                    if wrong := _fault(serialized, set(lines.manifest.characters)):
+                        raise IntegrityError(f"{path}: record {number}: {wrong}") from error
         raise
+
+
+def _fault(serialized: tf.Tensor, characters: set[str]) -> str:
+    """Says what is wrong with a record, or nothing."""
+    try:
+        record = _parse_one(serialized)
+        text = record["text"].numpy().decode("utf-8")
+        if lacking := "".join(sorted(set(text) - characters)):
+            return f"its text has {describe(lacking)}, which its manifest does not list"
+        (_raw(record) if record["format"] == schema.RAW else images.decode(record["encoded"])).numpy()
+    except UnicodeDecodeError:
+        return "its text is not UTF-8, or it is no record"
+    except tf.errors.OpError as error:
+        return f"cannot be read ({str(error).splitlines()[0][:200]})"
+    return ""
 
 
 def find(spec: str, prefer: str) -> Lines:
@@ -123,6 +141,21 @@ def image_files(lines: Lines, batch_size: int) -> tf.data.Dataset:
 
     records = reader.records(lines.folder, lines.manifest)
     return records.map(as_file, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def sample(lines: Lines, charset: Charset, batch_size: int, pixels_per_frame: int, count: int) -> list[dict[str, tf.Tensor]]:
+    """Returns batches of lines that fit the network, as many lines as asked for or as there are, drawn at random."""
+    wanted = min(-(-count // batch_size), max(lines.manifest.records // batch_size, 1))
+    return list(training_batches(lines, charset, batch_size, pixels_per_frame, seed=0).take(wanted))
+
+
+def zero_ids(lines: Lines) -> int:
+    """Returns how many lines were rejected because their labels hold the id 0, which no character has."""
+    path = lines.folder / f"{lines.manifest.name}-{lines.manifest.split}.rejects.tsv"
+    if not lines.manifest.rejects.get("id_out_of_range") or not path.is_file():
+        return 0
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return sum("\tid_out_of_range\t0;" in line for line in file)
 
 
 def _batches(records: tf.data.Dataset, charset: Charset, batch_size: int) -> tf.data.Dataset:

@@ -55,7 +55,7 @@ def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndar
     version = newest_version(path)
     try:
         model = tf.saved_model.load(str(version))
-    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, tf.errors.OpError) as error:
         raise IntegrityError(f"{version}: damaged, cannot be loaded ({str(error).splitlines()[0]})") from error
     serve = model.signatures.get("serving_default")
     takes = list(serve.structured_input_signature[1].values()) if serve else []

@@ -3,6 +3,8 @@
 A line is a function of (seed, number) alone, so that the files are the same for any number of workers.
 """
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -12,7 +14,10 @@ import pathlib
 import re
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Generator
+from multiprocessing import resource_tracker
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -26,6 +31,7 @@ from tfrecords.errors import InputError
 
 DEGRADATIONS = ("clean", "scan")
 _BUILT_IN = ""  # in place of a path: the font that comes with Pillow
+_MOST_TEXT = 2**40  # bytes of a corpus file
 _LEAST_SIZE = 4  # pixels of the em
 _TRIES = 200  # texts drawn until some font has every character
 _NO_CHARACTER = "\U0010ffff"  # what a font shows for this it shows for all it lacks
@@ -118,7 +124,7 @@ def corpus_runs(paths: tuple[str, ...], charset: Charset, min_chars: int) -> lis
     known = set(charset.characters)
     for path in paths:
         try:
-            text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+            text = files.read_at_most(path, _MOST_TEXT).decode("utf-8-sig")
         except OSError as error:
             raise InputError(f"--corpus={path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -240,6 +246,17 @@ def _prepare(config: RenderConfig) -> None:
     _texts = Texts(config)
 
 
+def _prepare_worker(config: RenderConfig, parent: int) -> None:
+    _prepare(config)
+
+    def watch() -> None:  # a parent that was killed cannot end its workers
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _render(config: RenderConfig, folder: pathlib.Path, numbers: range) -> list[tuple[str, str]]:
     """Draws some lines to files; returns their names and texts."""
     assert _texts is not None
@@ -277,9 +294,10 @@ def render(config: RenderConfig) -> dict:
     with (
         files.folder_aside(pathlib.Path(config.output)) as folder,
         open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
+        contextlib.closing(_in_workers(config, folder, workers)) as drawn,
         progress.Progress("rendering", config.count, "lines") as bar,
     ):
-        for done, rows in enumerate(_in_workers(config, folder, workers)):
+        for done, rows in enumerate(drawn):
             for name, text in rows:
                 labels.write(f"{name}\t{text}\n")
                 characters.update(text)
@@ -287,7 +305,7 @@ def render(config: RenderConfig) -> dict:
     return {"lines": config.count, "characters": len(characters)}
 
 
-def _in_workers(config: RenderConfig, folder: pathlib.Path, workers: int) -> Iterator[list[tuple[str, str]]]:
+def _in_workers(config: RenderConfig, folder: pathlib.Path, workers: int) -> Generator[list[tuple[str, str]], None, None]:
     """Yields chunks of rows in order."""
     chunks = [range(start, min(start + _CHUNK, config.count)) for start in range(0, config.count, _CHUNK)]
     draw = functools.partial(_render, config, folder)
@@ -295,11 +313,18 @@ def _in_workers(config: RenderConfig, folder: pathlib.Path, workers: int) -> Ite
         yield from map(draw, chunks)
         return
     context = multiprocessing.get_context("spawn")  # a process with threads must not fork
-    # Ctrl-C comes to the parent too, which ends the workers: they start with it blocked.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        pool = context.Pool(min(workers, len(chunks)), _prepare, (config,))
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with pool:
-        yield from pool.imap(draw, chunks)
+    workers = min(workers, len(chunks))
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _prepare_worker, (config, os.getpid())) as pool:
+        # Ctrl-C comes to the parent too, which ends the workers: they start with it blocked.
+        resource_tracker.ensure_running()  # which would unblock it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            drawn = pool.map(draw, chunks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            yield from drawn
+        except concurrent.futures.BrokenExecutor as error:
+            raise InputError(f"--workers={workers}: one of them was killed, for want of memory perhaps") from error
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """A picture of lines with what was read of each beside it."""
 
+import io
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -8,8 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ocr.charset import describe
 from ocr.render import Font
+from tfrecords import files
 from tfrecords.errors import InputError
 
+_MOST = 20_000_000  # bytes of an image
 _ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
 _INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
 
@@ -45,13 +48,16 @@ def draw(path: pathlib.Path, rows: Sequence[tuple[str, str, str]], font: str = "
         top = _GAP // 2 + index * _ROW
         middle = top + _ROW // 2
         try:
-            line = Image.open(file).convert("RGB")
+            content = io.BytesIO(files.read_at_most(file, _MOST))
+            line = Image.open(content, formats=("PNG", "JPEG", "GIF", "BMP")).convert("RGB")
             line.thumbnail((_WIDTH - 2 * _GAP, _LINE))
             sheet.paste(line, (_GAP, middle - line.height // 2))
-        except (OSError, Image.DecompressionBombError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             draw.text((_GAP, middle), "no image", _BAD, small, "lm")
         draw.text((_WIDTH, middle), text, _INK, large, "lm")
         draw.text((2 * _WIDTH - _GAP, middle), note, _FAINT, small, "rm")
         if index:
             draw.line((_GAP, top, 2 * _WIDTH - _GAP, top), "#e0e0e0")
-    sheet.save(path)
+    picture = io.BytesIO()
+    sheet.save(picture, "PNG")
+    files.write_bytes(path, picture.getvalue())

@@ -11,13 +11,15 @@ import keras
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import ctc, evaluate, inputs, models, recipe
+from ocr import doctor, evaluate, inputs, models, recipe, references
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.inputs import Lines
 from ocr.journal import Journal
+from ocr.learner import Learner
 from ocr.progress import Progress
 from ocr.recogniser import Recogniser
+from ocr.watch import Watch
 from ocr.workdir import Workdir
 from tfrecords.errors import InputError, IntegrityError
 
@@ -46,11 +48,11 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     for lines in (train_lines, held_out):
         lines.check_writable_with(charset)
     pixels_per_frame = models.network(config.model).pixels_per_frame
-    _report_unfit(train_lines, pixels_per_frame)
+    left_out = _report_unfit(train_lines, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
     with workdir.begin(config, charset, train_lines, held_out), inputs.naming_damage(train_lines, held_out):
-        step = _run(config, stop, workdir, charset, train_lines, held_out)
+        step = _run(config, stop, workdir, charset, train_lines, held_out, left_out)
     best = workdir.best()
     return {
         "cer": best.get("cer"),
@@ -62,7 +64,13 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
 
 
 def _run(
-    config: TrainConfig, stop: Callable[[], bool], workdir: Workdir, charset: Charset, train_lines: Lines, held_out: Lines
+    config: TrainConfig,
+    stop: Callable[[], bool],
+    workdir: Workdir,
+    charset: Charset,
+    train_lines: Lines,
+    held_out: Lines,
+    left_out: int,
 ) -> int:
     """Trains to the last step, or until it is to stop; returns the step reached."""
     keras.utils.set_random_seed(config.seed)
@@ -77,9 +85,22 @@ def _run(
 
     pixels_per_frame = models.network(config.model).pixels_per_frame
     batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, config.seed + step)
-    inner_loop = _inner_loop(model, optimizer)
-    evaluator = evaluate.Evaluator(Recogniser(model, charset))
+    learner = Learner(model)
+    sample = inputs.sample(train_lines, charset, config.batch_size, pixels_per_frame, doctor.SAMPLE)
     held_out_batches = inputs.evaluation_batches(held_out, charset, config.batch_size)
+    case = doctor.Case(
+        learner,
+        charset,
+        training=sample,
+        held_out=list(held_out_batches.take(-(-doctor.SAMPLE // config.batch_size))),
+        dummy=train_lines.manifest.dummy,
+        lines=train_lines.manifest.records,
+        left_out=left_out,
+        zero_ids=inputs.zero_ids(train_lines),
+    )
+    watch = _examine(case, config, workdir, train_lines.manifest.characters)
+    inner_loop = _inner_loop(learner, optimizer)
+    evaluator = evaluate.Evaluator(Recogniser(model, charset))
     iterator = iter(batches)
     interval = _Interval()
 
@@ -95,20 +116,29 @@ def _run(
     with Journal(workdir.path, step) as journal, Progress("training", config.steps, "steps", step) as bar:
         while step < config.steps and not stop():
             count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
+            if not interval.lines:
+                watch.before_steps()
             interval.add(*inner_loop(iterator, tf.constant(count)))
             step += count
             passed.assign(step)
             if not math.isfinite(interval.loss):
                 raise IntegrityError(f"the loss is {interval.loss} between steps {step - count} and {step}")
             bar.update(step, f"loss {interval.loss:.3f}")
+            watch.after_steps(step, count, interval.loss, float(optimizer.learning_rate))
             if due(config.log_every):
                 journal.write(step, interval.figures(float(optimizer.learning_rate)))
                 interval = _Interval()
             if due(config.eval_every):
-                figures = evaluator.figures(held_out_batches)
+                readings, loss = evaluator(held_out_batches)
+                measured = evaluate.measures(readings)
+                figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
+                watch.after_evaluation(readings, charset, case.held_out[0])
+                workdir.write_report(watch.report())
                 journal.write(step, figures)
                 bar.update(step, f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole", always=True)
                 if _is_better(figures, workdir.best()):
+                    if not workdir.has_checkpoint:  # what is best must not be all there is
+                        save()
                     workdir.keep_best(model, step, figures)
                 interval.restart_clock()
             if due(config.checkpoint_every):
@@ -117,7 +147,31 @@ def _run(
             journal.write(step, interval.figures(float(optimizer.learning_rate)))
         if not due(config.checkpoint_every):
             save()
+    workdir.write_report(watch.report())
     return step
+
+
+def _examine(case: doctor.Case, config: TrainConfig, workdir: Workdir, characters: dict[str, int]) -> Watch:
+    """Has the doctor look at everything before the first step.
+
+    Returns:
+      Who looks on from then.
+
+    Raises:
+      IntegrityError: it found why the training must fail, and `override` is not set.
+    """
+    shapes = doctor.shapes(case, models.network(config.model).pixels_per_frame)
+    levels = references.levels(shapes, case.charset.num_classes, characters, case.dummy)
+    print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
+    assert case.learner is not None
+    watch = Watch(case.learner, levels, config.learning_rate, doctor.examine(case))
+    workdir.write_report(watch.report())
+    definite = [str(finding) for finding in watch.findings if finding.definite]
+    if definite and not config.override:
+        raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
+    for finding in watch.findings:
+        print(f"doctor: {finding}", file=sys.stderr)
+    return watch
 
 
 def _check_finite(model: keras.Model, step: int) -> None:
@@ -142,8 +196,8 @@ def _charset(config: TrainConfig, lines: Lines) -> Charset:
     return charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
 
 
-def _report_unfit(lines: Lines, pixels_per_frame: int) -> None:
-    """Counts and names the lines that training leaves out.
+def _report_unfit(lines: Lines, pixels_per_frame: int) -> int:
+    """Names the lines that training leaves out, and returns how many they are.
 
     Raises:
       InputError: no line is left.
@@ -158,19 +212,20 @@ def _report_unfit(lines: Lines, pixels_per_frame: int) -> None:
             f"{', '.join(names[:_NAMED])}{more}",
             file=sys.stderr,
         )
+    return len(names)
 
 
-def _inner_loop(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
+def _inner_loop(learner: Learner, optimizer: keras.optimizers.Optimizer) -> Callable:
     """Returns a function of an iterator and a number of steps: the sum of the lines' CTC losses in nats, the number of
     lines, and the seconds spent waiting for input."""
 
     def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logits, frames = models.logits(model, batch["pixels"], batch["width"], training=True)
-            nats = ctc.loss(logits, frames, batch["labels"], batch["label_lengths"])
-            objective = tf.add_n([tf.reduce_mean(nats), *model.losses])
-        gradients = tape.gradient(objective, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            logits, frames = learner.logits(batch, training=True)
+            nats = learner.nats(logits, frames, batch)
+            objective = learner.objective(nats)
+        weights = learner.model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(objective, weights), weights, strict=True))
         return nats
 
     @tf.function

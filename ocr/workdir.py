@@ -1,11 +1,10 @@
 """The folder of a training: its configuration, alphabet, checkpoints and best weights."""
 
 import contextlib
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -18,6 +17,16 @@ from ocr.config import TrainConfig
 from ocr.inputs import Lines
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
+
+
+class Trained(NamedTuple):
+    """What a training has come to: the network, and what it is told of."""
+
+    model: keras.Model
+    charset: Charset
+    config: TrainConfig
+    made_of: dict[str, str]
+    metrics: dict[str, Any]
 
 
 class Workdir:
@@ -35,6 +44,10 @@ class Workdir:
     def begun(self) -> bool:
         return (self.path / "config.json").exists()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        return bool(_steps(self._newest))
+
     @contextlib.contextmanager
     def begin(self, config: TrainConfig, charset: Charset, train: Lines, held_out: Lines) -> Iterator[None]:
         """Makes the folder ready, or makes sure that it can be gone on with; no other process trains in it meanwhile.
@@ -49,7 +62,7 @@ class Workdir:
         for folder in (self.path, self._newest, self._best):
             files.make_folder(folder)
         with files.only_us(self.path):
-            if not _steps(self._newest):
+            if not self.has_checkpoint:
                 if best := self.best():
                     raise IntegrityError(
                         f"{self._newest}: no checkpoint in it, though step {best['step']} was evaluated; put it back, or "
@@ -67,7 +80,7 @@ class Workdir:
             configs.write(self.path / "config.json", config, made_of)
             yield
 
-    def load(self) -> tuple[keras.Model, Charset, TrainConfig]:
+    def load(self) -> Trained:
         """Returns the network with its best weights, or the newest where none has been evaluated yet.
 
         Raises:
@@ -83,7 +96,11 @@ class Workdir:
             _restore(_prefix(self._best, best["step"]), {"model": model})
         elif not self.restore({"model": model}):
             raise InputError(f"{self.path}: no checkpoint in it yet; let ocr_train run until its first")
-        return model, charset, config
+        return Trained(model, charset, config, made_of, best)
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        """Writes what the doctor found."""
+        files.write_json(self.path / "doctor.json", report)
 
     def restore(self, parts: dict[str, Any]) -> bool:
         """Gives the parts what the newest whole checkpoint holds of them; says whether there is one.
@@ -115,12 +132,12 @@ class Workdir:
           IntegrityError: they are damaged.
         """
         path = self._best / "metrics.json"
-        try:
-            figures = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            if figures and not (type(figures["step"]) is int and isinstance(figures["cer"], float | int)):
-                raise ValueError("no step or no CER")
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise IntegrityError(f"{path}: damaged ({error})") from error
+        figures = files.read_json(path) if path.exists() else {}
+        numbers = dict(figures) if isinstance(figures, dict) else {"cer": None}
+        if numbers and numbers.get("eval_loss", 0) is None:
+            del numbers["eval_loss"]  # where no line can be aligned there is none
+        if figures and not ({"step", "cer"} <= numbers.keys() and all(type(v) in (int, float) for v in numbers.values())):
+            raise IntegrityError(f"{path}: damaged (no step, or no figures)")
         return figures
 
     def keep_best(self, model: keras.Model, step: int, figures: dict[str, Any]) -> None:

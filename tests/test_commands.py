@@ -166,7 +166,7 @@ def test_without_stderr_a_command_still_does_its_work(tmp_path: pathlib.Path):
 def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
     line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=1000000"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob(".lines.partial/*.png")):
+        while not list(tmp_path.glob(".lines.partial/*/*.png")):
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -186,6 +186,26 @@ def test_names_that_would_break_the_table_are_escaped(trained, command, tmp_path
     assert [bool(text) for text in texts] == [True, False, False]
     assert float(confidences[0]) > 0.5
     assert done.stderr.splitlines() == ["fifo: not a regular file", "/dev/zero: not a regular file"]
+
+
+def test_a_worker_that_is_killed_ends_the_rendering(tmp_path: pathlib.Path):
+    line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=100000", "--workers=2"]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".lines.partial/*/*.png")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        subprocess.run(["pkill", "-9", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == "error: --workers=2: one of them was killed, for want of memory perhaps"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_standard_output_that_is_full_is_told(tmp_path: pathlib.Path):
+    shell = f"{sys.executable} -m tools.render_lines --output={tmp_path}/lines --count=3 --workers=1 > /dev/full"
+    done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: standard output: No space left on device"
 
 
 def test_flags_come_from_a_file_too(command, last_json, tmp_path: pathlib.Path):

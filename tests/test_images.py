@@ -106,6 +106,7 @@ BAD = {
     "GIF without a frame": (encoded(a_line(), "GIF")[:13] + b";", images.UNDECODABLE),
     "GIF of endless extensions": (encoded(a_line(), "GIF")[:13] + b"!\xfe\x00" * 5000, images.UNDECODABLE),
     "BMP with a palette": (encoded(a_line().convert("RGB").quantize(16), "BMP"), images.UNDECODABLE),
+    "BMP with a header beyond its end": (b"BM\xa5" + b"\0" * 11 + b"\0\0\x10\0" + b"\0" * 100, images.UNDECODABLE),
     "BMP header alone": (encoded(a_line(), "BMP")[:26], images.UNDECODABLE),
     "too wide": (encoded(Image.new("L", (2001, 8), 255), "PNG"), images.TOO_LARGE),
     "WebP": (encoded(a_line(), "WEBP"), images.UNDECODABLE),

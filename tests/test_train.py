@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -98,7 +99,10 @@ def test_lines_that_do_not_fit_the_network_are_counted_named_and_left_out(tmp_pa
     with writer.SplitWriter(tmp_path, "lines", "train", charset.file_text()) as out:
         for index in range(32):
             text = "12345678" if index % 16 == 3 else "12"
-            out.add(schema.Record(bytes(32 * 40), "raw", 32, 40, text, f"{index}.png").serialize(), index)
+            out.add(
+                schema.Record(np.random.default_rng(index).bytes(32 * 40), "raw", 32, 40, text, f"{index}.png").serialize(),
+                index,
+            )
             tally.add(text, 40)
         made = {"charset": charset.fingerprint, "image_format": "raw", "pixels_per_frame": 4}
         out.finish("", **made, **tally.fields())
@@ -139,7 +143,7 @@ def test_lost_checkpoints_are_not_taken_for_a_beginning(records: str, tmp_path: 
 def test_weights_and_figures_of_the_best_evaluation_stay_together(records: str, tmp_path: pathlib.Path, monkeypatch):
     train.train(config(records, tmp_path / "run", steps=6))
     workdir = Workdir(tmp_path / "run")
-    model, charset, _ = workdir.load()
+    model, charset, *_ = workdir.load()
     before = [value.copy() for value in model.get_weights()]
 
     def killed(*_: object) -> None:
@@ -183,6 +187,33 @@ def test_a_file_where_a_workdir_has_a_folder_is_named(records: str, tmp_path: pa
     (tmp_path / "run" / name).write_text("")
     with pytest.raises(InputError, match=f"{name}: not a folder"):
         train.train(config(records, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoded": b"\x89PNG\r\n\x1a\nxxx", "image_format": "png"}, "cannot be read"),
+        ({"encoded": b"abc"}, "cannot be read"),
+        ({"text": "é"}, r"its text has 'é' .*, which its manifest does not list"),
+        (None, "no record|cannot be read"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(records: str, tmp_path: pathlib.Path, changes: dict | None, message: str):
+    shutil.copytree(records, tmp_path / "records")
+    path = next((tmp_path / "records").glob("*.manifest.json"))
+    described = json.loads(path.read_text())
+    shard = path.with_name(described["shards"][0]["file"])
+    serialized = [one.numpy() for one in tf.data.TFRecordDataset(str(shard))]
+    one = schema.Record(bytes(32 * 48), "raw", 32, 48, "一", "bad.png")
+    serialized[5] = dataclasses.replace(one, **changes).serialize() if changes else b"\xff\xff\xffgarbage"
+    with tf.io.TFRecordWriter(str(shard)) as out:
+        for each in serialized:
+            out.write(each)
+    content = shard.read_bytes()
+    described["shards"][0] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(described))
+    with pytest.raises(IntegrityError, match=f"record 6: .*({message})"):
+        train.train(config(str(tmp_path / "records"), tmp_path / "run"))
 
 
 def test_one_training_at_a_time_in_a_workdir(records: str, tmp_path: pathlib.Path):

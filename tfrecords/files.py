@@ -6,12 +6,15 @@ import fcntl
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from typing import Any
 
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
+
+_MOST_JSON = 2**30  # bytes
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -58,9 +61,26 @@ def read_at_most(path: pathlib.Path | str, count: int) -> bytes:
       OSError: it cannot be read, or is a folder, a device or a fifo, which could keep us waiting for ever.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(count)
+        return file.read(min(count, facts.st_size))
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+      IntegrityError: it is not there, or damaged.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} in it")
+
+    try:
+        return json.loads(read_at_most(path, _MOST_JSON).decode("utf-8"), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: damaged ({error})") from error
 
 
 def as_cell(text: str) -> str:
@@ -83,44 +103,46 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def only_us(folder: pathlib.Path) -> Iterator[int]:
+def only_us(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """Keeps every other process that asks for the same out of a folder, until the block or this process ends.
 
-    Yields:
-      The folder's descriptor.
-
     Raises:
-      InputError: another one is in it.
+      InputError: another one is in it, and we do not wait.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(descriptor), folder.stat()):
-                raise FileNotFoundError
-        except (BlockingIOError, FileNotFoundError):  # or it was renamed by one that has just ended
-            raise InputError(f"{folder}: another process is writing to it") from None
-        yield descriptor
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # removed by one that has just ended
+        raise InputError(f"{folder}: another process is writing to it") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise BlockingIOError
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is writing to it") from None
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives an empty folder for this process alone, which is gone after the block.
+    """Gives an empty folder inside `folder`, which is for this process alone and gone after the block.
+
+    The name inside is a new one each time: a killed run's children, which may live on for a while, find theirs no more.
 
     Raises:
       InputError: another process has it.
     """
     folder.mkdir(exist_ok=True)
-    with only_us(folder) as descriptor:
+    with only_us(folder):
         try:
             for left in folder.iterdir():  # by a killed run
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-            yield folder
+                shutil.rmtree(left)
+            inside = folder / secrets.token_hex(8)
+            inside.mkdir()
+            yield inside
         finally:
-            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):  # not renamed
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

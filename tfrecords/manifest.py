@@ -1,7 +1,6 @@
 """What a split holds: its shards with sizes and checksums, and how often each character, length and width occurs."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections import Counter
@@ -92,17 +91,23 @@ def load(path: pathlib.Path) -> Manifest:
     """
 
     try:
-        fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        fields: dict[str, Any] = files.read_json(path)
         if fields.pop("version") != _VERSION:
             raise ValueError("another version's manifest")
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
         lengths, widths = ({int(key): value for key, value in fields.pop(name).items()} for name in ("lengths", "widths"))
         manifest = Manifest(shards=shards, lengths=lengths, widths=widths, **fields)
         _check_types(manifest)
+        if not re.fullmatch(r"\w+", manifest.name + manifest.split, re.ASCII):
+            raise ValueError(f"named {manifest.name!r} {manifest.split!r}")
         for shard in shards:
             _check_types(shard)
-            if not shard.file.startswith(f"{manifest.name}-{manifest.split}.") or "/" in shard.file:
+            if not re.fullmatch(rf"{manifest.name}-{manifest.split}\.tfrecord-\d+-of-\d+", shard.file, re.ASCII):
                 raise ValueError(f"a shard named {shard.file!r}")
+            if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
+                raise ValueError(f"a sha256 {shard.sha256!r:.80}")
+        if len({shard.file for shard in shards}) < len(shards):
+            raise ValueError("a shard twice")
         return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{path}: damaged manifest ({error})") from error

@@ -36,7 +36,7 @@ class SplitWriter:
         self._folder, self._name, self._split, self._stem = folder, name, split, f"{name}-{split}"
         self._check_free()
         self._num_shards, self._positions = num_shards, positions
-        self._aside = folder / f".{self._stem}.partial"
+        self._aside = folder
         self._held = contextlib.ExitStack()
         self._paths: list[pathlib.Path] = []
         self._counts: list[int] = []
@@ -44,7 +44,7 @@ class SplitWriter:
         self._bytes = 0
 
     def __enter__(self) -> "SplitWriter":
-        self._held.enter_context(files.scratch(self._aside))
+        self._aside = self._held.enter_context(files.scratch(self._folder / f".{self._stem}.partial"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,13 +95,14 @@ class SplitWriter:
         files.write_text(self._aside / "charset.txt", self._charset_txt)
         manifest = Manifest(name=self._name, split=self._split, shards=tuple(shards), **fields)
         manifest.write(self._aside)
-        self._check_free()  # another process may have finished one in between
-        for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
-            left.unlink()
-        for path, shard in zip(self._paths, shards, strict=True):
-            path.rename(self._folder / shard.file)
-        for name in (f"{self._stem}.rejects.tsv", "charset.txt", manifest.file):
-            (self._aside / name).rename(self._folder / name)
+        with files.only_us(self._folder, wait=True):
+            self._check_free()  # another process may have finished one in between
+            for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
+                left.unlink()
+            for path, shard in zip(self._paths, shards, strict=True):
+                path.rename(self._folder / shard.file)
+            for name in (f"{self._stem}.rejects.tsv", "charset.txt", manifest.file):
+                (self._aside / name).rename(self._folder / name)
         files.sync_folder(self._folder)
         return manifest
 

@@ -21,6 +21,11 @@ from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
 _WRITTEN = ("output", "workdir", "export_dir", "picture")  # flags that name what is written
+_FULL = {  # in the words of TensorFlow and of the system
+    "No space left on device": "no space left on the disk",
+    "Disk quota exceeded": "the disk quota is used up",
+    "File too large": "a file would be larger than the system allows",
+}
 _HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
 _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
@@ -68,34 +73,38 @@ def run(
       takes_arguments: whether there may be arguments that are no flags.
     """
     _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):  # texts are UTF-8 whatever the locale, file names whatever they are
+    # Texts are UTF-8 whatever the locale; file names are whatever they are, in a message escaped.
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors=errors)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
-    # What was not caught stays a bug of ours: status 70, with its traceback.
-    status = BUG
+    printed, message = None, ""
     try:
-        result = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
+        printed = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
         status = 0
-        if isinstance(result, dict):
-            if result.get("interrupted"):
+        if isinstance(printed, dict):
+            if printed.get("interrupted"):
                 status = 128 + _signalled[-1]
-            result = json.dumps(result, ensure_ascii=False, allow_nan=False)
-        if result is not None:
-            print(result, flush=True)
+            printed = json.dumps(printed, ensure_ascii=False, allow_nan=False)
     except Interrupted as interruption:
-        status = 128 + interruption.args[0]
-        print(json.dumps({"interrupted": True}), flush=True)
+        status, printed = 128 + interruption.args[0], json.dumps({"interrupted": True})
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # whoever read us has left
-        status = 1
     except Exception as error:  # noqa: BLE001  # the outermost place there is
         status, message = _explained(error, values)
-        print(message, file=sys.stderr, end="" if message.endswith("\n") else "\n")
-    sys.stdout.flush()
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: what comes now may end us where we are
+        signal.signal(number, signal.SIG_DFL)
+    sys.stderr.write(message)
+    try:
+        if printed is not None:
+            print(printed)
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # whoever read us has left
+            sys.stderr.write(f"error: standard output: {error.strerror}\n")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        status = status or 1
     sys.exit(status)
 
 
@@ -138,21 +147,17 @@ def _about_flags(message: str) -> str:
 
 
 def _explained(error: Exception, values: flags.FlagValues) -> tuple[int, str]:
-    """Returns the exit status and the message of an error."""
-    if isinstance(error, InputError):
-        return 1, f"error: {_one_line(error)}"
-    if isinstance(error, IntegrityError):
-        return 2, f"error: {_one_line(error)}"
-    if "No space left on device" in str(error):
+    """Returns the exit status and the message of an error, lines with their ends."""
+    if isinstance(error, BrokenPipeError):
+        return 1, ""
+    if isinstance(error, InputError | IntegrityError):
+        return 1 if isinstance(error, InputError) else 2, f"error: {' '.join(str(error).split(chr(10)))}\n"
+    if full := [told for words, told in _FULL.items() if words in str(error)]:
         written = [f"--{name}={values[name].value}" for name in _WRITTEN if name in values and values[name].value]
-        return 1, f"error: {', '.join(written)}: no space left on the disk"
+        return 1, f"error: {', '.join(written) or 'standard output'}: {full[0]}\n"
     if isinstance(error, OSError):
-        return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}"
+        return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}\n"
     return BUG, "".join(traceback.format_exception(error))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n"))
 
 
 _signalled: list[int] = []  # what came while somebody wanted to know

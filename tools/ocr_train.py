@@ -35,6 +35,7 @@ command.define_fields(
         "eval_every": "Steps between two evaluations.",
         "checkpoint_every": "Steps between two checkpoints.",
         "keep_checkpoints": "How many of the newest are kept.",
+        "override": "Train even where the doctor has found why it must fail.",
     },
 )
 
