@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,17 @@ class Journal:
             for name, value in figures.items():
                 if value is not None:
                     _scalar(name, value, step)
+
+
+def losses(workdir: pathlib.Path) -> dict[int, float]:
+    """Returns the training losses by step.
+
+    Raises:
+      IntegrityError: a line is none of ours.
+    """
+    path = workdir / "metrics.jsonl"
+    lines = [json.loads(line) for line in _lines_until(sys.maxsize, path)] if path.exists() else []
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
 def _scalar(name: str, value: float, step: int) -> None:

@@ -23,10 +23,12 @@ class Network:
     Attributes:
       body: image and mask to features [B, T, D].
       pixels_per_frame: width of a frame, in pixels of scaled width.
+      last_layer: how the weights of the last layer begin.
     """
 
     body: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
     pixels_per_frame: int
+    last_layer: str = "he_normal"  # of the originals
 
 
 def _masked(x, mask, repeats: int):
@@ -106,7 +108,7 @@ def _densenet(x, mask):
 
 
 NETWORKS = {
-    "lite": Network(_lite, 4),
+    "lite": Network(_lite, 4, "glorot_uniform"),
     "cnn": Network(_cnn, 8),
     "crnn": Network(_crnn, 8),
     "densenet": Network(_densenet, 8),
@@ -140,7 +142,7 @@ def build(name: str, num_classes: int) -> keras.Model:
     image = keras.Input((images.HEIGHT, None, 1), name="image")
     mask = keras.Input((1, None, 1), name="mask")
     features = network(name).body(image, mask)
-    logits = layers.Dense(num_classes, name="logits", dtype="float32")(features)
+    logits = layers.Dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
     return keras.Model([image, mask], logits, name=name)
 
 

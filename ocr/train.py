@@ -99,7 +99,7 @@ def _run(
         zero_ids=inputs.zero_ids(train_lines),
     )
     watch = _examine(case, config, workdir, train_lines.manifest.characters)
-    inner_loop = _inner_loop(learner, optimizer)
+    train_steps = inner_loop(learner, optimizer)
     evaluator = evaluate.Evaluator(Recogniser(model, charset))
     iterator = iter(batches)
     interval = _Interval()
@@ -118,13 +118,13 @@ def _run(
             count = min(_INNER, config.steps - step, *(every - step % every for every in _intervals(config)))
             if not interval.lines:
                 watch.before_steps()
-            interval.add(*inner_loop(iterator, tf.constant(count)))
+            interval.add(*train_steps(iterator, tf.constant(count)))
             step += count
             passed.assign(step)
+            watch.after_steps(step, count, interval.loss, float(optimizer.learning_rate))
             if not math.isfinite(interval.loss):
                 raise IntegrityError(f"the loss is {interval.loss} between steps {step - count} and {step}")
             bar.update(step, f"loss {interval.loss:.3f}")
-            watch.after_steps(step, count, interval.loss, float(optimizer.learning_rate))
             if due(config.log_every):
                 journal.write(step, interval.figures(float(optimizer.learning_rate)))
                 interval = _Interval()
@@ -133,7 +133,6 @@ def _run(
                 measured = evaluate.measures(readings)
                 figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
                 watch.after_evaluation(readings, charset, case.held_out[0])
-                workdir.write_report(watch.report())
                 journal.write(step, figures)
                 bar.update(step, f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole", always=True)
                 if _is_better(figures, workdir.best()):
@@ -147,7 +146,6 @@ def _run(
             journal.write(step, interval.figures(float(optimizer.learning_rate)))
         if not due(config.checkpoint_every):
             save()
-    workdir.write_report(watch.report())
     return step
 
 
@@ -164,8 +162,7 @@ def _examine(case: doctor.Case, config: TrainConfig, workdir: Workdir, character
     levels = references.levels(shapes, case.charset.num_classes, characters, case.dummy)
     print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
     assert case.learner is not None
-    watch = Watch(case.learner, levels, config.learning_rate, doctor.examine(case))
-    workdir.write_report(watch.report())
+    watch = Watch(case.learner, levels, config.learning_rate, doctor.examine(case), workdir.write_report)
     definite = [str(finding) for finding in watch.findings if finding.definite]
     if definite and not config.override:
         raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
@@ -215,7 +212,7 @@ def _report_unfit(lines: Lines, pixels_per_frame: int) -> int:
     return len(names)
 
 
-def _inner_loop(learner: Learner, optimizer: keras.optimizers.Optimizer) -> Callable:
+def inner_loop(learner: Learner, optimizer: keras.optimizers.Optimizer) -> Callable:
     """Returns a function of an iterator and a number of steps: the sum of the lines' CTC losses in nats, the number of
     lines, and the seconds spent waiting for input."""
 

@@ -1,7 +1,7 @@
 """Looks on while a network is trained: faults of the learning rate, and a network that has stopped seeing its images."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,12 +25,22 @@ class Watch:
       learner: that is trained.
       levels: its reference lines.
       peak_rate: highest learning rate of the schedule.
-      found: before; what is found is added here, each code once, and told on stderr.
+      found: before; what is found is added, each code once, and told on stderr.
+      keep: takes what `doctor.json` holds, now and whenever something is found.
     """
 
-    def __init__(self, learner: Learner, levels: Mapping[str, float], peak_rate: float, found: list[Finding]):
+    def __init__(
+        self,
+        learner: Learner,
+        levels: Mapping[str, float],
+        peak_rate: float,
+        found: list[Finding],
+        keep: Callable[[dict[str, Any]], None],
+    ):
         self._learner, self._levels, self._peak_rate, self.findings = learner, levels, peak_rate, found
         self._before: list[tf.Tensor] = []
+        self._keep = keep
+        keep(self.report())
 
     def before_steps(self) -> None:
         """Remembers the weights."""
@@ -45,15 +55,14 @@ class Watch:
         moved = tf.linalg.global_norm([new - old for new, old in zip(after, before, strict=True)])
         change = float(moved / tf.maximum(tf.linalg.global_norm(before), 1e-12))
         uniform = self._levels["uniform"]
-        if change > _GROWN or (loss > _BLOWN * uniform and step >= _FIRST):
-            self._found(
-                "rate_high",
-                f"{count} steps at a rate of {rate:.2g} changed the weights by {change:.2g} of their size, and the loss is "
-                f"{loss:.1f} where a network that knows nothing has {uniform:.1f}.",
+        if not change <= _GROWN or (loss > _BLOWN * uniform and step >= _FIRST):
+            sentence = (
+                f"{count} steps changed the weights by {change:.2g} of their size, and the loss is {loss:.1f} where a network "
             )
+            self._found("rate_high", sentence + f"that knows nothing has {uniform:.1f}.")
         elif change < _STILL * count and rate > 0.5 * self._peak_rate and loss > _UNMOVED * uniform and step >= _FIRST:
             sentence = (
-                f"{count} steps at a rate of {rate:.2g} changed the weights by {change:.1g} of their size: none will learn so."
+                f"{count} steps changed the weights by {change:.1g} of their size: at a rate of {rate:.2g} nothing is learnt."
             )
             self._found("rate_low", sentence)
 
@@ -85,6 +94,7 @@ class Watch:
         if all(finding.code != code for finding in self.findings):
             self.findings.append(Finding(code, sentence, definite=False))
             print(f"doctor: {self.findings[-1]}", file=sys.stderr)
+            self._keep(self.report())
 
 
 def _moved(text: str, step: int, charset: Charset) -> str:

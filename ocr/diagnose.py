@@ -1,0 +1,89 @@
+"""Has the doctor look at data, and at a training, that lie on disk."""
+
+import pathlib
+import sys
+
+from ocr import charset as charsets
+from ocr import doctor, findings, inputs, journal, models, references
+from ocr.charset import Charset
+from ocr.evaluate import Evaluator
+from ocr.findings import Finding
+from ocr.inputs import Lines
+from ocr.learner import Learner
+from ocr.recogniser import Recogniser
+from ocr.watch import Watch
+from ocr.workdir import Trained, Workdir
+from tfrecords.errors import InputError, IntegrityError
+
+_BATCH = 32
+
+
+def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
+    """Says what is wrong with data, or with a training and its data.
+
+    Args:
+      data: records, `DIR` or `DIR@split`; of a folder with a split `train` that is looked at too.
+      workdir: of a training, or empty to look at the data alone.
+      model: the network that the data is to be trained with, where there is no workdir.
+
+    Returns:
+      What `doctor.json` holds; with a workdir `standing` too, which says where the last training loss stands.
+
+    Raises:
+      InputError: there is no data, or no training.
+      IntegrityError: something is damaged.
+    """
+    trained = Workdir(pathlib.Path(workdir)).load() if workdir else None
+    if trained:
+        model = trained.config.model
+    held_out = inputs.find(data, "eval")
+    training = _training(data, trained)
+    found: list[Finding] = []
+    charset = trained.charset if trained else _saved_with(training, found)
+    for lines in (training, held_out):
+        if lacking := charset.missing(lines.manifest.characters):
+            sentence = f"{lines.folder} uses {charsets.describe(lacking)}, which the alphabet of the training lacks."
+            found.append(Finding("alphabet_differs", sentence))
+    pixels_per_frame = models.network(model).pixels_per_frame
+    with inputs.naming_damage(training, held_out):
+        case = doctor.Case(
+            learner=Learner(trained.model) if trained else None,
+            charset=charset,
+            training=inputs.sample(training, charset, _BATCH, pixels_per_frame, doctor.SAMPLE),
+            held_out=list(inputs.evaluation_batches(held_out, charset, _BATCH).take(doctor.SAMPLE // _BATCH)),
+            dummy=training.manifest.dummy,
+            lines=training.manifest.records,
+            left_out=len(inputs.unfit(training, pixels_per_frame)),
+            zero_ids=inputs.zero_ids(training),
+        )
+        levels = references.levels(
+            doctor.shapes(case, pixels_per_frame), charset.num_classes, training.manifest.characters, case.dummy
+        )
+        if not found:  # labels that are none would stop the network
+            found += doctor.examine(case)
+        if not trained or not case.learner or found:
+            return findings.report(levels, found)
+        watch = Watch(case.learner, levels, trained.config.learning_rate, found, keep=lambda _: None)
+        readings, _ = Evaluator(Recogniser(trained.model, charset))(case.held_out)
+        watch.after_evaluation(readings, charset, case.held_out[0])
+    losses = journal.losses(pathlib.Path(workdir))
+    return watch.report() | ({"standing": references.standing(losses[max(losses)], levels)} if losses else {})
+
+
+def _training(data: str, trained: Trained | None) -> Lines:
+    """Returns what was trained on, or the split `train` of the data."""
+    if trained:
+        try:
+            return inputs.find(trained.config.train_data, "train")
+        except InputError as error:
+            print(f"{error}; looking at {data} alone", file=sys.stderr)
+    return inputs.find(data, "train")
+
+
+def _saved_with(lines: Lines, found: list[Finding]) -> Charset:
+    path = lines.folder / "charset.txt"
+    try:
+        return charsets.saved(path, lines.manifest.charset)
+    except IntegrityError as error:
+        found.append(Finding("alphabet_differs", f"{error}."))
+        return charsets.Charset("".join(lines.manifest.characters))

@@ -1,0 +1,149 @@
+"""Re-enacts the puzzle of confusing-ctc: one network, five ways to train it, and the level at which each gets stuck."""
+
+import importlib.util
+import io
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr import convert, doctor, inputs, models, recipe, references, train
+from ocr.config import TrainConfig
+from ocr.learner import Learner
+from ocr.progress import Progress
+from tfrecords import files
+from tfrecords.errors import InputError
+
+_CLASSES, _RECORDS, _BATCH, _LAST = 3000, 2000, 4, 50
+_SEED = 1
+_EVERY = 10  # steps a point of the curves
+EXPLANATION = (
+    "A CTC loss applies softmax itself, so it wants what the last layer gives.",
+    "The TensorFlow way fed it a softmax: a softmax of a softmax gives no class more than e / (e + C - 1), and the loss cannot "
+    "fall below that floor, which lies just under the untrained value.",
+    "The Keras way fed it log(softmax + 1e-7): that is a softmax undone, but where a label's probability is under 1e-7 its "
+    "gradient is gone, so the loss may stop where each label costs ln 1e7 = 16.1.",
+    "Frozen batch norm and a summed loss were faults too, but not the ones that held it.",
+    "Fed with logits the same network falls to the entropy of random labels, and no lower: 'about 50' was the best there is.",
+)
+
+
+class Way(NamedTuple):
+    """One way to train: what the loss is fed, whether batch norm and dropout act as in training, whether losses are summed."""
+
+    feed: Callable[[tf.Tensor], tf.Tensor]
+    trains: bool = True
+    summed: bool = False
+
+
+WAYS: Mapping[str, Way] = {
+    "its TensorFlow way: softmax, batch norm frozen, summed": Way(tf.nn.softmax, trains=False, summed=True),
+    "softmax, batch norm training": Way(tf.nn.softmax),
+    "its Keras way: log(softmax + 1e-7), batch norm training": Way(lambda x: tf.math.log(tf.nn.softmax(x) + 1e-7)),
+    "log(softmax + 1e-7), batch norm frozen, summed": Way(
+        lambda x: tf.math.log(tf.nn.softmax(x) + 1e-7), trains=False, summed=True
+    ),
+    "logits, batch norm training": Way(tf.identity),
+}
+
+
+class _Other(Learner):
+    """A learner that goes one of the ways."""
+
+    def __init__(self, model: keras.Model, way: Way):
+        super().__init__(model)
+        self._way = way
+
+    def logits(self, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        values, frames = super().logits(batch, training and self._way.trains)
+        return self._way.feed(values), frames
+
+    def objective(self, nats: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(nats) if self._way.summed else super().objective(nats)
+
+
+def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False) -> dict:
+    """Trains the network of confusing-ctc on its dummy data in five ways, and draws the losses.
+
+    Args:
+      output: new folder for the data, `curves.json` and `curves.png`.
+      steps: of each way, of 4 lines.
+      stop: asked every few steps; once it is true nothing more is trained, and nothing kept.
+
+    Returns:
+      `references`, and by way `settles_at`, the mean loss of the last 50 steps in nats, and `findings`, the doctor's codes.
+
+    Raises:
+      InputError: the output is there already, or matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--reproduce: draws with matplotlib, which is not installed: pip install 'line-ocr[plots]'")
+    if steps < 2 * _LAST:
+        raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
+    with files.folder_aside(pathlib.Path(output)) as folder:
+        convert.convert_dummy(str(folder / "data"), _RECORDS, _CLASSES)
+        lines = inputs.find(str(folder / "data"), "train")
+        charset = charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
+        pixels_per_frame = models.network("cnn").pixels_per_frame
+        sample = inputs.sample(lines, charset, _BATCH, pixels_per_frame, doctor.SAMPLE)
+        dummy = lines.manifest.dummy
+        shapes = doctor.shapes(doctor.Case(None, charset, sample, []), pixels_per_frame)
+        levels = references.levels(shapes, charset.num_classes, lines.manifest.characters, dummy)
+        curves, results = {}, {}
+        for name, way in WAYS.items():
+            keras.utils.set_random_seed(_SEED)
+            learner = _Other(models.build("cnn", charset.num_classes), way)
+            found = doctor.examine(doctor.Case(learner, charset, sample, sample, dummy))
+            batches = inputs.training_batches(lines, charset, _BATCH, pixels_per_frame, _SEED)
+            curves[name] = _curve(learner, iter(batches), steps, name, stop)
+            settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
+            results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}
+        if not stop():
+            files.write_json(folder / "curves.json", {"references": levels, "every": _EVERY, "curves": curves})
+            files.write_bytes(folder / "curves.png", draw(curves, levels))
+    return {"references": levels, "ways": results}
+
+
+def _curve(learner: Learner, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
+    """Trains; returns the mean loss of every ten steps."""
+    config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
+    optimizer = recipe.optimizer(config)
+    optimizer.build(learner.model.trainable_variables)
+    inner_loop = train.inner_loop(learner, optimizer)
+    curve: list[float] = []
+    with Progress(name, steps, "steps") as bar:
+        for done in range(_EVERY, steps + 1, _EVERY):
+            if stop():
+                break
+            total, lines, _ = inner_loop(batches, tf.constant(_EVERY))
+            curve.append(float(total) / int(lines))
+            bar.update(done, f"loss {curve[-1]:.1f}")
+    return curve
+
+
+def draw(curves: Mapping[str, list[float]], levels: Mapping[str, float]) -> bytes:
+    """Draws loss curves with the reference levels: a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, curve), style in zip(curves.items(), ("-", "--", "-", "--", "-"), strict=False):
+        steps = np.arange(1, len(curve) + 1) * _EVERY
+        axes.plot(steps, curve, style, linewidth=1.8, label=f"{name}: {np.mean(curve[-_LAST // _EVERY :]):.0f}")
+    for name, level in levels.items():
+        if name != "blank":  # next to the entropy where images say nothing
+            axes.axhline(level, color="#888888", linewidth=0.8, linestyle=":")
+            axes.annotate(f"{name.replace('_', ' ')} {level:.0f}", (1.01, level), xycoords=("axes fraction", "data"),
+                          va="center", fontsize=9, color="#555555")  # fmt: skip
+    axes.set(xlabel="step of 4 lines", ylabel="CTC loss, nats a line", ylim=(0, None))
+    axes.legend(loc="center right", fontsize=9, framealpha=0.95)
+    axes.spines[["top", "right"]].set_visible(False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()

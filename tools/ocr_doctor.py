@@ -1,0 +1,67 @@
+"""Says why a CTC loss does not go down: looks at data, and at a training if one is named, and names what is wrong.
+
+For example:
+
+  ocr_doctor --data=records
+  ocr_doctor --data=records --workdir=run
+  ocr_doctor --reproduce --output=puzzle
+
+The exit status is 2 where something is found that makes training pointless.
+"""
+
+import json
+import sys
+from typing import Any
+
+from absl import flags
+
+from tfrecords.errors import InputError
+from tools import command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is looked at too.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", "", "Of a training on such data.", flag_values=FLAGS)
+flags.DEFINE_string("model", "lite", "Network that the data is for, where no training is named.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "reproduce",
+    False,
+    "Train the network of confusing-ctc in five ways, and show why one stays where it is.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("output", "", "With --reproduce: new folder for its data, curves and picture.", flag_values=FLAGS)
+flags.DEFINE_integer("steps", 300, "With --reproduce: steps of each way, of 4 lines.", flag_values=FLAGS)
+
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    if values["reproduce"]:
+        if not values["output"]:
+            raise InputError("--output: has to be given with --reproduce")
+        command.import_tensorflow()
+        from ocr import reproduce
+
+        with command.stop_on_signal() as stop:
+            result = reproduce.reproduce(values["output"], values["steps"], stop)
+        for name, row in result["ways"].items():
+            print(f"{name:58} {row['settles_at']:6} nats  {', '.join(row['findings']) or 'no finding'}")
+        print("", *reproduce.EXPLANATION, "", sep="\n")
+        return {**result, "interrupted": True} if stop() else result
+    if not values["data"]:
+        raise InputError("--data: has to be given, or --reproduce")
+    command.import_tensorflow()
+    from ocr import diagnose
+
+    report = diagnose.diagnose(values["data"], values["workdir"], values["model"])
+    for finding in report["findings"]:
+        print(f"{finding['code']}: {finding['sentence']} {finding['mend']}", file=sys.stderr)
+    if any(finding["definite"] for finding in report["findings"]):
+        print(json.dumps(report, ensure_ascii=False))
+        sys.exit(2)
+    return report
+
+
+def run() -> None:
+    command.run(main, FLAGS, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run()
