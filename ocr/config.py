@@ -10,7 +10,8 @@ from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "epoch_decay")
+TRAINERS = ("loop", "keras")
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 # What may change when a training goes on: how far, where things lie, and how often it tells.
 _MAY_CHANGE = frozenset(
@@ -24,6 +25,8 @@ _MAY_CHANGE = frozenset(
         "eval_every",
         "checkpoint_every",
         "keep_checkpoints",
+        "patience",
+        "trainer",
         "override",
     )
 )
@@ -114,6 +117,7 @@ class TrainConfig:
     workdir: str
     charset: str = ""
     model: str = "lite"
+    trainer: str = "loop"
     steps: int = 2000
     batch_size: int = 32
     optimizer: str = "adamw"
@@ -127,14 +131,17 @@ class TrainConfig:
     eval_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
+    patience: int = 0
     override: bool = False
 
     def __post_init__(self) -> None:
         fields = dataclasses.asdict(self)
         check_given(train_data=self.train_data, eval_data=self.eval_data, workdir=self.workdir)
-        check_choice(fields, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        check_choice(fields, trainer=TRAINERS, optimizer=OPTIMIZERS, schedule=SCHEDULES)
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
-        check_range(fields, **dict.fromkeys(counts, (1, 10**9)), warmup_steps=(0, 10**9), batch_size=(1, 2**20))
+        check_range(
+            fields, **dict.fromkeys(counts, (1, 10**9)), warmup_steps=(0, 10**9), patience=(0, 10**9), batch_size=(1, 2**20)
+        )
         check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
         check_range(fields, learning_rate=(1e-30, 1e30))
 

@@ -1,13 +1,15 @@
 """Optimizers and learning-rate schedules, by name."""
 
+import math
+
 import keras
 
 from ocr.config import TrainConfig
 
 
-def optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """Builds the optimizer of a configuration, its schedule inside."""
-    rate, clip = _schedule(config), config.clip_norm or None
+def optimizer(config: TrainConfig, lines: int) -> keras.optimizers.Optimizer:
+    """Builds the optimizer of a configuration, its schedule inside; `lines` are those of an epoch."""
+    rate, clip = _schedule(config, lines), config.clip_norm or None
     if config.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
     if config.optimizer == "adamw":
@@ -16,9 +18,12 @@ def optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(rate, global_clipnorm=clip)
 
 
-def _schedule(config: TrainConfig) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _schedule(config: TrainConfig, lines: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     if config.schedule == "constant":
         return config.learning_rate
+    if config.schedule == "epoch_decay":  # of confusing-ctc
+        epoch = math.ceil(lines / config.batch_size)
+        return keras.optimizers.schedules.ExponentialDecay(config.learning_rate, epoch, 0.4, staircase=True)
     warmup = min(config.warmup_steps, config.steps - 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,

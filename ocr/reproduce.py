@@ -111,7 +111,7 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
 def _curve(learner: Learner, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
     """Trains; returns the mean loss of every ten steps."""
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
-    optimizer = recipe.optimizer(config)
+    optimizer = recipe.optimizer(config, _RECORDS)
     optimizer.build(learner.model.trainable_variables)
     inner_loop = train.inner_loop(learner, optimizer)
     curve: list[float] = []

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 OCR = (
     *("charset", "config", "progress", "headers", "images", "labels", "render", "convert", "inputs", "ctc", "decode", "models"),
     *("learner", "findings", "references", "probe", "doctor", "recogniser", "predict", "recipe", "workdir", "evaluate"),
-    *("watch", "journal", "diagnose", "train", "reproduce", "export", "sheet", "bench"),
+    *("watch", "journal", "diagnose", "run", "train", "reproduce", "export", "sheet", "bench"),
 )
 TFRECORDS = ("errors", "files", "schema", "manifest", "writer", "reader")
 

@@ -248,6 +248,33 @@ def test_a_training_that_is_stopped_tells_of_all_its_steps(records: str, tmp_pat
     assert list(figures(tmp_path / "run", "loss")) == [10]
 
 
+def test_both_trainers_take_the_same_steps(records: str, tmp_path: pathlib.Path):
+    for trainer in ("loop", "keras"):
+        train.train(config(records, tmp_path / trainer, trainer=trainer, steps=20, log_every=1, eval_every=20))
+    loop, fit = (list(figures(tmp_path / trainer, "loss").values()) for trainer in ("loop", "keras"))
+    assert len(loop) == 20
+    np.testing.assert_allclose(fit, loop, rtol=1e-4)
+    assert figures(tmp_path / "keras", "cer") == figures(tmp_path / "loop", "cer")
+
+
+@pytest.mark.parametrize("trainer", ["loop", "keras"])
+def test_a_training_stops_when_it_gets_no_better(records: str, tmp_path: pathlib.Path, trainer: str):
+    # With a rate of next to nothing the best evaluation is one of the first.
+    still = {"learning_rate": 1e-12, "optimizer": "sgd", "schedule": "constant", "eval_every": 1, "log_every": 1}
+    done = train.train(config(records, tmp_path / "run", steps=200, trainer=trainer, patience=3, **still))
+    assert done["steps"] < 200
+    assert done["steps"] == done["best_step"] + 3
+
+
+@pytest.mark.parametrize("trainer", ["loop", "keras"])
+def test_the_schedule_of_confusing_ctc_falls_by_epochs(records: str, tmp_path: pathlib.Path, trainer: str):
+    # 64 lines in batches of 16: an epoch is 4 steps.
+    fields = {"schedule": "epoch_decay", "learning_rate": 0.0005, "optimizer": "adam", "batch_size": 16, "log_every": 2}
+    train.train(config(records, tmp_path / "run", trainer=trainer, **fields))
+    rates = figures(tmp_path / "run", "learning_rate")
+    assert rates == pytest.approx({2: 5e-4, 4: 2e-4, 6: 2e-4, 8: 8e-5, 10: 8e-5, 12: 3.2e-5})
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_follows_its_schedule(optimizer: str, schedule: str, records: str, tmp_path: pathlib.Path):
