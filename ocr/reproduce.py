@@ -142,7 +142,7 @@ def draw(curves: Mapping[str, list[float]], levels: Mapping[str, float]) -> byte
             axes.annotate(f"{name.replace('_', ' ')} {level:.0f}", (1.01, level), xycoords=("axes fraction", "data"),
                           va="center", fontsize=9, color="#555555")  # fmt: skip
     axes.set(xlabel="step of 4 lines", ylabel="CTC loss, nats a line", ylim=(0, None))
-    axes.legend(loc="center right", fontsize=9, framealpha=0.95)
+    axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), fontsize=9, framealpha=0.95)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)

@@ -120,14 +120,14 @@ class Run:
         intervals = (self._config.log_every, self._config.eval_every, self._config.checkpoint_every)
         return min(INNER, self._config.steps - self.step, *(every - self.step % every for every in intervals))
 
-    def taken(self, count: int, total: float, lines: int, waited: float) -> None:
+    def taken(self, count: int, total: float, lines: int, waited: float | None) -> None:
         """Is told of steps: logs, evaluates and saves where that is due.
 
         Args:
           count: of steps.
           total: sum of the lines' CTC losses, in nats.
           lines: their number.
-          waited: seconds spent waiting for input.
+          waited: seconds spent waiting for input, or None where that is not known.
 
         Raises:
           IntegrityError: the loss or the weights are not finite.
@@ -219,10 +219,10 @@ class _Interval:
         self._total = self.lines = self._waited = self._used = 0.0
         self._since = time.monotonic()
 
-    def add(self, total: float, lines: int, waited: float) -> None:
+    def add(self, total: float, lines: int, waited: float | None) -> None:
         self._total += total
         self.lines += lines
-        self._waited += waited
+        self._waited += math.nan if waited is None else waited
         self._used += time.monotonic() - self._since
         self.restart_clock()
 
@@ -234,12 +234,12 @@ class _Interval:
     def loss(self) -> float:
         return self._total / max(self.lines, 1)
 
-    def figures(self, learning_rate: float) -> dict[str, float]:
+    def figures(self, learning_rate: float) -> dict[str, float | None]:
         return {
             "loss": self.loss,
             "learning_rate": learning_rate,
             "lines_per_second": self.lines / self._used,
-            "input_wait": self._waited / self._used,
+            "input_wait": None if math.isnan(self._waited) else self._waited / self._used,
         }
 
 

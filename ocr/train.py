@@ -169,7 +169,7 @@ class _Told(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._count += 1
         if self._count == self._run.together:
-            self._run.taken(self._count, float(self.model.total), int(self.model.lines), waited=0.0)
+            self._run.taken(self._count, float(self.model.total), int(self.model.lines), waited=None)
             self._count = 0
             self.model.total.assign(0.0)
             self.model.lines.assign(0)

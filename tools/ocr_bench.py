@@ -3,6 +3,7 @@
 For example:
 
   ocr_bench ctc
+  ocr_bench decode
   ocr_bench all
 
 A ratio of 3 means that the other way takes three times our time.
@@ -23,8 +24,8 @@ def main(_: dict[str, Any], names: list[str]) -> dict:
     from ocr import bench
 
     if not names or (unknown := set(names) - {*bench.BENCHES, "all"}):
-        given = " ".join(sorted(unknown)) if names else "nothing"
-        raise InputError(f"{given}: name one of {', '.join(bench.BENCHES)}, all")
+        given = f"{' '.join(sorted(unknown))}: no such bench; " if names else ""
+        raise InputError(f"{given}name one of {', '.join(bench.BENCHES)}, all")
     results = {}
     for name in bench.BENCHES if "all" in names else names:
         results[name] = bench.BENCHES[name]()
