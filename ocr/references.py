@@ -1,5 +1,6 @@
 """Where a CTC loss can stand: levels that are known before a step is trained, each the mark of one state of things."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def levels(
     in_frames = lengths * math.log(max(rho, 1e-9)) + (frames - lengths) * math.log(1 - rho)
     found = {
         "uniform": np.mean(frames * math.log(num_classes) - _log_choose(frames + lengths - repeats, 2 * lengths)),
-        "double_softmax": np.mean([_double_softmax_floor(shape, num_classes) for shape in shapes[:_LINES]]),
+        "double_softmax": np.mean([_double_softmax_floor(s.frames, s.length, num_classes) for s in shapes[:_LINES]]),
         "log_epsilon": np.mean(-lengths * math.log(EPSILON) - _log_choose(frames, lengths)),
         "blank": mean_length * characters_nats - np.mean(in_frames + _log_choose(frames, lengths)),
         "entropy": mean_length * characters_nats + lengths_nats,
@@ -86,16 +87,18 @@ def _entropy(counts) -> float:
     return float(-(share * np.log(share)).sum() + (len(share) - 1) / (2 * total))
 
 
-def _double_softmax_floor(shape: Shape, num_classes: int) -> float:
-    """Returns the loss when the network is certain of an alignment: the better of two, with the labels held for as long as
-    can be, and with blanks wherever can be."""
-    frames, length, _ = shape
+@functools.cache
+def _double_softmax_floor(frames: int, length: int, num_classes: int) -> float:
+    """Returns the least loss of a network that is certain of one class in each frame: of each label for as many frames as is
+    best, and of the blank in those between."""
+    begins = np.arange(length) * frames // length
     times = np.arange(frames)
-    held = 2 * np.minimum(times * length // frames, length - 1) + 1
-    middles = ((np.arange(length) + 0.5) * frames / length).astype(int)
-    brief = 2 * np.searchsorted(middles, times, side="right")
-    brief[middles] = 2 * np.arange(length) + 1
-    best = max(_log_sum_of_matches(held, length), _log_sum_of_matches(brief, length))
+    label = np.searchsorted(begins, times, side="right") - 1
+    best = -math.inf
+    for held in sorted({*range(1, min(frames // length, 8) + 1), frames // length}):
+        first = begins[label] + (frames // length - held) // 2
+        state = 2 * label + np.where(times < first, 0, np.where(times < first + held, 1, 2))
+        best = max(best, _log_sum_of_matches(state, length))
     return frames * math.log(math.e + num_classes - 1) - best
 
 
