@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install demo test
+.PHONY: install demo test doctor-proof
 
 install: .venv/installed
 
@@ -19,3 +19,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Each fault that the doctor must find, with three seeds: about a quarter of an hour.
+doctor-proof: .venv/installed
+	DOCTOR_SEEDS=3 $(BIN)/python -m pytest tests/test_doctor.py

@@ -14,7 +14,7 @@ from ocr.learner import Learner
 
 _GROWN = 5.0  # times their size that weights change by in a few steps: nothing of what they were is left
 _STILL = 1e-5  # of their size, a step: they would take a day
-_BLOWN, _UNMOVED = 1.5, 0.9  # shares of the uniform loss
+_BLOWN, _UNMOVED = 1.5, 0.9  # shares of an untrained network's loss
 _FIRST = 20  # steps that are given to a training to begin with
 
 
@@ -39,6 +39,7 @@ class Watch:
     ):
         self._learner, self._levels, self._peak_rate, self.findings = learner, levels, peak_rate, found
         self._before: list[tf.Tensor] = []
+        self._untrained = 0.0
         self._keep = keep
         keep(self.report())
 
@@ -55,7 +56,8 @@ class Watch:
         moved = tf.linalg.global_norm([new - old for new, old in zip(after, before, strict=True)])
         change = float(moved / tf.maximum(tf.linalg.global_norm(before), 1e-12))
         uniform = self._levels["uniform"]
-        if not change <= _GROWN or (loss > _BLOWN * uniform and step >= _FIRST):
+        self._untrained = self._untrained or max(loss, uniform)  # first weights may be worse than none
+        if not change <= _GROWN or (loss > _BLOWN * self._untrained and step >= _FIRST):
             sentence = (
                 f"{count} steps changed the weights by {change:.2g} of their size, and the loss is {loss:.1f} where a network "
             )
