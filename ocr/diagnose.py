@@ -49,7 +49,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
         case = doctor.Case(
             learner=Learner(trained.model) if trained else None,
             charset=charset,
-            training=inputs.sample(training, charset, _BATCH, pixels_per_frame, doctor.SAMPLE),
+            training=inputs.sample(training, charset, pixels_per_frame, doctor.SAMPLE),
             held_out=list(inputs.evaluation_batches(held_out, charset, _BATCH).take(doctor.SAMPLE // _BATCH)),
             dummy=training.manifest.dummy,
             lines=training.manifest.records,

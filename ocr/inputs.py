@@ -15,6 +15,7 @@ from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest
 
 _SHUFFLED = 10_000  # lines that a training batch is drawn from
+_SAMPLED = 32  # lines of a batch of a sample
 _SCANNED = 1_024  # records parsed at a time where no image is decoded
 
 
@@ -115,14 +116,19 @@ def training_batches(lines: Lines, charset: Charset, batch_size: int, pixels_per
       Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
       `text` and `filename` string[B]. Pixels and labels are padded with 0.
     """
+    records = _shuffled(lines, pixels_per_frame, seed)
+    return _batches(records.repeat(), charset, batch_size)
+
+
+def _shuffled(lines: Lines, pixels_per_frame: int, seed: int) -> tf.data.Dataset:
+    """Returns the records of the lines that fit the network, each once, in another order each time."""
     shards = tf.data.Dataset.from_tensor_slices([str(lines.folder / shard.file) for shard in lines.manifest.shards])
     shards = shards.shuffle(len(lines.manifest.shards), seed=seed)
     records = shards.interleave(tf.data.TFRecordDataset, cycle_length=4)
     if pixels_per_frame > lines.manifest.pixels_per_frame:
         fitting = records.batch(_SCANNED).map(lambda some: tf.boolean_mask(some, _fits(schema.parse(some), pixels_per_frame)))
         records = fitting.unbatch()
-    records = records.shuffle(min(_SHUFFLED, lines.manifest.records), seed=seed).repeat()
-    return _batches(records, charset, batch_size)
+    return records.shuffle(min(_SHUFFLED, lines.manifest.records), seed=seed)
 
 
 def evaluation_batches(lines: Lines, charset: Charset, batch_size: int) -> tf.data.Dataset:
@@ -143,10 +149,9 @@ def image_files(lines: Lines, batch_size: int) -> tf.data.Dataset:
     return records.map(as_file, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def sample(lines: Lines, charset: Charset, batch_size: int, pixels_per_frame: int, count: int) -> list[dict[str, tf.Tensor]]:
-    """Returns batches of lines that fit the network, as many lines as asked for or as there are, drawn at random."""
-    wanted = min(-(-count // batch_size), max(lines.manifest.records // batch_size, 1))
-    return list(training_batches(lines, charset, batch_size, pixels_per_frame, seed=0).take(wanted))
+def sample(lines: Lines, charset: Charset, pixels_per_frame: int, count: int) -> list[dict[str, tf.Tensor]]:
+    """Returns small batches of lines that fit the network, drawn at random, each line once: `count`, or all there are."""
+    return list(_batches(_shuffled(lines, pixels_per_frame, seed=0).take(count), charset, _SAMPLED))
 
 
 def zero_ids(lines: Lines) -> int:
@@ -180,7 +185,8 @@ def _parse_one(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _raw(record: dict[str, tf.Tensor]) -> tf.Tensor:
     """Returns the pixels of a raw record, uint8[32, W]."""
-    return tf.reshape(tf.io.decode_raw(record["encoded"], tf.uint8), [images.HEIGHT, record["width"]])
+    with tf.control_dependencies([tf.debugging.assert_positive(record["width"])]):
+        return tf.reshape(tf.io.decode_raw(record["encoded"], tf.uint8), [images.HEIGHT, record["width"]])
 
 
 def _fits(batch: dict[str, tf.Tensor], pixels_per_frame: int) -> tf.Tensor:

@@ -51,8 +51,8 @@ def levels(
     found = {
         "uniform": np.mean(frames * math.log(num_classes) - _log_choose(frames + lengths - repeats, 2 * lengths)),
         "double_softmax": np.mean([_double_softmax_floor(s.frames, s.length, num_classes) for s in shapes[:_LINES]]),
-        "log_epsilon": np.mean(-lengths * math.log(EPSILON) - _log_choose(frames, lengths)),
-        "blank": mean_length * characters_nats - np.mean(in_frames + _log_choose(frames, lengths)),
+        "log_epsilon": np.mean(-lengths * math.log(EPSILON) - _log_choose(frames - repeats, lengths)),
+        "blank": mean_length * characters_nats - np.mean(in_frames + _log_choose(frames - repeats, lengths)),
         "entropy": mean_length * characters_nats + lengths_nats,
     }
     return {name: round(float(value), 3) for name, value in found.items()}

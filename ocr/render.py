@@ -108,6 +108,8 @@ def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
     fonts = []
     for path in sorted(paths):
         try:
+            if not pathlib.Path(path).is_file():
+                raise ValueError("not a regular file")
             fonts.append(Font(path))
         except (OSError, ValueError) as error:
             raise InputError(f"--fonts: {path}: cannot be read as a font ({error})") from error

@@ -77,7 +77,7 @@ class Run:
         case = doctor.Case(
             self.learner,
             charset,
-            training=inputs.sample(train_lines, charset, config.batch_size, pixels_per_frame, doctor.SAMPLE),
+            training=inputs.sample(train_lines, charset, pixels_per_frame, doctor.SAMPLE),
             held_out=list(self._held_out.take(-(-doctor.SAMPLE // config.batch_size))),
             dummy=train_lines.manifest.dummy,
             lines=train_lines.manifest.records,

@@ -77,11 +77,13 @@ class Watch:
             if spread < 1e-3 * float(tf.reduce_max(tf.abs(own))) + 1e-6:
                 self._found("collapsed_blank", "Every frame of every line has the same logits, blank the highest of them.")
             return
+        if len(set("".join(reading.text for reading in readings))) < 3:
+            return  # it gives the commonest characters, whatever it sees
         truths = [reading.truth for reading in readings]
         wrong = edits(truths, [reading.text for reading in readings]).sum()
         for step in (1, -1):
             moved = [_moved(reading.text, step, charset) for reading in readings]
-            if wrong > 0.5 * sum(map(len, truths)) and edits(truths, moved).sum() < 0.5 * wrong:
+            if wrong > 0.5 * sum(map(len, truths)) and edits(truths, moved).sum() < 0.3 * wrong:
                 sentence = f"Read well, but for each character its neighbour in the alphabet: labels here differ by {step:+d}."
                 self._found("labels_shifted", sentence)
 

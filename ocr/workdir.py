@@ -1,6 +1,7 @@
 """The folder of a training: its configuration, alphabet, checkpoints and best weights."""
 
 import contextlib
+import math
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -132,12 +133,17 @@ class Workdir:
           IntegrityError: they are damaged.
         """
         path = self._best / "metrics.json"
-        figures = files.read_json(path) if path.exists() else {}
-        numbers = dict(figures) if isinstance(figures, dict) else {"cer": None}
-        if numbers and numbers.get("eval_loss", 0) is None:
-            del numbers["eval_loss"]  # where no line can be aligned there is none
-        if figures and not ({"step", "cer"} <= numbers.keys() and all(type(v) in (int, float) for v in numbers.values())):
-            raise IntegrityError(f"{path}: damaged (no step, or no figures)")
+        if not path.exists():
+            return {}
+        figures = files.read_json(path)
+        # There is no eval_loss where no line can be aligned.
+        numbers: list[Any] = (
+            [v for k, v in figures.items() if (k, v) != ("eval_loss", None)] if isinstance(figures, dict) else [None]
+        )
+        if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers) or not {"step", "cer"} <= figures.keys():
+            raise IntegrityError(f"{path}: damaged (no step, or figures that are none)")
+        if type(figures["step"]) is not int or figures["step"] < 0:
+            raise IntegrityError(f"{path}: damaged (step {figures['step']})")
         return figures
 
     def keep_best(self, model: keras.Model, step: int, figures: dict[str, Any]) -> None:

@@ -86,6 +86,23 @@ class TooManyFrames(Learner):
         return values, batch["width"]
 
 
+class HalfTheFramesInLoss(Learner):
+    def nats(self, logits, frames, batch):
+        return super().nats(logits, frames // 2, batch)
+
+
+class PaddingIsLabels(Learner):
+    def nats(self, logits, frames, batch):
+        padded = tf.fill(tf.shape(batch["label_lengths"]), tf.shape(batch["labels"])[1])
+        return super().nats(logits, frames, {**batch, "label_lengths": padded})
+
+
+class NextLinesLabels(Learner):
+    def nats(self, logits, frames, batch):
+        moved = {name: tf.roll(batch[name], 1, 0) for name in ("labels", "label_lengths")}
+        return super().nats(logits, frames, {**batch, **moved})
+
+
 class NeverTrains(Learner):
     def logits(self, batch, training):
         return super().logits(batch, training=False)
@@ -122,6 +139,10 @@ def cut_off(image, mask):
         (BlankFirst, "blank_index", "lite"),
         (HalfTheFrames, "frame_mismatch", "lite"),
         (TooManyFrames, "frame_mismatch", "lite"),
+        (HalfTheFramesInLoss, "frame_mismatch", "lite"),
+        (PaddingIsLabels, "labels_out_of_range", "lite"),
+        (NextLinesLabels, "labels_shuffled", "lite"),
+        (AlwaysTrains, "dropout_in_eval", "lite"),
         (NeverTrains, "batchnorm_frozen", "lite"),
         (AlwaysTrains, "dropout_in_eval", "cnn"),
         (Summed, "loss_summed", "lite"),
@@ -249,7 +270,7 @@ def plant(code: str, training: pathlib.Path, held_out: pathlib.Path, seed: int) 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("code", "definite"),
-    [("labels_shuffled", True), ("labels_shifted", False), ("images_alike", True), ("images_inverted", True)],
+    [("labels_shuffled", False), ("labels_shifted", False), ("images_alike", True), ("images_inverted", False)],
 )
 def test_a_fault_of_the_data_is_named_on_the_command_line(
     command, last_json, tmp_path: pathlib.Path, code: str, definite: bool, seed: int

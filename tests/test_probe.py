@@ -18,9 +18,14 @@ def lines(count: int, own: bool, seed: int) -> list[dict[str, tf.Tensor]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_texts_that_belong_to_their_images_stand_far_from_chance(seed: int):
-    assert probe.association(lines(400, own=True, seed=seed)) > 10
-    assert abs(probe.association(lines(400, own=False, seed=seed))) < 4
+    assert probe.association(lines(600, own=True, seed=seed)) > 10
+    assert abs(probe.association(lines(600, own=False, seed=seed))) < 4
 
 
 def test_of_too_little_nothing_is_told():
     assert probe.association(lines(100, own=False, seed=0)) is None
+
+
+def test_where_no_line_has_more_of_anything_nothing_is_told():
+    batch = lines(600, own=True, seed=0)[0]
+    assert probe.association([{**batch, "text": tf.fill([600], "0123")}]) is None
