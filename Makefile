@@ -20,6 +20,6 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Each fault that the doctor must find, with three seeds: about a quarter of an hour.
+# Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed
 	DOCTOR_SEEDS=3 $(BIN)/python -m pytest tests/test_doctor.py
