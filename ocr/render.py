@@ -3,27 +3,19 @@
 A line is a function of (seed, number) alone, so that the files are the same for any number of workers.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import glob
-import multiprocessing
-import os
 import pathlib
 import re
-import signal
 import sys
-import threading
-import time
-from collections.abc import Generator
-from multiprocessing import resource_tracker
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ocr import charset as charsets
-from ocr import progress
+from ocr import progress, workers
 from ocr.charset import Charset
 from ocr.config import check_choice, check_given, check_range
 from tfrecords import files
@@ -248,17 +240,6 @@ def _prepare(config: RenderConfig) -> None:
     _texts = Texts(config)
 
 
-def _prepare_worker(config: RenderConfig, parent: int) -> None:
-    _prepare(config)
-
-    def watch() -> None:  # a parent that was killed cannot end its workers
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _render(config: RenderConfig, folder: pathlib.Path, numbers: range) -> list[tuple[str, str]]:
     """Draws some lines to files; returns their names and texts."""
     assert _texts is not None
@@ -291,12 +272,15 @@ def render(config: RenderConfig) -> dict:
     known = len(set(charsets.named(config.charset).characters))
     if 0 < (lacking := known - _texts.drawable) < known:
         print(f"{lacking} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr)
-    workers = config.workers or os.cpu_count() or 1
+    chunks = (range(start, min(start + _CHUNK, config.count)) for start in range(0, config.count, _CHUNK))
+    processes = 1 if config.count <= _CHUNK else config.workers
     characters: set[str] = set()
     with (
         files.folder_aside(pathlib.Path(config.output)) as folder,
         open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
-        contextlib.closing(_in_workers(config, folder, workers)) as drawn,
+        contextlib.closing(
+            workers.in_order(functools.partial(_render, config, folder), chunks, processes, _prepare, config)
+        ) as drawn,
         progress.Progress("rendering", config.count, "lines") as bar,
     ):
         for done, rows in enumerate(drawn):
@@ -305,28 +289,3 @@ def render(config: RenderConfig) -> dict:
                 characters.update(text)
             bar.update(min((done + 1) * _CHUNK, config.count))
     return {"lines": config.count, "characters": len(characters)}
-
-
-def _in_workers(config: RenderConfig, folder: pathlib.Path, workers: int) -> Generator[list[tuple[str, str]], None, None]:
-    """Yields chunks of rows in order."""
-    chunks = [range(start, min(start + _CHUNK, config.count)) for start in range(0, config.count, _CHUNK)]
-    draw = functools.partial(_render, config, folder)
-    if workers == 1 or len(chunks) == 1:
-        yield from map(draw, chunks)
-        return
-    context = multiprocessing.get_context("spawn")  # a process with threads must not fork
-    workers = min(workers, len(chunks))
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _prepare_worker, (config, os.getpid())) as pool:
-        # Ctrl-C comes to the parent too, which ends the workers: they start with it blocked.
-        resource_tracker.ensure_running()  # which would unblock it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            drawn = pool.map(draw, chunks)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
-            yield from drawn
-        except concurrent.futures.BrokenExecutor as error:
-            raise InputError(f"--workers={workers}: one of them was killed, for want of memory perhaps") from error
-        finally:
-            pool.shutdown(cancel_futures=True)

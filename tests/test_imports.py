@@ -8,7 +8,21 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a module imports only those before it.
 OCR = (
-    *("charset", "config", "progress", "headers", "images", "labels", "render", "convert", "inputs", "ctc", "decode", "models"),
+    *(
+        "charset",
+        "config",
+        "progress",
+        "workers",
+        "headers",
+        "images",
+        "labels",
+        "render",
+        "convert",
+        "inputs",
+        "ctc",
+        "decode",
+        "models",
+    ),
     *("learner", "findings", "references", "probe", "doctor", "recogniser", "predict", "recipe", "workdir", "evaluate"),
     *("watch", "journal", "diagnose", "run", "train", "reproduce", "export", "sheet", "bench"),
 )
