@@ -59,6 +59,8 @@ class Charset:
 
     def missing(self, text: Iterable[str]) -> str:
         """Returns the characters of `text` that the alphabet lacks, each once, in order."""
+        if self._classes.keys() >= set(text):
+            return ""
         return "".join(dict.fromkeys(c for c in text if c not in self._classes))
 
     def encode(self, text: str) -> list[int]:

@@ -27,6 +27,7 @@ _MAY_CHANGE = frozenset(
         "keep_checkpoints",
         "patience",
         "trainer",
+        "augment",
         "override",
     )
 )
@@ -40,7 +41,7 @@ class ConvertConfig:
       InputError: a field's value is none that it takes.
     """
 
-    output: str
+    output: str = ""
     images: str = ""
     labels: str = ""
     charset: str = ""
@@ -51,13 +52,17 @@ class ConvertConfig:
     pixels_per_frame: int = 4
     num_shards: int = 0
     workers: int = 0
+    check: str = "full"
     strict: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check_names(self.name, self.split)
         fields = dataclasses.asdict(self)
         check_given(output=self.output)
-        check_choice(fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
+        check_choice(
+            fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"), check=("full", "header")
+        )
         check_range(fields, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 
@@ -132,6 +137,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
     patience: int = 0
+    augment: float = 0.0
     override: bool = False
 
     def __post_init__(self) -> None:
@@ -143,7 +149,7 @@ class TrainConfig:
             fields, **dict.fromkeys(counts, (1, 10**9)), warmup_steps=(0, 10**9), patience=(0, 10**9), batch_size=(1, 2**20)
         )
         check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
-        check_range(fields, learning_rate=(1e-30, 1e30))
+        check_range(fields, learning_rate=(1e-30, 1e30), augment=(0, 1))
 
 
 def write(path: pathlib.Path, config: TrainConfig, made_of: dict[str, str]) -> None:

@@ -1,27 +1,26 @@
 """Packs images and labels into records: every line is read and checked, or rejected with its reason."""
 
-import collections
 import concurrent.futures
-import itertools
+import contextlib
+import functools
 import os
 import pathlib
 import sys
+from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
+from ocr import candidates, headers, imagefile, images, labels, progress, workers
 from ocr import charset as charsets
-from ocr import headers, images, labels, progress
-from ocr.charset import Charset
-from ocr.config import ConvertConfig, check_given, check_names, check_range
+from ocr.candidates import Candidate, Rejected
+from ocr.config import ConvertConfig
 from ocr.labels import Reject
 from tfrecords import files, schema
 from tfrecords.errors import InputError
-from tfrecords.manifest import Manifest, Tally
+from tfrecords.schema import Record
 from tfrecords.writer import SplitWriter
 
-FIRST_DUMMY_CHARACTER = 0x4E00
-_WAITING = 64  # lines read ahead of the writer
+_TOLD = 64  # lines between two looks at the clock
 
 
 def convert(config: ConvertConfig) -> dict:
@@ -37,202 +36,158 @@ def convert(config: ConvertConfig) -> dict:
     if not folder.is_dir():
         raise InputError(f"--images={folder}: no such folder")
     path = pathlib.Path(config.labels)
-    count, label_format = labels.survey(path, config.label_format)
-    if config.num_shards > count:
-        raise InputError(f"--num_shards={config.num_shards}: more than the {count} lines of {path}")
-    output = pathlib.Path(config.output)
+    found = labels.survey(path, config.label_format)
+    if config.num_shards > found.count:
+        raise InputError(f"--num_shards={config.num_shards}: more than the {found.count} lines of {path}")
+    made_of = {
+        "labels": found.sha256,
+        "label_format": found.label_format,
+        "alphabet": charset.fingerprint,
+        "image_format": config.image_format,
+        "pixels_per_frame": config.pixels_per_frame,
+        "check": config.check,
+        "num_shards": config.num_shards,
+    }
+    output, text = pathlib.Path(config.output), charset.file_text()
+    split = config.name, config.split
+    with SplitWriter(output, *split, text, config.num_shards, found.count, made_of, config.resume) as writer:
+        if not writer.manifest:
+            _pack(config, found, writer)
+            writer.finish(
+                charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame
+            )
+    assert writer.manifest
+    if rejects := sum(writer.manifest.rejects.values()):
+        print(f"{rejects} lines rejected, see {output / f'{config.name}-{config.split}.rejects.tsv'}", file=sys.stderr)
+    return writer.manifest.summary
 
-    reader = _Reader(folder, label_format, charset, config)
-    tally, rejects, seen = Tally(), [], 0
-    names: set[str] = set()
+
+def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> None:
+    """Writes what is usable, in the order of the lines, and notes what is not."""
+    path, seen, first_reject = pathlib.Path(config.labels), writer.position, ""
+    names = set(writer.kept)
+    last = [piece.first for piece in found.pieces[1:]]
+    pieces = [piece for piece, end in zip(found.pieces, [*last, found.count + 1], strict=True) if end > seen + 1]
+    count = config.workers or os.cpu_count() or 1
+    read = workers.in_order(candidates.read, pieces, count, candidates.prepare, config, found.label_format)
+    check = functools.partial(_checked, config)
     with (
-        SplitWriter(output, config.name, config.split, charset.file_text(), config.num_shards, count) as writer,
-        concurrent.futures.ThreadPoolExecutor(config.workers or os.cpu_count()) as pool,
-        progress.Progress("packing", count, "lines") as bar,
+        concurrent.futures.ThreadPoolExecutor(count) as threads,
+        contextlib.closing(read),
+        contextlib.closing(workers.ahead(threads, check, read, count)) as checked,
+        progress.Progress("packing", found.count, "lines", seen) as bar,
     ):
-        for line, (outcome, width) in _in_order(pool, reader.read, labels.read(path)):
-            name = outcome.name if isinstance(outcome, Reject) else outcome.filename
+        for row in (row for rows in checked for row in rows if row.number > seen):
+            number, name = row.number, row.name
             if name in names:
-                outcome = Reject("duplicate_name", "an earlier line of this name is in the records", name)
-            if isinstance(outcome, Reject):
+                row = Rejected(number, name, "duplicate_name", "an earlier line of this name is in the records")
+            if isinstance(row, Rejected):
                 if config.strict:
-                    raise InputError(f"{path}: line {line.number}: {outcome.reason}: {outcome.detail}")
-                rejects.append(
-                    f"{line.number}\t{files.as_cell(outcome.name)}\t{outcome.reason}\t{files.as_cell(outcome.detail)}\n"
-                )
-                tally.rejects[outcome.reason] += 1
+                    raise InputError(f"{path}: line {number}: {row.reason}: {row.detail}")
+                told = f"{number}\t{files.as_cell(name)}\t{row.reason}\t{files.as_cell(row.detail)}"
+                first_reject = first_reject or told
+                writer.reject(f"{told}\n", row.reason)
             else:
-                writer.add(outcome.serialize(), line.number - 1)
-                tally.add(outcome.text, width)
-                names.add(name)
-            seen = line.number
-            bar.update(seen)
-        if seen != count:
-            raise InputError(f"{path}: had {count} lines, then {seen}; it must not change while it is read")
-        if len(rejects) == count:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in tally.rejects.items())
-            raise InputError(f"{path}: none of its {count} lines is usable ({reasons}; the first: {rejects[0].strip()!r})")
-        manifest = writer.finish(
-            "".join(rejects),
-            charset=charset.fingerprint,
-            image_format=config.image_format,
-            pixels_per_frame=config.pixels_per_frame,
-            **tally.fields(),
-        )
-    if rejects:
-        print(f"{len(rejects)} lines rejected, see {output / f'{config.name}-{config.split}.rejects.tsv'}", file=sys.stderr)
-    return _summary(manifest)
+                writer.add(row.serialized, number - 1, row.text, row.width)
+                if name in found.repeated:
+                    names.add(name)
+                    writer.kept.append(name)
+            seen = number
+            if seen % _TOLD == 0:
+                bar.update(seen)
+        bar.update(seen)
+    if seen != found.count:
+        raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")
+    if sum(writer.tally.rejects.values()) == found.count:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
+        raise InputError(f"{path}: none of its {found.count} lines is usable ({reasons}; the first: {first_reject!r})")
 
 
-def convert_dummy(
-    output: str,
-    count: int,
-    num_classes: int,
-    width: int = 280,
-    max_label_length: int = 10,
-    seed: int = 0,
-    name: str = "lines",
-    split: str = "train",
-) -> dict:
-    """Makes records of random pixels and random labels, each fixed by its number, as the original's dummy data.
+class _Checked(NamedTuple):
+    """A line that may be written: its record, its text, and its scaled width in pixels."""
 
-    Args:
-      output: folder to write to.
-      count: of records.
-      num_classes: with the blank; the alphabet is made up, from U+4E00 on.
-      width: of the images, in pixels; they are 32 high.
-      max_label_length: lengths are drawn evenly from 1 to this.
-      seed: of the random numbers.
-      name: of the data set.
-      split: of this part of it.
-
-    Returns:
-      As `convert`.
-
-    Raises:
-      InputError: a value is out of range, or the folder holds the split already.
-    """
-    check_names(name, split)
-    most = 0xD800 - FIRST_DUMMY_CHARACTER + 1
-    check_given(output=output)
-    check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, most))
-    check_range({"width": width, "seed": seed}, width=(1, images.MAX_WIDTH), seed=(0, 2**63 - 1))
-    check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
-    charset = Charset("".join(chr(FIRST_DUMMY_CHARACTER + i) for i in range(num_classes - 1)))
-    tally = Tally()
-    with (
-        SplitWriter(pathlib.Path(output), name, split, charset.file_text()) as writer,
-        progress.Progress("drawing", count, "records") as bar,
-    ):
-        for index in range(count):
-            rng = np.random.default_rng((seed, index))
-            length = rng.integers(1, max_label_length, endpoint=True)
-            text = charset.decode(rng.integers(0, charset.blank, length))
-            pixels = rng.bytes(images.HEIGHT * width)
-            writer.add(schema.Record(pixels, schema.RAW, images.HEIGHT, width, text, f"{index:09d}").serialize(), index)
-            tally.add(text, width)
-            bar.update(index + 1)
-        dummy = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}
-        fits = width // (2 * max_label_length)  # even where all characters of a label are equal
-        manifest = writer.finish(
-            "",
-            charset=charset.fingerprint,
-            image_format=schema.RAW,
-            pixels_per_frame=fits,
-            dummy=dummy,
-            **tally.fields(),
-        )
-    return _summary(manifest)
+    number: int
+    name: str
+    serialized: bytes
+    text: str
+    width: int
 
 
-class _Reader:
-    """Makes a record, or a reject, of each line of a labels file."""
+def _checked(config: ConvertConfig, plain: list[tuple]) -> list[_Checked | Rejected]:
+    """Decodes images as the configuration asks for, and makes records of them."""
+    rows = candidates.unpacked(plain)
+    full = config.check == "full"
+    kept = [row for row in rows if full and isinstance(row, Candidate) and row.serialized]
+    shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
+    outcome: list[_Checked | Rejected] = []
+    for row in rows:
+        if isinstance(row, Rejected):
+            outcome.append(row)
+        elif not row.serialized:
+            outcome.append(_converted(row, config))
+        elif full and shapes[row.number] != (row.height, row.width, row.channels):
+            outcome.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
+        else:
+            width = imagefile.scaled_width(row.height, row.width)
+            outcome.append(_Checked(row.number, row.name, row.serialized, row.text, width))
+    return outcome
 
-    def __init__(self, folder: pathlib.Path, label_format: str, charset: Charset, config: ConvertConfig):
-        self._folder, self._real = folder, folder.resolve()
-        self._label_format, self._charset, self._config = label_format, charset, config
 
-    def read(self, line: labels.Line) -> tuple[schema.Record | Reject, int]:
-        """Returns the record and its scaled width in pixels, or the reject."""
-        name = ""
+def _shapes_of(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
+    """Decodes images; returns the height, width and channels of each, None for one that is damaged."""
+    if not encoded:
+        return []
+    try:
+        return [tuple(shape) for shape in _shapes(tf.constant(encoded)).numpy().tolist()]
+    except (tf.errors.OpError, UnicodeDecodeError):  # the second where TensorFlow quotes the file's bytes
+        if len(encoded) == 1:
+            return [None]
+        half = len(encoded) // 2
+        return _shapes_of(encoded[:half]) + _shapes_of(encoded[half:])
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def _shapes(encoded: tf.Tensor) -> tf.Tensor:
+    return images.shapes(encoded)
+
+
+def _converted(row: Candidate, config: ConvertConfig) -> _Checked | Rejected:
+    """Makes a record of an image that has to be decoded first, to be kept or to be stored otherwise."""
+    kind = row.kind
+    as_it_is = config.image_format == "keep" and bool(kind)
+    stored = kind if as_it_is else schema.RAW if config.image_format == schema.RAW else schema.PNG
+    try:
         try:
-            name, text = labels.parse(line, self._label_format, self._charset)
-            encoded = self._file(name)
-            record, width = self._record(name, text, encoded)
-            needed = len(text) + labels.repeats(text)
-            if needed * self._config.pixels_per_frame > width:
-                frames = width / self._config.pixels_per_frame
-                raise Reject("too_long", f"needs {needed} frames, {width} pixels of scaled width give {frames:g}")
-            return record, width
-        except Reject as reject:
-            reject.name = reject.name or name
-            return reject, 0
-
-    def _file(self, name: str) -> bytes:
-        """Reads a file of the folder, and nothing else."""
-        path = self._folder / name
-        real = os.path.realpath(path)
-        if name.startswith("/") or os.path.commonpath([real, self._real]) != str(self._real):
-            raise Reject("outside_images", f"{name} is not in {self._folder}")
-        try:
-            encoded = files.read_at_most(real, images.MAX_BYTES + 1)
-        except OSError as error:
-            raise Reject("missing_file", error.strerror or "") from error
-        if len(encoded) > images.MAX_BYTES:
-            raise Reject("too_large", f"at most {images.MAX_BYTES} bytes are read")
-        return encoded
-
-    def _record(self, name: str, text: str, encoded: bytes) -> tuple[schema.Record, int]:
-        kept = {b"\x89": schema.PNG, b"\xff": schema.JPEG}.get(encoded[:1])
-        as_png = self._config.image_format == "png" or kept is None
-        try:
-            height, width, status, line, png = (value.numpy() for value in _inspect(encoded, as_png))
-        except (tf.errors.OpError, UnicodeDecodeError) as error:  # the second where TensorFlow quotes the file's bytes
-            raise Reject("undecodable", f"damaged {(kept or 'image').upper()}") from error
-        if status == images.TOO_LARGE:
-            raise Reject("too_large", f"{width}x{height} pixels")
+            found = _inspect(row.encoded, not as_it_is and stored == schema.PNG)
+            height, width, status, line, png, channels = (value.numpy() for value in found)
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise Reject("undecodable", f"damaged {(kind or 'image').upper()}") from error
         if status == images.UNDECODABLE:
-            raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette" if encoded else "no bytes in it")
-        scaled = line.shape[1]
-        if self._config.image_format == "raw":
-            return schema.Record(line.tobytes(), schema.RAW, images.HEIGHT, scaled, text, name), scaled
-        if as_png or kept is None:
-            encoded, kept = png, schema.PNG
-        return schema.Record(encoded, kept, int(height), int(width), text, name), scaled
+            raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette")
+        candidates.check_size(kind, int(height), int(width))
+        candidates.check_length(row.text, int(height), int(width), config.pixels_per_frame)
+    except Reject as reject:
+        return Rejected(row.number, row.name, reject.reason, reject.detail)
+    scaled = line.shape[1]
+    if stored == schema.RAW:
+        record = Record(line.tobytes(), stored, images.HEIGHT, scaled, 1, row.text, row.name)
+    else:
+        encoded = row.encoded if as_it_is else png
+        record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
+    return _Checked(row.number, row.name, record.serialize(), row.text, scaled)
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)])
 def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns an image file's height, width, status, line of pixels and, if that is asked for, itself as a PNG file."""
+    """Returns an image file's height, width, status, line of pixels, itself as a PNG file if asked for, and channels."""
     encoded = headers.first_frame(encoded)
     height, width = tf.unstack(headers.size(encoded))
     status = images.status(encoded, height, width)
 
-    def decoded() -> tuple[tf.Tensor, tf.Tensor]:
+    def decoded() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = images.decode(encoded)
-        return images.to_line(image), tf.cond(as_png, lambda: tf.io.encode_png(image), lambda: b"")
+        png = tf.cond(as_png, lambda: tf.io.encode_png(image), lambda: b"")
+        return images.to_line(image), png, tf.shape(image)[2]
 
-    nothing = tf.zeros([images.HEIGHT, 1], tf.uint8), tf.constant(b"")
+    nothing = tf.zeros([images.HEIGHT, 1], tf.uint8), tf.constant(b""), tf.constant(0)
     return height, width, status, *tf.cond(status == images.READ, decoded, lambda: nothing)
-
-
-def _in_order(pool, read, lines):
-    """Yields each line with what `read` made of it, in order; a few are under way at a time."""
-    waiting: collections.deque = collections.deque()
-    lines = iter(lines)
-    for line in itertools.islice(lines, _WAITING):
-        waiting.append((line, pool.submit(read, line)))
-    while waiting:
-        line, future = waiting.popleft()
-        yield line, future.result()
-        for following in itertools.islice(lines, 1):
-            waiting.append((following, pool.submit(read, following)))
-
-
-def _summary(manifest: Manifest) -> dict:
-    return {
-        "records": manifest.records,
-        "rejects": sum(manifest.rejects.values()),
-        "shards": len(manifest.shards),
-        "reasons": manifest.rejects,
-    }

@@ -4,18 +4,16 @@ import pathlib
 import sys
 
 from ocr import charset as charsets
-from ocr import doctor, findings, inputs, journal, models, references
+from ocr import doctor, findings, journal, models, references, sets
 from ocr.charset import Charset
 from ocr.evaluate import Evaluator
 from ocr.findings import Finding
-from ocr.inputs import Lines
 from ocr.learner import Learner
 from ocr.recogniser import Recogniser
+from ocr.sets import Lines, Mixture
 from ocr.watch import Watch
 from ocr.workdir import Trained, Workdir
 from tfrecords.errors import InputError, IntegrityError
-
-_BATCH = 32
 
 
 def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
@@ -36,29 +34,18 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
     trained = Workdir(pathlib.Path(workdir)).load() if workdir else None
     if trained:
         model = trained.config.model
-    held_out = inputs.find(data, "eval")
-    training = _training(data, trained)
+    held_out = sets.find(data, "eval")
+    pixels_per_frame = models.network(model).pixels_per_frame
+    training = _training(data, trained, pixels_per_frame)
     found: list[Finding] = []
-    charset = trained.charset if trained else _saved_with(training, found)
-    for lines in (training, held_out):
+    charset = trained.charset if trained else _saved_with(training.parts[0], found)
+    for lines in (*training.parts, held_out):
         if lacking := charset.missing(lines.manifest.characters):
             sentence = f"{lines.folder} uses {charsets.describe(lacking)}, which the alphabet of the training lacks."
             found.append(Finding("alphabet_differs", sentence))
-    pixels_per_frame = models.network(model).pixels_per_frame
-    with inputs.naming_damage(training, held_out):
-        case = doctor.Case(
-            learner=Learner(trained.model) if trained else None,
-            charset=charset,
-            training=inputs.sample(training, charset, pixels_per_frame, doctor.SAMPLE),
-            held_out=list(inputs.evaluation_batches(held_out, charset, _BATCH).take(doctor.SAMPLE // _BATCH)),
-            dummy=training.manifest.dummy,
-            lines=training.manifest.records,
-            left_out=len(inputs.unfit(training, pixels_per_frame)),
-            zero_ids=inputs.zero_ids(training),
-        )
-        levels = references.levels(
-            doctor.shapes(case, pixels_per_frame), charset.num_classes, training.manifest.characters, case.dummy
-        )
+    with sets.naming_damage(*training.parts, held_out):
+        learner = Learner(trained.model) if trained else None
+        case, levels = doctor.look_at(learner, charset, training, held_out, pixels_per_frame)
         if not found:  # labels that are none would stop the network
             found += doctor.examine(case)
         if not trained or not case.learner or found:
@@ -70,14 +57,14 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
     return watch.report() | ({"standing": references.standing(losses[max(losses)], levels)} if losses else {})
 
 
-def _training(data: str, trained: Trained | None) -> Lines:
+def _training(data: str, trained: Trained | None, pixels_per_frame: int) -> Mixture:
     """Returns what was trained on, or the split `train` of the data."""
     if trained:
         try:
-            return inputs.find(trained.config.train_data, "train")
+            return sets.mix(trained.config.train_data, pixels_per_frame)
         except InputError as error:
             print(f"{error}; looking at {data} alone", file=sys.stderr)
-    return inputs.find(data, "train")
+    return sets.mix(data, pixels_per_frame)
 
 
 def _saved_with(lines: Lines, found: list[Finding]) -> Charset:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from ocr import ctc, images, probe, references
+from ocr import ctc, images, inputs, probe, references
 from ocr.charset import Charset
 from ocr.findings import Finding
 from ocr.labels import repeats
 from ocr.learner import Learner
+from ocr.sets import Lines, Mixture
 
 Batch = dict[str, tf.Tensor]
 
 SAMPLE = 1000  # lines that are looked at
+_BATCH = 32  # of them in a batch
 _TRIED = 16  # of them that the network is tried on
 _CERTAIN = 60.0  # a logit that leaves the other classes nothing
 _WRONG = 1000.0  # nats that a wrong certainty should cost
@@ -48,6 +50,34 @@ class Case:
     zero_ids: int = 0
 
 
+def look_at(
+    learner: Learner | None, charset: Charset, data: Mixture, held_out: Lines, pixels_per_frame: int
+) -> tuple[Case, dict[str, float]]:
+    """Draws the lines that are examined.
+
+    Args:
+      learner: as `Case` has it.
+      charset: as `Case` has it.
+      data: to train on.
+      held_out: to evaluate.
+      pixels_per_frame: of the network.
+
+    Returns:
+      The case, and the reference levels of the loss: see `references.levels`.
+    """
+    case = Case(
+        learner,
+        charset,
+        training=inputs.sample(data, charset, pixels_per_frame, SAMPLE),
+        held_out=list(inputs.evaluation_batches(held_out, charset, _BATCH).take(-(-SAMPLE // _BATCH))),
+        dummy=data.dummy,
+        lines=data.records,
+        left_out=len(data.left_out),
+        zero_ids=data.zero_ids,
+    )
+    return case, references.levels(_shapes(case, pixels_per_frame), charset.num_classes, data.characters, data.dummy)
+
+
 def examine(case: Case) -> list[Finding]:
     """Looks for every fault that shows before the first step; weights and statistics are afterwards what they were."""
     checks: list[Callable[[Case], Iterator[Finding]]] = [_images, _polarity, _pairs, _labels, _long_lines]
@@ -64,7 +94,7 @@ def examine(case: Case) -> list[Finding]:
     return list(found.values())
 
 
-def shapes(case: Case, pixels_per_frame: int) -> list[references.Shape]:
+def _shapes(case: Case, pixels_per_frame: int) -> list[references.Shape]:
     """Returns what decides the reference lines, of each sampled line that fits."""
     rows = []
     for batch in case.training:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ocr import ctc, inputs, predict
+from ocr import ctc, inputs, predict, sets
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 from tfrecords.errors import IntegrityError
@@ -135,8 +135,8 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32) -> dict:
       InputError: there is no model or no data.
       IntegrityError: something is damaged.
     """
-    lines = inputs.find(data, "eval")
-    with inputs.naming_damage(lines):
+    lines = sets.find(data, "eval")
+    with sets.naming_damage(lines):
         if not Workdir(model).begun:
             return measures(_read_export(model, lines, batch_size))
         trained = Workdir(model).load()
@@ -145,7 +145,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32) -> dict:
         return measures(readings) | {"eval_loss": loss}
 
 
-def _read_export(export: pathlib.Path, lines: inputs.Lines, batch_size: int) -> list[Reading]:
+def _read_export(export: pathlib.Path, lines: sets.Lines, batch_size: int) -> list[Reading]:
     read = predict.load(export)
     readings = []
     for encoded, names, truths in inputs.image_files(lines, batch_size):

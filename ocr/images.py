@@ -3,16 +3,17 @@
 Conversion, training, evaluation and the exported graph all call it, so that what trained well also reads well.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from ocr import headers
+from ocr.imagefile import HEIGHT, MAX_BYTES, MAX_PIXELS, MAX_WIDTH
+from tfrecords import schema
 
-HEIGHT = 32  # pixels, of every line the network sees
-MAX_BYTES = 20_000_000  # of an encoded image
-MAX_PIXELS = 40_000_000  # of a decoded one
-MAX_WIDTH = 8_000  # pixels, once the line is 32 high
 READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
+_AT_ONCE = 8  # images of which little is asked
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # by number of channels
 
@@ -45,8 +46,23 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: it is damaged.
     """
-    image = tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
+    image = decode_image(encoded)
     return tf.cond(headers.unused_alpha(encoded), lambda: image[:, :, :3], lambda: image)
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a PNG or JPEG file, the only ones that records hold: as `decode` does."""
+    return tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
+
+
+def shapes(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes PNG and JPEG files, for no more than their shapes: string[B] -> int32[B, 3], height, width and channels.
+
+    Raises:
+      tf.errors.InvalidArgumentError: one is damaged.
+    """
+    count = tf.size(encoded)
+    return tf.reshape(_in_turns(lambda row: tf.shape(decode_image(encoded[row])), count, tf.int32, _AT_ONCE), [-1, 3])[:count]
 
 
 def to_line(image: tf.Tensor) -> tf.Tensor:
@@ -103,6 +119,75 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
     rows = tf.data.Dataset.from_tensor_slices(encoded).map(isolated, num_parallel_calls=tf.data.AUTOTUNE)
     return rows.padded_batch(tf.shape(encoded, tf.int64)[0]).get_single_element()
+
+
+def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads the images of parsed records, a whole batch of them, in the graph.
+
+    Args:
+      record: as `schema.parse` gives them, B at least 1.
+      only_raw: whether none of them holds an image file, which makes for a smaller graph.
+
+    Returns:
+      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels.
+
+    Raises:
+      tf.errors.InvalidArgumentError: one cannot be decoded, or is not what its record says of it.
+    """
+    height, width = record["height"], record["width"]
+    allowed = (tf.minimum(height, width) > 0) & (height * width <= MAX_PIXELS) & (width * HEIGHT <= MAX_WIDTH * height)
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(allowed), ["an image's size is out of bounds"])]):
+        scaled = tf.cast(scaled_width(height, width), tf.int32)
+    raw = record["format"] == schema.RAW
+    is_line = tf.reduce_all((height == HEIGHT) & (record["channels"] == 1))
+    encoded, sizes = record["encoded"], HEIGHT * scaled
+
+    def all_raw() -> tf.Tensor:
+        told = tf.debugging.assert_equal(tf.strings.length(encoded), sizes, "raw pixels are not as many as the record says")
+        with tf.control_dependencies([told]):
+            return tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8)
+
+    def line(row: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(decode_image(row), [HEIGHT, None, 1])
+
+    def general(row: tf.Tensor, is_raw: tf.Tensor) -> tf.Tensor:
+        return tf.cond(is_raw, lambda: tf.io.decode_raw(row, tf.uint8), lambda: tf.reshape(to_line(decode_image(row)), [-1]))
+
+    def decoded(one: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], at_once: int) -> tf.Tensor:
+        rows = lambda row: tf.reshape(one(encoded[row], raw[row]), [sizes[row]])  # noqa: E731
+        return _in_turns(rows, tf.size(encoded), tf.uint8, at_once)[: tf.reduce_sum(sizes)]
+
+    if only_raw:
+        return _side_by_side(all_raw(), scaled), scaled
+    lines = lambda: tf.cond(is_line & ~tf.reduce_any(raw), lambda: decoded(line, _AT_ONCE), lambda: decoded(general, 1))  # noqa: E731
+    return _side_by_side(tf.cond(tf.reduce_all(raw), all_raw, lines), scaled), scaled
+
+
+def _in_turns(one: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, dtype: tf.DType, at_once: int) -> tf.Tensor:
+    """Joins what each row of a batch gives, a tensor of one dimension; the last row's comes some times over at the end.
+
+    A turn of the loop does `at_once` rows: fewer turns, less to do around them.
+    """
+    turns = -(-count // at_once)
+
+    def some(turn: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        rows = tf.unstack(tf.minimum(turn * at_once + tf.range(at_once), count - 1))
+        return turn + 1, done.write(turn, tf.concat([one(row) for row in rows], 0))
+
+    done = tf.TensorArray(dtype, turns, infer_shape=False, element_shape=[None])
+    return tf.while_loop(lambda turn, _: turn < turns, some, (0, done))[1].concat()
+
+
+def _side_by_side(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Makes a batch uint8[B, 32, W] of lines that follow each other, uint8[32 * sum of widths]."""
+    widest = tf.reduce_max(width)
+
+    def padded() -> tf.Tensor:
+        rows = tf.RaggedTensor.from_row_lengths(pixels, tf.repeat(width, HEIGHT), validate=False)
+        return rows.to_tensor()
+
+    flat = tf.cond(tf.reduce_all(width == widest), lambda: tf.reshape(pixels, [-1, widest]), padded)
+    return tf.ensure_shape(tf.reshape(flat, [-1, HEIGHT, widest]), [None, HEIGHT, None])
 
 
 def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:

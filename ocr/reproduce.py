@@ -1,5 +1,6 @@
 """Re-enacts the puzzle of confusing-ctc: one network, five ways to train it, and the level at which each gets stuck."""
 
+import dataclasses
 import importlib.util
 import io
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import convert, doctor, inputs, models, recipe, references, train
+from ocr import doctor, dummy, inputs, models, recipe, sets, train
 from ocr.config import TrainConfig
 from ocr.learner import Learner
 from ocr.progress import Progress
@@ -85,20 +86,17 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
     if steps < 2 * _LAST:
         raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
     with files.folder_aside(pathlib.Path(output)) as folder:
-        convert.convert_dummy(str(folder / "data"), _RECORDS, _CLASSES)
-        lines = inputs.find(str(folder / "data"), "train")
-        charset = charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
+        dummy.convert(str(folder / "data"), _RECORDS, _CLASSES)
         pixels_per_frame = models.network("cnn").pixels_per_frame
-        sample = inputs.sample(lines, charset, pixels_per_frame, doctor.SAMPLE)
-        dummy = lines.manifest.dummy
-        shapes = doctor.shapes(doctor.Case(None, charset, sample, []), pixels_per_frame)
-        levels = references.levels(shapes, charset.num_classes, lines.manifest.characters, dummy)
+        data = sets.mix(str(folder / "data"), pixels_per_frame)
+        charset = charsets.saved(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
+        case, levels = doctor.look_at(None, charset, data, data.parts[0], pixels_per_frame)
         curves, results = {}, {}
         for name, way in WAYS.items():
             keras.utils.set_random_seed(_SEED)
             learner = _Other(models.build("cnn", charset.num_classes), way)
-            found = doctor.examine(doctor.Case(learner, charset, sample, sample, dummy))
-            batches = inputs.training_batches(lines, charset, _BATCH, pixels_per_frame, _SEED)
+            found = doctor.examine(dataclasses.replace(case, learner=learner))
+            batches = inputs.training_batches(data, charset, _BATCH, pixels_per_frame, _SEED)
             curves[name] = _curve(learner, iter(batches), steps, name, stop)
             settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
             results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}

@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ocr import doctor, evaluate, inputs, models, recipe, references
+from ocr import doctor, evaluate, inputs, models, recipe
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.inputs import Lines
 from ocr.journal import Journal
 from ocr.learner import Learner
 from ocr.progress import Progress
 from ocr.recogniser import Recogniser
+from ocr.sets import Lines, Mixture
 from ocr.watch import Watch
 from ocr.workdir import Workdir
 from tfrecords.errors import IntegrityError
@@ -31,9 +31,8 @@ class Run:
       config: of the training.
       workdir: that was begun.
       charset: of the labels.
-      train_lines: to train on.
+      data: to train on.
       held_out: to evaluate.
-      left_out: how many lines are too long for the network.
       stop: asked every few steps; once it is true, the training is to end.
 
     Attributes:
@@ -51,16 +50,15 @@ class Run:
         config: TrainConfig,
         workdir: Workdir,
         charset: Charset,
-        train_lines: Lines,
+        data: Mixture,
         held_out: Lines,
-        left_out: int,
         stop: Callable[[], bool],
     ):
         self._config, self._workdir, self._charset, self._stop = config, workdir, charset, stop
         keras.utils.set_random_seed(config.seed)
         model = models.build(config.model, charset.num_classes)
         self.learner = Learner(model)
-        self.optimizer = recipe.optimizer(config, train_lines.manifest.records - left_out)
+        self.optimizer = recipe.optimizer(config, data.count)
         self.optimizer.build(model.trainable_variables)
         self._passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._parts = {"model": model, "optimizer": self.optimizer, "step": self._passed}
@@ -70,22 +68,14 @@ class Run:
         self._poorer = 0  # evaluations since the best one
 
         pixels_per_frame = models.network(config.model).pixels_per_frame
-        seed = config.seed + self.step
-        self.batches = inputs.training_batches(train_lines, charset, config.batch_size, pixels_per_frame, seed)
+        self.batches = inputs.training_batches(
+            data, charset, config.batch_size, pixels_per_frame, config.seed, self.step, strength=config.augment
+        )
         self._held_out = inputs.evaluation_batches(held_out, charset, config.batch_size)
         self._evaluator = evaluate.Evaluator(Recogniser(model, charset))
-        case = doctor.Case(
-            self.learner,
-            charset,
-            training=inputs.sample(train_lines, charset, pixels_per_frame, doctor.SAMPLE),
-            held_out=list(self._held_out.take(-(-doctor.SAMPLE // config.batch_size))),
-            dummy=train_lines.manifest.dummy,
-            lines=train_lines.manifest.records,
-            left_out=left_out,
-            zero_ids=inputs.zero_ids(train_lines),
-        )
+        case, levels = doctor.look_at(self.learner, charset, data, held_out, pixels_per_frame)
         self._looked_at = case.held_out[0]
-        self._watch = _examine(case, config, workdir, train_lines.manifest.characters)
+        self._watch = _examine(case, levels, config, workdir)
         if self.step >= config.steps:
             print(f"nothing to do: step {self.step} is done, --steps={config.steps} asks for no more", file=sys.stderr)
 
@@ -179,7 +169,7 @@ class Run:
         self._saved = self.step
 
 
-def _examine(case: doctor.Case, config: TrainConfig, workdir: Workdir, characters: dict[str, int]) -> Watch:
+def _examine(case: doctor.Case, levels: dict[str, float], config: TrainConfig, workdir: Workdir) -> Watch:
     """Has the doctor look at everything before the first step.
 
     Returns:
@@ -188,8 +178,6 @@ def _examine(case: doctor.Case, config: TrainConfig, workdir: Workdir, character
     Raises:
       IntegrityError: it found why the training must fail, and `override` is not set.
     """
-    shapes = doctor.shapes(case, models.network(config.model).pixels_per_frame)
-    levels = references.levels(shapes, case.charset.num_classes, characters, case.dummy)
     print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
     assert case.learner is not None
     watch = Watch(case.learner, levels, config.learning_rate, doctor.examine(case), workdir.write_report)

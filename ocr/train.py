@@ -3,18 +3,18 @@
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import inputs, models
+from ocr import models, sets
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.inputs import Lines
 from ocr.learner import Learner
 from ocr.run import Run
+from ocr.sets import Mixture
 from ocr.workdir import Workdir
 from tfrecords.errors import InputError
 
@@ -36,17 +36,17 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
       IntegrityError: a shard is damaged, or the loss is not finite.
     """
     begun = time.monotonic()
-    train_lines = inputs.find(config.train_data, "train")
-    held_out = inputs.find(config.eval_data, "eval")
-    charset = _charset(config, train_lines)
-    for lines in (train_lines, held_out):
-        lines.check_writable_with(charset)
     pixels_per_frame = models.network(config.model).pixels_per_frame
-    left_out = _report_unfit(train_lines, pixels_per_frame)
+    data = sets.mix(config.train_data, pixels_per_frame)
+    held_out = sets.find(config.eval_data, "eval")
+    charset = _charset(config, data)
+    for lines in (*data.parts, held_out):
+        lines.check_writable_with(charset)
+    _report_unfit(data.left_out, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
-    with workdir.begin(config, charset, train_lines, held_out), inputs.naming_damage(train_lines, held_out):
-        run = Run(config, workdir, charset, train_lines, held_out, left_out, stop)
+    with workdir.begin(config, charset, data, held_out), sets.naming_damage(*data.parts, held_out):
+        run = Run(config, workdir, charset, data, held_out, stop)
         with run:
             TRAINERS[config.trainer](run)
     best = workdir.best()
@@ -59,22 +59,22 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     }
 
 
-def _charset(config: TrainConfig, lines: Lines) -> Charset:
-    """Returns the alphabet that was asked for, or the one that the records were packed with."""
+def _charset(config: TrainConfig, data: Mixture) -> Charset:
+    """Returns the alphabet that was asked for, or the one that the records were packed with.
+
+    Raises:
+      InputError: the sets of lines were packed with different ones.
+    """
     if config.charset:
         return charsets.named(config.charset)
+    if len({lines.manifest.charset for lines in data.parts}) > 1:
+        raise InputError(f"--train_data={config.train_data}: packed with different alphabets; choose one with --charset")
+    lines = data.parts[0]
     return charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
 
 
-def _report_unfit(lines: Lines, pixels_per_frame: int) -> int:
-    """Names the lines that training leaves out, and returns how many they are.
-
-    Raises:
-      InputError: no line is left.
-    """
-    names = inputs.unfit(lines, pixels_per_frame)
-    if len(names) == lines.manifest.records:
-        raise InputError(f"{lines.folder}: none of its {len(names)} lines fits frames of {pixels_per_frame} pixels")
+def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
+    """Names the lines that training leaves out."""
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         print(
@@ -82,7 +82,6 @@ def _report_unfit(lines: Lines, pixels_per_frame: int) -> int:
             f"{', '.join(names[:_NAMED])}{more}",
             file=sys.stderr,
         )
-    return len(names)
 
 
 def _loop(run: Run) -> None:

@@ -15,7 +15,7 @@ from ocr import config as configs
 from ocr import models
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.inputs import Lines
+from ocr.sets import Lines, Mixture
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -50,7 +50,7 @@ class Workdir:
         return bool(_steps(self._newest))
 
     @contextlib.contextmanager
-    def begin(self, config: TrainConfig, charset: Charset, train: Lines, held_out: Lines) -> Iterator[None]:
+    def begin(self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Lines) -> Iterator[None]:
         """Makes the folder ready, or makes sure that it can be gone on with; no other process trains in it meanwhile.
 
         Raises:

@@ -42,19 +42,26 @@ def in_order(
     context = multiprocessing.get_context("spawn")  # a process with threads must not fork
     with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (os.getpid(), prepare, given)) as pool:
         resource_tracker.ensure_running()  # it would let Ctrl-C through, if the first worker had to start it
-        waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
         try:
-            for piece in pieces:
-                with _without_interrupts():
-                    waiting.append(pool.submit(work, piece))
-                if len(waiting) >= _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from ahead(pool, work, pieces, workers)
         except concurrent.futures.BrokenExecutor as error:
             raise InputError(f"--workers={workers}: one of them was killed, for want of memory perhaps") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def ahead(
+    pool: concurrent.futures.Executor, work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int
+) -> Generator[Result, None, None]:
+    """Yields what a pool's `work` makes of each piece, in order, a few of them under way at a time."""
+    waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    for piece in pieces:
+        with _without_interrupts():
+            waiting.append(pool.submit(work, piece))
+        if len(waiting) >= _AHEAD * workers:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr import convert, images, labels
+from ocr import convert, dummy, images, labels
 from ocr.config import ConvertConfig
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError
@@ -33,7 +33,7 @@ def pack(folder: pathlib.Path, lines: list[str] | bytes, **fields) -> dict:
 def records(folder: pathlib.Path) -> dict[str, dict]:
     """Returns the records by file name."""
     found = {}
-    for serialized in reader.records(*reader.find(str(folder / "records"), "train")):
+    for serialized in reader.records(*reader.find(str(folder / "records"), "train")).unbatch():
         parsed = {key: value.numpy()[0] for key, value in schema.parse(serialized[tf.newaxis]).items()}
         found[parsed["filename"].decode()] = parsed
     return found
@@ -243,11 +243,12 @@ def test_a_second_split_joins_the_first_but_not_with_another_alphabet(tmp_path: 
 
 
 def test_dummy_records_are_fixed_by_seed_and_number(tmp_path: pathlib.Path):
-    convert.convert_dummy(str(tmp_path / "few"), 20, 3000)
-    convert.convert_dummy(str(tmp_path / "many"), 40, 3000)
-    convert.convert_dummy(str(tmp_path / "other"), 20, 3000, seed=1)
+    dummy.convert(str(tmp_path / "few"), 20, 3000)
+    dummy.convert(str(tmp_path / "many"), 40, 3000)
+    dummy.convert(str(tmp_path / "other"), 20, 3000, seed=1)
     few, many, other = (
-        [r.numpy() for r in reader.records(*reader.find(str(tmp_path / name), "train"))] for name in ("few", "many", "other")
+        [r.numpy() for r in reader.records(*reader.find(str(tmp_path / name), "train")).unbatch()]
+        for name in ("few", "many", "other")
     )
     assert few == many[:20]
     assert len({*few, *other}) == 40
@@ -260,11 +261,11 @@ def test_dummy_records_are_fixed_by_seed_and_number(tmp_path: pathlib.Path):
 
 
 def test_dummy_labels_and_pixels_are_evenly_spread(tmp_path: pathlib.Path):
-    convert.convert_dummy(str(tmp_path), 500, 11, max_label_length=4)
+    dummy.convert(str(tmp_path), 500, 11, max_label_length=4)
     _, found = reader.find(str(tmp_path), "train")
     assert all(90 < count < 160 for count in found.lengths.values())
     total = sum(found.characters.values())
     assert all(abs(count / total - 0.1) < 0.03 for count in found.characters.values())
-    for serialized in reader.records(*reader.find(str(tmp_path), "train")).take(1):
+    for serialized in reader.records(*reader.find(str(tmp_path), "train")).unbatch().take(1):
         pixels = np.frombuffer(schema.parse(serialized[tf.newaxis])["encoded"].numpy()[0], np.uint8)
         assert abs(pixels.mean() - 127.5) < 5

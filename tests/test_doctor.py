@@ -17,7 +17,7 @@ from keras import layers
 from PIL import Image, ImageOps
 
 from ocr import charset as charsets
-from ocr import convert, models, render, run, train
+from ocr import convert, dummy, models, render, run, train
 from ocr.config import ConvertConfig, TrainConfig
 from ocr.learner import Learner
 from tfrecords.errors import IntegrityError
@@ -365,6 +365,6 @@ def test_a_healthy_run_on_lines_of_many_widths_has_no_finding(tmp_path: pathlib.
 
 @pytest.mark.parametrize(("model", "rate"), [("lite", 0.003), ("cnn", 0.0005)])
 def test_on_dummy_data_unrelated_labels_are_no_finding(tmp_path: pathlib.Path, model: str, rate: float):
-    convert.convert_dummy(str(tmp_path / "records"), 600, 12, width=120, max_label_length=5)
+    dummy.convert(str(tmp_path / "records"), 600, 12, width=120, max_label_length=5)
     train.train(config(tmp_path / "records", tmp_path / "run", model=model, batch_size=4, learning_rate=rate))
     assert codes(report(tmp_path / "run")) == []

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from ocr import evaluate, inputs, predict
+from ocr import evaluate, inputs, predict, sets
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 
@@ -18,7 +18,7 @@ def test_a_recogniser_learns_to_read(trained):
 
 def test_the_trainer_the_saved_model_and_ocr_predict_read_the_same_of_every_line(trained, command):
     model, charset, *_ = Workdir(trained.workdir).load()
-    held_out = inputs.find(str(trained.records), "eval")
+    held_out = sets.find(str(trained.records), "eval")
     readings, _ = evaluate.Evaluator(Recogniser(model, charset))(inputs.evaluation_batches(held_out, charset, 16))
     assert len(readings) == held_out.manifest.records == 200
 

@@ -5,29 +5,25 @@ import pytest
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import inputs
-from tfrecords import manifest, schema, writer
+from ocr import inputs, sets
+from tfrecords import schema, writer
 from tfrecords.errors import InputError
 
 DIGITS = charsets.named("digits")
 
 
-def write(
-    folder: pathlib.Path, texts: list[str], widths: list[int], pixels_per_frame: int = 4, shards: int = 2
-) -> inputs.Lines:
+def write(folder: pathlib.Path, texts: list[str], widths: list[int], pixels_per_frame: int = 4, shards: int = 2) -> sets.Lines:
     """Writes lines, a third of them each as PNG, JPEG and raw pixels; a line's pixels all are its number."""
-    tally = manifest.Tally()
     with writer.SplitWriter(folder, "lines", "train", DIGITS.file_text(), num_shards=2, positions=len(texts)) as out:
         for index, (text, width) in enumerate(zip(texts, widths, strict=True)):
             pixels = np.full((32, width, 1), index % 256, np.uint8)
             kind = (schema.PNG, schema.JPEG, schema.RAW)[index % 3]
             encoders = {schema.PNG: tf.io.encode_png, schema.JPEG: tf.io.encode_jpeg}
             encoded = pixels.tobytes() if kind == schema.RAW else encoders[kind](pixels).numpy()
-            out.add(schema.Record(encoded, kind, 32, width, text, f"{index}").serialize(), index)
-            tally.add(text, width)
+            out.add(schema.Record(encoded, kind, 32, width, 1, text, f"{index}").serialize(), index, text, width)
         made = {"charset": "f", "image_format": "keep", "pixels_per_frame": 4}
-        out.finish("", **made, **tally.fields())
-    return inputs.find(str(folder), "train")
+        out.finish(**made)
+    return sets.find(str(folder), "train")
 
 
 def test_evaluation_counts_every_line_once_in_order(tmp_path: pathlib.Path):
@@ -51,7 +47,7 @@ def test_training_shuffles_and_sees_every_line_equally_often(tmp_path: pathlib.P
     lines = write(tmp_path, [str(n) for n in range(60)], [20] * 60)
 
     def order(seed: int) -> list[int]:
-        batches = inputs.training_batches(lines, DIGITS, 12, 4, seed).take(10)
+        batches = inputs.training_batches(sets.mix(str(lines.folder), 4), DIGITS, 12, 4, seed).take(10)
         return [int(text) for batch in batches for text in batch["text"].numpy()]
 
     first = order(0)
@@ -66,9 +62,10 @@ def test_lines_too_long_for_the_network_are_named_and_left_out(tmp_path: pathlib
     # At 8 pixels a frame, 40 pixels have 5 frames: enough for 12345 and 1223, too few for 123456 and 11223.
     texts = ["12345", "123456", "1223", "11223", "1"]
     lines = write(tmp_path, texts, [40] * 5)
-    assert inputs.unfit(lines, 8) == ["1", "3"]
-    assert inputs.unfit(lines, 4) == []
-    seen = {t for batch in inputs.training_batches(lines, DIGITS, 3, 8, 0).take(20) for t in batch["text"].numpy()}
+    data = sets.mix(str(lines.folder), 8)
+    assert data.left_out == ("1", "3")
+    assert sets.mix(str(lines.folder), 4).left_out == ()
+    seen = {t for batch in inputs.training_batches(data, DIGITS, 3, 8, 0).take(20) for t in batch["text"].numpy()}
     assert seen == {b"12345", b"1223", b"1"}
 
 

@@ -8,17 +8,12 @@ from typing import Any, get_origin
 
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
+from tfrecords.shards import BLOCK, Shard
 
-_SUFFIX = ".manifest.json"
-_VERSION = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    file: str
-    records: int
-    bytes: int
-    sha256: str
+SUFFIX = ".manifest.json"
+_COUNTS = ("characters", "lengths", "widths", "rejects")
+_VERSION = 2
+_TOGETHER = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +31,7 @@ class Manifest:
       characters: how often each character occurs in the texts.
       lengths: how many lines have each length, in characters.
       widths: how many lines have each scaled width, in pixels.
+      made_of: what decided all that is in the split, by name.
       dummy: None, or how the random images and labels were drawn.
     """
 
@@ -49,6 +45,7 @@ class Manifest:
     characters: dict[str, int]
     lengths: dict[int, int]
     widths: dict[int, int]
+    made_of: dict[str, str | int]
     dummy: dict[str, int] | None = None
 
     @property
@@ -58,7 +55,13 @@ class Manifest:
     @property
     def file(self) -> str:
         """Its own name in its folder."""
-        return f"{self.name}-{self.split}{_SUFFIX}"
+        return f"{self.name}-{self.split}{SUFFIX}"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What whoever wrote it wants to know: `records`, `rejects`, `shards` and `reasons`, the rejects by reason."""
+        rejects = sum(self.rejects.values())
+        return {"records": self.records, "rejects": rejects, "shards": len(self.shards), "reasons": self.rejects}
 
     def write(self, folder: pathlib.Path) -> None:
         files.write_json(folder / self.file, {"version": _VERSION, **dataclasses.asdict(self)})
@@ -68,19 +71,37 @@ class Tally:
     """Counts what the manifest tells of the records, while they pass."""
 
     def __init__(self) -> None:
-        self.characters: Counter[str] = Counter()
-        self.lengths: Counter[int] = Counter()
-        self.widths: Counter[int] = Counter()
         self.rejects: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
+        self._lengths: Counter[int] = Counter()
+        self._widths: Counter[int] = Counter()
+        self._texts: list[str] = []  # not yet counted: many at once take less time
+        self._scaled: list[int] = []
 
     def add(self, text: str, scaled_width: int) -> None:
-        self.characters.update(text)
-        self.lengths[len(text)] += 1
-        self.widths[scaled_width] += 1
+        self._texts.append(text)
+        self._scaled.append(scaled_width)
+        if len(self._texts) == _TOGETHER:
+            self._count()
 
-    def fields(self) -> dict[str, dict]:
+    def fields(self) -> dict[str, dict[Any, int]]:
         """Returns the manifest's four fields of counts, in a fixed order."""
-        return {key: dict(sorted(getattr(self, key).items())) for key in ("characters", "lengths", "widths", "rejects")}
+        self._count()
+        counts: tuple[Counter[Any], ...] = (self._characters, self._lengths, self._widths, self.rejects)
+        return {key: dict(sorted(count.items())) for key, count in zip(_COUNTS, counts, strict=True)}
+
+    def add_fields(self, counts: dict[str, Any]) -> None:
+        """Adds what the `fields` of another one were, be it that JSON made text of its numbers."""
+        self._characters.update(counts["characters"])
+        self._lengths.update({int(length): count for length, count in counts["lengths"].items()})
+        self._widths.update({int(width): count for width, count in counts["widths"].items()})
+        self.rejects.update(counts["rejects"])
+
+    def _count(self) -> None:
+        self._characters.update("".join(self._texts))
+        self._lengths.update(map(len, self._texts))
+        self._widths.update(self._scaled)
+        self._texts, self._scaled = [], []
 
 
 def load(path: pathlib.Path) -> Manifest:
@@ -94,30 +115,48 @@ def load(path: pathlib.Path) -> Manifest:
         fields: dict[str, Any] = files.read_json(path)
         if fields.pop("version") != _VERSION:
             raise ValueError("another version's manifest")
-        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        shards = tuple(read_shard(shard) for shard in fields.pop("shards"))
         lengths, widths = ({int(key): value for key, value in fields.pop(name).items()} for name in ("lengths", "widths"))
         manifest = Manifest(shards=shards, lengths=lengths, widths=widths, **fields)
         _check_types(manifest)
         if not re.fullmatch(r"\w+", manifest.name + manifest.split, re.ASCII):
             raise ValueError(f"named {manifest.name!r} {manifest.split!r}")
         for shard in shards:
-            _check_types(shard)
             if not re.fullmatch(rf"{manifest.name}-{manifest.split}\.tfrecord-\d+-of-\d+", shard.file, re.ASCII):
                 raise ValueError(f"a shard named {shard.file!r}")
-            if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
-                raise ValueError(f"a sha256 {shard.sha256!r:.80}")
         if len({shard.file for shard in shards}) < len(shards):
             raise ValueError("a shard twice")
+        for name in ("lengths", "widths"):
+            if (counted := sum(getattr(manifest, name).values())) != manifest.records:
+                raise ValueError(f"{manifest.records} records, and {name} of {counted}")
         return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{path}: damaged manifest ({error})") from error
+
+
+def read_shard(fields: dict[str, Any]) -> Shard:
+    """Makes a shard of what JSON made of it.
+
+    Raises:
+      ValueError, TypeError: it cannot be one.
+    """
+    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    shard = Shard(**made)
+    _check_types(shard)
+    if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
+        raise ValueError(f"a sha256 {shard.sha256!r:.80}")
+    if not len(shard.offsets) == len(shard.checks) == -(-shard.records // BLOCK):
+        raise ValueError(f"{shard.records} records in {len(shard.offsets)} blocks")
+    return shard
 
 
 def _check_types(described: Shard | Manifest) -> None:
     """Raises ValueError where a field is not of its type, or a count below 0."""
     for field in dataclasses.fields(described):
         value = getattr(described, field.name)
-        counts = list(value.values()) if isinstance(value, dict) else [value] if isinstance(value, int) else []
+        counts: list[Any] = [value] if isinstance(value, int) else []
+        if (isinstance(value, dict) and field.name != "made_of") or (isinstance(value, tuple) and isinstance(described, Shard)):
+            counts = list(value.values()) if isinstance(value, dict) else list(value)
         wanted: Any = (dict, type(None)) if field.name == "dummy" else get_origin(field.type) or field.type
         if not isinstance(value, wanted) or not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"{field.name} is {value!r:.40}")
@@ -132,8 +171,8 @@ def splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     found: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        match = re.fullmatch(r"\w+-(\w+)", path.name.removesuffix(_SUFFIX))
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        match = re.fullmatch(r"\w+-(\w+)", path.name.removesuffix(SUFFIX))
         if match is None:
             continue
         if match[1] in found:

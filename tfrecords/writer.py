@@ -1,20 +1,30 @@
 """Writes the shards of one split aside, and moves them into the folder when all is whole."""
 
 import contextlib
-import hashlib
+import dataclasses
+import os
 import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from tfrecords import files
+from tfrecords import manifest as manifests
 from tfrecords.errors import InputError
-from tfrecords.manifest import Manifest, Shard, splits
+from tfrecords.manifest import Manifest, Tally, splits
+from tfrecords.shards import Shard, describe
 
 SHARD_BYTES = 128 * 2**20
+_PROGRESS = "progress.json"  # of the finished shards
 
 
 class SplitWriter:
-    """Takes records in order; used as a context, it leaves no trace unless `finish` was called.
+    """Takes records and rejects in order, and counts them; used as a context.
+
+    Whatever ends the block before `finish` leaves the finished shards aside, in a hidden folder, if there are any; `resume`
+    takes them up there, and without it they are removed.
 
     Args:
       folder: where the split goes; made if need be.
@@ -23,97 +33,210 @@ class SplitWriter:
       charset_txt: text of the alphabet's file, which all splits of a folder share.
       num_shards: how many shards to spread `positions` over, or 0 for a new one every 128 MiB.
       positions: how many positions `add` may be given.
+      made_of: names all that decides what is written; `resume` goes on with nothing that was made of something else.
+      resume: whether to go on where a run that was ended had its last finished shard, or takes a finished split as it is.
+
+    Attributes:
+      manifest: of the split once it is finished, else None.
+      position: from which on records are wanted; 0 but for `resume`.
+      tally: counts what was added.
+      kept: names that whoever calls wants back with `resume`.
 
     Raises:
-      InputError: the folder holds the split already, or others of another alphabet; or another process is writing it.
+      InputError: the folder holds the split already, or others of another alphabet; or another process is writing it; or what
+        is there was made of something else.
     """
 
     def __init__(
-        self, folder: pathlib.Path, name: str, split: str, charset_txt: str, num_shards: int = 0, positions: int = 0
+        self,
+        folder: pathlib.Path,
+        name: str,
+        split: str,
+        charset_txt: str,
+        num_shards: int = 0,
+        positions: int = 0,
+        made_of: Mapping[str, Any] | None = None,
+        resume: bool = False,
     ) -> None:
         files.make_folder(folder)
         self._charset_txt = charset_txt
         self._folder, self._name, self._split, self._stem = folder, name, split, f"{name}-{split}"
-        self._check_free()
+        self._aside = folder / f".{self._stem}.partial"
+        self._manifest_file, self._rejects_file = f"{self._stem}{manifests.SUFFIX}", f"{self._stem}.rejects.tsv"
         self._num_shards, self._positions = num_shards, positions
-        self._aside = folder
+        self._made_of, self._resume = dict(made_of or {}), resume
+        self.manifest: Manifest | None = None
+        self.position = 0
+        self.tally = Tally()
+        self.kept: list[str] = []
+        self._check_free()
         self._held = contextlib.ExitStack()
-        self._paths: list[pathlib.Path] = []
-        self._counts: list[int] = []
+        self._shards: list[Shard] = []
         self._writer: tf.io.TFRecordWriter | None = None
         self._bytes = 0
 
     def __enter__(self) -> "SplitWriter":
-        self._aside = self._held.enter_context(files.scratch(self._folder / f".{self._stem}.partial"))
+        with contextlib.ExitStack() as held:
+            if not self.manifest:
+                self._aside.mkdir(exist_ok=True)
+            if self._aside.exists():
+                held.enter_context(files.only_us(self._aside))
+            if self._resume and not self.manifest and (self._aside / self._manifest_file).exists():
+                self._move_in()
+            if not self.manifest:
+                if not (self._resume and self._go_on()):
+                    for left in self._aside.iterdir():  # by a run that was ended
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                self._rejects = open(self._aside / self._rejects_file, "a", encoding="utf-8", newline="\n")
+                held.callback(self._rejects.close)
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_shard()
-        self._held.close()
+        with self._held:
+            if self._writer is not None:
+                self._writer.close()
+            if self.manifest or not (self._aside / _PROGRESS).exists():
+                shutil.rmtree(self._aside, ignore_errors=True)
 
     def _check_free(self) -> None:
         if self._split in (there := splits(self._folder)):
-            raise InputError(f"{there[self._split]}: split {self._split} is already there; choose another --split or --output")
+            path = there[self._split]
+            if not self._resume or path.name != self._manifest_file:
+                raise InputError(f"{path}: split {self._split} is already there; choose another --split or --output")
+            self.manifest = manifests.load(path)
+            self._check_made_of(self.manifest.made_of)
         charset = self._folder / "charset.txt"
         if charset.exists() and charset.read_bytes() != self._charset_txt.encode("utf-8"):
             raise InputError(f"{charset}: another alphabet than the one given; use another --output")
 
-    def add(self, serialized: bytes, position: int) -> None:
-        """Appends one record; `position` counts up from 0 and may leave gaps (rejected lines)."""
+    def _check_made_of(self, was: Mapping[str, Any]) -> None:
+        if different := [
+            f"{key}: saved {was.get(key)}, given {now}" for key, now in self._made_of.items() if was.get(key) != now
+        ]:
+            raise InputError(
+                f"--resume: {self._folder}: split {self._split} was made of something else: {'; '.join(different)}"
+            )
+
+    def add(self, serialized: bytes, position: int, text: str, width: int) -> None:
+        """Appends one record.
+
+        Args:
+          serialized: the record.
+          position: counts up from 0 and may leave gaps, where lines are rejected.
+          text: of the line, for the tally.
+          width: scaled, in pixels, for the tally.
+        """
         if self._num_shards:
             wanted = position * self._num_shards // self._positions
-            while len(self._paths) <= wanted:
-                self._open_shard()
-        elif self._writer is None or self._bytes + len(serialized) > SHARD_BYTES:
-            self._open_shard()
-        assert self._writer is not None
+            while self._open < wanted:
+                self._next_shard(position)
+        elif self._bytes and self._bytes + len(serialized) > SHARD_BYTES:
+            self._next_shard(position)
+        if self._writer is None:
+            self._writer = tf.io.TFRecordWriter(str(self._path(self._open)))
         self._writer.write(serialized)
         self._bytes += len(serialized) + 16  # length, its checksum, the data's checksum
-        self._counts[-1] += 1
+        self.tally.add(text, width)
 
-    def finish(self, rejects_tsv: str, **fields) -> Manifest:
+    def reject(self, row: str, reason: str) -> None:
+        """Appends a row to the file of rejects, its end of line included."""
+        self._rejects.write(row)
+        self.tally.rejects[reason] += 1
+
+    def finish(self, **fields: Any) -> Manifest:
         """Moves everything into the folder, the manifest last: a split without one is unfinished.
 
         Args:
-          rejects_tsv: text of the file of rejects.
-          **fields: the manifest's fields but name, split and shards.
+          **fields: the manifest's fields but name, split, shards and counts.
 
         Returns:
           The manifest, as written.
         """
-        while len(self._paths) < self._num_shards:
-            self._open_shard()
+        while self._open + 1 < self._num_shards:
+            self._next_shard(self._positions)
         self._close_shard()
-        shards = []
-        for index, (path, count) in enumerate(zip(self._paths, self._counts, strict=True)):
-            files.sync_file(path)
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            final = f"{self._stem}.tfrecord-{index:05d}-of-{len(self._paths):05d}"
-            shards.append(Shard(final, count, path.stat().st_size, digest))
-        files.write_text(self._aside / f"{self._stem}.rejects.tsv", rejects_tsv)
+        self._rejects.close()
+        files.sync_file(self._aside / self._rejects_file)
         files.write_text(self._aside / "charset.txt", self._charset_txt)
-        manifest = Manifest(name=self._name, split=self._split, shards=tuple(shards), **fields)
-        manifest.write(self._aside)
-        with files.only_us(self._folder, wait=True):
-            self._check_free()  # another process may have finished one in between
-            for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
-                left.unlink()
-            for path, shard in zip(self._paths, shards, strict=True):
-                path.rename(self._folder / shard.file)
-            for name in (f"{self._stem}.rejects.tsv", "charset.txt", manifest.file):
-                (self._aside / name).rename(self._folder / name)
-        files.sync_folder(self._folder)
-        return manifest
+        count = len(self._shards)
+        named = tuple(
+            dataclasses.replace(shard, file=f"{self._stem}.tfrecord-{index:05d}-of-{count:05d}")
+            for index, shard in enumerate(self._shards)
+        )
+        fields |= self.tally.fields()
+        Manifest(name=self._name, split=self._split, shards=named, made_of=self._made_of, **fields).write(self._aside)
+        return self._move_in()
 
-    def _open_shard(self) -> None:
-        self._close_shard()
-        self._paths.append(self._aside / f"{len(self._paths):05d}")
-        self._counts.append(0)
-        self._writer = tf.io.TFRecordWriter(str(self._paths[-1]))
-        self._bytes = 0
+    @property
+    def _open(self) -> int:
+        """The number of the shard that is written to."""
+        return len(self._shards)
+
+    def _path(self, index: int) -> pathlib.Path:
+        return self._aside / f"{index:05d}"
 
     def _close_shard(self) -> None:
-        if self._writer is not None:
+        path = self._path(self._open)
+        if self._writer is None:
+            path.touch()  # not a line for it
+        else:
             self._writer.close()
             self._writer = None
+        files.sync_file(path)
+        self._shards.append(describe(path, path.name))
+        self._bytes = 0
+
+    def _next_shard(self, position: int) -> None:
+        """Closes a shard, and notes what it takes to go on from `position`."""
+        self._close_shard()
+        self._rejects.flush()
+        os.fsync(self._rejects.fileno())
+        state = {
+            "made_of": self._made_of,
+            "position": position,
+            "rejects_bytes": self._rejects.tell(),
+            "shards": [dataclasses.asdict(shard) for shard in self._shards],
+            "counts": self.tally.fields(),
+            "kept": self.kept,
+        }
+        files.write_json(self._aside / _PROGRESS, state)
+
+    def _go_on(self) -> bool:
+        """Takes up what a run that was ended has left; says whether there is anything."""
+        path = self._aside / _PROGRESS
+        if not path.exists():
+            return False
+        state = files.read_json(path)
+        self._check_made_of(state["made_of"])
+        self.position, self.kept = state["position"], state["kept"]
+        self._shards = [manifests.read_shard(shard) for shard in state["shards"]]
+        self.tally.add_fields(state["counts"])
+        rejects = self._aside / self._rejects_file
+        whole = {self._path(index).name for index in range(self._open)} | {path.name, rejects.name}
+        for left in self._aside.iterdir():
+            if left.name not in whole:
+                left.unlink()
+        os.truncate(rejects, state["rejects_bytes"])
+        for index, shard in enumerate(self._shards):
+            if self._path(index).stat().st_size != shard.bytes:
+                raise InputError(f"--resume: {self._path(index)}: not as it was left; start afresh without --resume")
+        return True
+
+    def _move_in(self) -> Manifest:
+        """Moves what is whole to its final names; begun and not ended, it can be done again."""
+        made = manifests.load(self._aside / self._manifest_file)
+        with files.only_us(self._folder, wait=True):
+            if self._split in (there := splits(self._folder)):  # another process may have finished one in between
+                raise InputError(f"{there[self._split]}: split {self._split} is already there")
+            ours = {shard.file for shard in made.shards}
+            for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
+                if left.name not in ours:
+                    left.unlink()
+            pairs = [(f"{index:05d}", shard.file) for index, shard in enumerate(made.shards)]
+            for aside, final in [*pairs, *((n, n) for n in (self._rejects_file, "charset.txt", self._manifest_file))]:
+                if (self._aside / aside).exists():
+                    (self._aside / aside).rename(self._folder / final)
+        files.sync_folder(self._folder)
+        self.manifest = made
+        return made

@@ -4,12 +4,14 @@ For example:
 
   make_tfrecords --images=lines --labels=lines/labels.txt --charset=alnum --output=records
   make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
+  make_tfrecords --verify=records
 
 The labels file has one line an image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
-NAME-SPLIT.rejects.tsv with their reason.
+NAME-SPLIT.rejects.tsv with their reason. A run that was ended goes on with --resume where it had its last finished shard.
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from absl import flags
@@ -33,11 +35,13 @@ command.define_fields(
         "image_format": "keep: PNG and JPEG files as they are, others as PNG. png: all as PNG. raw: grey pixels, 32 high.",
         "pixels_per_frame": "Lines are rejected as too long for a network whose frames are this wide.",
         "num_shards": "How many shards; 0 for one every 128 MiB.",
-        "workers": "Threads that read images; 0 for one a core.",
+        "workers": "Processes that read images, and threads that decode them; 0 for one a core.",
+        "check": "full: decode every image. header: of PNG and JPEG files that are kept read the size only.",
         "strict": "Stop at the first line that cannot be used.",
+        "resume": "Go on with a run of the same input that was ended; a finished one stays as it is.",
     },
 )
-_OF_BOTH = {"output", "name", "split"}
+_OF_BOTH = {"output", "name", "split", "resume"}
 _OF_DUMMY = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(
     "dummy", None, "Number of records of random pixels and labels to make, instead of reading images.", flag_values=FLAGS
@@ -48,21 +52,36 @@ flags.DEFINE_integer("max_label_length", 10, "Dummy data: lengths are drawn even
 flags.DEFINE_integer("seed", 0, "Dummy data: of the random numbers.", flag_values=FLAGS)
 
 
-def main(values: dict[str, Any], _: list[str]) -> dict:
-    dummy = values["dummy"] is not None
-    for name in ("num_classes", "output") if dummy else ("images", "labels", "charset", "output"):
-        if values[name] in (None, ""):
-            raise InputError(f"--{name}: has to be given{' with --dummy' if dummy else ''}")
-    of_images = {field.name for field in dataclasses.fields(ConvertConfig)} - _OF_BOTH
-    for name in of_images if dummy else _OF_DUMMY:
-        if FLAGS[name].present:
-            raise InputError(f"--{name}: {'not taken with' if dummy else 'taken only with'} --dummy")
-    command.import_tensorflow()
-    from ocr import convert
+flags.DEFINE_string(
+    "verify", None, "Folder of records to compare with their manifests, instead of making any.", flag_values=FLAGS
+)
+flags.DEFINE_bool("verify_images", False, "With --verify: decode every image too.", flag_values=FLAGS)
 
-    if not dummy:
-        return convert.convert(ConvertConfig(**command.fields(values, ConvertConfig)))
-    return convert.convert_dummy(count=values["dummy"], **{name: values[name] for name in (*_OF_DUMMY, *_OF_BOTH)})
+
+def main(values: dict[str, Any], _: list[str]) -> dict:
+    mode = "verify" if values["verify"] is not None else "dummy" if values["dummy"] is not None else "images"
+    of_images = {field.name for field in dataclasses.fields(ConvertConfig)}
+    taken = {
+        "images": of_images,
+        "dummy": {"dummy", *_OF_DUMMY, *_OF_BOTH},
+        "verify": {"verify", "verify_images"},
+    }
+    for name in set().union(*taken.values()) - taken[mode]:
+        if FLAGS[name].present:
+            modes = [f"--{other}" for other in taken if name in taken[other]]
+            raise InputError(f"--{name}: {f'not taken with --{mode}' if mode != 'images' else f'taken only with {modes[0]}'}")
+    needed = {"images": ("images", "labels", "charset", "output"), "dummy": ("num_classes", "output"), "verify": ("verify",)}
+    for name in needed[mode]:
+        if values[name] in (None, ""):
+            raise InputError(f"--{name}: has to be given{' with --dummy' if mode == 'dummy' else ''}")
+    command.import_tensorflow()
+    from ocr import convert, dummy, verify
+
+    if mode == "verify":
+        return verify.verify(pathlib.Path(values["verify"]), values["verify_images"])
+    if mode == "dummy":
+        return dummy.convert(count=values["dummy"], **{name: values[name] for name in (*_OF_DUMMY, *_OF_BOTH)})
+    return convert.convert(ConvertConfig(**command.fields(values, ConvertConfig)))
 
 
 def run() -> None:

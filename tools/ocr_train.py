@@ -37,6 +37,7 @@ command.define_fields(
         "checkpoint_every": "Steps between two checkpoints.",
         "keep_checkpoints": "How many of the newest are kept.",
         "patience": "Stop after so many evaluations in a row that are no better; 0: never.",
+        "augment": "How much training lines are varied while they are read, from 0, not at all, to 1.",
         "override": "Train even where the doctor has found why it must fail.",
     },
 )
