@@ -13,7 +13,7 @@ _ORDER = """
     diagnose run train reproduce export sheet bench
 """
 OCR = tuple(_ORDER.split())
-TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "writer", "reader")
+TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")
 
 
 def imported(path: pathlib.Path) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrecords import files
+from tfrecords import files, tfds
 from tfrecords import manifest as manifests
 from tfrecords.errors import InputError
 from tfrecords.manifest import Manifest, Tally, splits
@@ -58,6 +58,7 @@ class SplitWriter:
         made_of: Mapping[str, Any] | None = None,
         resume: bool = False,
     ) -> None:
+        tfds.check_split(split)
         files.make_folder(folder)
         self._charset_txt = charset_txt
         self._folder, self._name, self._split, self._stem = folder, name, split, f"{name}-{split}"
@@ -227,14 +228,19 @@ class SplitWriter:
         """Moves what is whole to its final names; begun and not ended, it can be done again."""
         made = manifests.load(self._aside / self._manifest_file)
         with files.only_us(self._folder, wait=True):
-            if self._split in (there := splits(self._folder)):  # another process may have finished one in between
+            there = splits(self._folder)
+            if self._split in there:  # another process may have finished one in between
                 raise InputError(f"{there[self._split]}: split {self._split} is already there")
+            described = tfds.contents(self._name, [*map(manifests.load, there.values()), made])
             ours = {shard.file for shard in made.shards}
             for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them
                 if left.name not in ours:
                     left.unlink()
             pairs = [(f"{index:05d}", shard.file) for index, shard in enumerate(made.shards)]
-            for aside, final in [*pairs, *((n, n) for n in (self._rejects_file, "charset.txt", self._manifest_file))]:
+            for name, content in described.items():
+                files.write_json(self._aside / name, content)
+            beside = (self._rejects_file, "charset.txt", *described, self._manifest_file)
+            for aside, final in [*pairs, *((name, name) for name in beside)]:
                 if (self._aside / aside).exists():
                     (self._aside / aside).rename(self._folder / final)
         files.sync_folder(self._folder)
