@@ -1,57 +1,15 @@
-"""Times our way against the stock way: in one process, in turn, so that the ratio holds while the machine's speed drifts."""
+"""What `ocr_bench` times: the CTC and the decoders; of the data see `bench_data`."""
 
 import importlib.util
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ocr import ctc, decode
-from ocr.progress import Progress
-
-_ROUNDS = 10
-_SLOW_S, _SLOW_ROUNDS = 5.0, 1  # what takes this long is timed less often
-
-
-def against(ours: Callable[[], object], others: Mapping[str, Callable[[], object]], what: str) -> dict[str, dict[str, float]]:
-    """Times one way against others.
-
-    Args:
-      ours: does the work once.
-      others: the same by name.
-      what: one word for the work.
-
-    Returns:
-      By name: milliseconds of both (medians), and `ratio`, how many times our time the other takes: the median over rounds
-      of one call each, with the `lowest` and `highest` of a round.
-    """
-    results = {}
-    with Progress(f"timing {what}", len(others), "ways") as bar:
-        for done, (name, other) in enumerate(others.items(), 1):
-            ours()
-            first = _seconds(other)
-            rounds = _SLOW_ROUNDS if first > _SLOW_S else _ROUNDS
-            pairs = [(_seconds(ours), _seconds(other)) for _ in range(rounds)]
-            ratios = [theirs / own for own, theirs in pairs]
-            results[name] = {
-                "ours_ms": round(1e3 * statistics.median(own for own, _ in pairs), 2),
-                "theirs_ms": round(1e3 * statistics.median(theirs for _, theirs in pairs), 2),
-                "ratio": round(statistics.median(ratios), 2),
-                "lowest": round(min(ratios), 2),
-                "highest": round(max(ratios), 2),
-            }
-            bar.update(done, name)
-    return results
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+from ocr import bench_data, ctc, decode
+from ocr.timing import against
 
 
 def bench_ctc(batch: int = 32, frames: int = 70, classes: int = 6800, length: int = 10) -> dict[str, dict[str, float]]:
@@ -142,4 +100,4 @@ def bench_decode(
     return results | against(_compiled(lambda x: decode.beam(x, own, width), logits), beam, "beam")
 
 
-BENCHES = {"ctc": bench_ctc, "decode": bench_decode}
+BENCHES = {"ctc": bench_ctc, "decode": bench_decode, "input": bench_data.bench_input, "convert": bench_data.bench_convert}

@@ -55,14 +55,17 @@ class ConvertConfig:
     check: str = "full"
     strict: bool = False
     resume: bool = False
+    engine: str = "local"
+    beam_options: str = ""
 
     def __post_init__(self) -> None:
         check_names(self.name, self.split)
         fields = dataclasses.asdict(self)
         check_given(output=self.output)
-        check_choice(
-            fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"), check=("full", "header")
-        )
+        check_choice(fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
+        check_choice(fields, check=("full", "header"), engine=("local", "beam"))
+        if self.beam_options and self.engine == "local":
+            raise InputError("--beam_options: taken only with --engine=beam")
         check_range(fields, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from ocr import candidates, headers, imagefile, images, labels, progress, workers
 from ocr import charset as charsets
 from ocr.candidates import Candidate, Rejected
+from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.labels import Reject
 from tfrecords import files, schema
@@ -21,6 +22,16 @@ from tfrecords.schema import Record
 from tfrecords.writer import SplitWriter
 
 _TOLD = 64  # lines between two looks at the clock
+
+
+class Checked(NamedTuple):
+    """A line that may be written: its record, its text, and its scaled width in pixels."""
+
+    number: int
+    name: str
+    serialized: bytes
+    text: str
+    width: int
 
 
 def convert(config: ConvertConfig) -> dict:
@@ -32,13 +43,32 @@ def convert(config: ConvertConfig) -> dict:
     Raises:
       InputError: something given cannot be used, no line is usable, or, with `strict`, one is not.
     """
-    folder, charset = pathlib.Path(config.images), charsets.named(config.charset)
+    found, charset = survey(config)
+    with open_split(config, found, charset, config.num_shards) as writer:
+        if not writer.manifest:
+            _pack(config, found, writer)
+            finish(config, found, charset, writer)
+    return told(config, writer)
+
+
+def survey(config: ConvertConfig) -> tuple[labels.Survey, Charset]:
+    """Looks through the labels file, and opens the alphabet.
+
+    Raises:
+      InputError: something given cannot be used.
+    """
+    folder, path = pathlib.Path(config.images), pathlib.Path(config.labels)
+    charset = charsets.named(config.charset)
     if not folder.is_dir():
         raise InputError(f"--images={folder}: no such folder")
-    path = pathlib.Path(config.labels)
     found = labels.survey(path, config.label_format)
     if config.num_shards > found.count:
         raise InputError(f"--num_shards={config.num_shards}: more than the {found.count} lines of {path}")
+    return found, charset
+
+
+def open_split(config: ConvertConfig, found: labels.Survey, charset: Charset, num_shards: int) -> SplitWriter:
+    """Returns the writer of the split."""
     made_of = {
         "labels": found.sha256,
         "label_format": found.label_format,
@@ -48,45 +78,65 @@ def convert(config: ConvertConfig) -> dict:
         "check": config.check,
         "num_shards": config.num_shards,
     }
-    output, text = pathlib.Path(config.output), charset.file_text()
-    split = config.name, config.split
-    with SplitWriter(output, *split, text, config.num_shards, found.count, made_of, config.resume) as writer:
-        if not writer.manifest:
-            _pack(config, found, writer)
-            writer.finish(
-                charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame
-            )
+    split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
+    return SplitWriter(*split, num_shards, found.count, made_of, config.resume)
+
+
+def finish(config: ConvertConfig, found: labels.Survey, charset: Charset, writer: SplitWriter) -> None:
+    """Finishes the split, if there is anything in it.
+
+    Raises:
+      InputError: no line was usable.
+    """
+    if sum(writer.tally.rejects.values()) == found.count:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
+        first = f"; the first: {writer.first_reject.strip()!r}"
+        raise InputError(f"{config.labels}: none of its {found.count} lines is usable ({reasons}{first})")
+    writer.finish(charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame)
+
+
+def told(config: ConvertConfig, writer: SplitWriter) -> dict:
+    """Returns what `convert` returns, and says where the rejects are."""
     assert writer.manifest
     if rejects := sum(writer.manifest.rejects.values()):
-        print(f"{rejects} lines rejected, see {output / f'{config.name}-{config.split}.rejects.tsv'}", file=sys.stderr)
+        path = pathlib.Path(config.output) / f"{config.name}-{config.split}.rejects.tsv"
+        print(f"{rejects} lines rejected, see {path}", file=sys.stderr)
     return writer.manifest.summary
+
+
+def reject_row(row: Rejected) -> str:
+    """Returns a line of the file of rejects."""
+    return f"{row.number}\t{files.as_cell(row.name)}\t{row.reason}\t{files.as_cell(row.detail)}\n"
+
+
+def duplicate(row: Candidate | Checked | Rejected) -> Rejected:
+    """Returns the reject of a line whose image is in the records already."""
+    return Rejected(row.number, row.name, "duplicate_name", "an earlier line of this name is in the records")
 
 
 def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> None:
     """Writes what is usable, in the order of the lines, and notes what is not."""
-    path, seen, first_reject = pathlib.Path(config.labels), writer.position, ""
+    path, seen = pathlib.Path(config.labels), writer.position
     names = set(writer.kept)
     last = [piece.first for piece in found.pieces[1:]]
     pieces = [piece for piece, end in zip(found.pieces, [*last, found.count + 1], strict=True) if end > seen + 1]
     count = config.workers or os.cpu_count() or 1
     read = workers.in_order(candidates.read, pieces, count, candidates.prepare, config, found.label_format)
-    check = functools.partial(_checked, config)
+    check = functools.partial(checked, config)
     with (
         concurrent.futures.ThreadPoolExecutor(count) as threads,
         contextlib.closing(read),
-        contextlib.closing(workers.ahead(threads, check, read, count)) as checked,
+        contextlib.closing(workers.ahead(threads, check, read, count)) as rows_in_order,
         progress.Progress("packing", found.count, "lines", seen) as bar,
     ):
-        for row in (row for rows in checked for row in rows if row.number > seen):
+        for row in (row for rows in rows_in_order for row in rows if row.number > seen):
             number, name = row.number, row.name
             if name in names:
-                row = Rejected(number, name, "duplicate_name", "an earlier line of this name is in the records")
+                row = duplicate(row)
             if isinstance(row, Rejected):
                 if config.strict:
                     raise InputError(f"{path}: line {number}: {row.reason}: {row.detail}")
-                told = f"{number}\t{files.as_cell(name)}\t{row.reason}\t{files.as_cell(row.detail)}"
-                first_reject = first_reject or told
-                writer.reject(f"{told}\n", row.reason)
+                writer.reject(reject_row(row), row.reason)
             else:
                 writer.add(row.serialized, number - 1, row.text, row.width)
                 if name in found.repeated:
@@ -98,28 +148,15 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
         bar.update(seen)
     if seen != found.count:
         raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")
-    if sum(writer.tally.rejects.values()) == found.count:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
-        raise InputError(f"{path}: none of its {found.count} lines is usable ({reasons}; the first: {first_reject!r})")
 
 
-class _Checked(NamedTuple):
-    """A line that may be written: its record, its text, and its scaled width in pixels."""
-
-    number: int
-    name: str
-    serialized: bytes
-    text: str
-    width: int
-
-
-def _checked(config: ConvertConfig, plain: list[tuple]) -> list[_Checked | Rejected]:
+def checked(config: ConvertConfig, plain: list[tuple]) -> list[Checked | Rejected]:
     """Decodes images as the configuration asks for, and makes records of them."""
     rows = candidates.unpacked(plain)
     full = config.check == "full"
     kept = [row for row in rows if full and isinstance(row, Candidate) and row.serialized]
     shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
-    outcome: list[_Checked | Rejected] = []
+    outcome: list[Checked | Rejected] = []
     for row in rows:
         if isinstance(row, Rejected):
             outcome.append(row)
@@ -129,7 +166,7 @@ def _checked(config: ConvertConfig, plain: list[tuple]) -> list[_Checked | Rejec
             outcome.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
         else:
             width = imagefile.scaled_width(row.height, row.width)
-            outcome.append(_Checked(row.number, row.name, row.serialized, row.text, width))
+            outcome.append(Checked(row.number, row.name, row.serialized, row.text, width))
     return outcome
 
 
@@ -151,7 +188,7 @@ def _shapes(encoded: tf.Tensor) -> tf.Tensor:
     return images.shapes(encoded)
 
 
-def _converted(row: Candidate, config: ConvertConfig) -> _Checked | Rejected:
+def _converted(row: Candidate, config: ConvertConfig) -> Checked | Rejected:
     """Makes a record of an image that has to be decoded first, to be kept or to be stored otherwise."""
     kind = row.kind
     as_it_is = config.image_format == "keep" and bool(kind)
@@ -174,7 +211,7 @@ def _converted(row: Candidate, config: ConvertConfig) -> _Checked | Rejected:
     else:
         encoded = row.encoded if as_it_is else png
         record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
-    return _Checked(row.number, row.name, record.serialize(), row.text, scaled)
+    return Checked(row.number, row.name, record.serialize(), row.text, scaled)
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)])

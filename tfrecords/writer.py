@@ -41,6 +41,7 @@ class SplitWriter:
       position: from which on records are wanted; 0 but for `resume`.
       tally: counts what was added.
       kept: names that whoever calls wants back with `resume`.
+      first_reject: the first row of the file of rejects that was added.
 
     Raises:
       InputError: the folder holds the split already, or others of another alphabet; or another process is writing it; or what
@@ -70,6 +71,7 @@ class SplitWriter:
         self.position = 0
         self.tally = Tally()
         self.kept: list[str] = []
+        self.first_reject = ""
         self._check_free()
         self._held = contextlib.ExitStack()
         self._shards: list[Shard] = []
@@ -135,7 +137,7 @@ class SplitWriter:
         elif self._bytes and self._bytes + len(serialized) > SHARD_BYTES:
             self._next_shard(position)
         if self._writer is None:
-            self._writer = tf.io.TFRecordWriter(str(self._path(self._open)))
+            self._writer = tf.io.TFRecordWriter(str(self.path(self._open)))
         self._writer.write(serialized)
         self._bytes += len(serialized) + 16  # length, its checksum, the data's checksum
         self.tally.add(text, width)
@@ -143,7 +145,21 @@ class SplitWriter:
     def reject(self, row: str, reason: str) -> None:
         """Appends a row to the file of rejects, its end of line included."""
         self._rejects.write(row)
+        self.first_reject = self.first_reject or row
         self.tally.rejects[reason] += 1
+
+    def adopt(self, shard: Shard, counts: dict[str, Any], rejects: list[str]) -> None:
+        """Takes a finished shard that somebody else has written to `path` of its number.
+
+        Args:
+          shard: the next one in order.
+          counts: of its records and rejects, as `Tally.fields` has them.
+          rejects: rows of the file of rejects, their ends of line included.
+        """
+        self._shards.append(shard)
+        self.tally.add_fields(counts)
+        self._rejects.writelines(rejects)
+        self.first_reject = self.first_reject or "".join(rejects[:1])
 
     def finish(self, **fields: Any) -> Manifest:
         """Moves everything into the folder, the manifest last: a split without one is unfinished.
@@ -154,9 +170,10 @@ class SplitWriter:
         Returns:
           The manifest, as written.
         """
-        while self._open + 1 < self._num_shards:
-            self._next_shard(self._positions)
-        self._close_shard()
+        if not self._num_shards or self._open < self._num_shards:
+            while self._open + 1 < self._num_shards:
+                self._next_shard(self._positions)
+            self._close_shard()
         self._rejects.close()
         files.sync_file(self._aside / self._rejects_file)
         files.write_text(self._aside / "charset.txt", self._charset_txt)
@@ -174,11 +191,12 @@ class SplitWriter:
         """The number of the shard that is written to."""
         return len(self._shards)
 
-    def _path(self, index: int) -> pathlib.Path:
+    def path(self, index: int) -> pathlib.Path:
+        """Where a shard is written, before it is moved to its final name."""
         return self._aside / f"{index:05d}"
 
     def _close_shard(self) -> None:
-        path = self._path(self._open)
+        path = self.path(self._open)
         if self._writer is None:
             path.touch()  # not a line for it
         else:
@@ -214,14 +232,14 @@ class SplitWriter:
         self._shards = [manifests.read_shard(shard) for shard in state["shards"]]
         self.tally.add_fields(state["counts"])
         rejects = self._aside / self._rejects_file
-        whole = {self._path(index).name for index in range(self._open)} | {path.name, rejects.name}
+        whole = {self.path(index).name for index in range(self._open)} | {path.name, rejects.name}
         for left in self._aside.iterdir():
             if left.name not in whole:
                 left.unlink()
         os.truncate(rejects, state["rejects_bytes"])
         for index, shard in enumerate(self._shards):
-            if self._path(index).stat().st_size != shard.bytes:
-                raise InputError(f"--resume: {self._path(index)}: not as it was left; start afresh without --resume")
+            if self.path(index).stat().st_size != shard.bytes:
+                raise InputError(f"--resume: {self.path(index)}: not as it was left; start afresh without --resume")
         return True
 
     def _move_in(self) -> Manifest:

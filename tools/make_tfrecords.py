@@ -11,6 +11,7 @@ NAME-SPLIT.rejects.tsv with their reason. A run that was ended goes on with --re
 """
 
 import dataclasses
+import importlib.util
 import pathlib
 from typing import Any
 
@@ -38,6 +39,8 @@ command.define_fields(
         "workers": "Processes that read images, and threads that decode them; 0 for one a core.",
         "check": "full: decode every image. header: of PNG and JPEG files that are kept read the size only.",
         "strict": "Stop at the first line that cannot be used.",
+        "engine": "local: this machine. beam: Apache Beam, on as many as its runner has.",
+        "beam_options": "With --engine=beam: its options, a runner among them, as in '--runner=FlinkRunner --parallelism=16'.",
         "resume": "Go on with a run of the same input that was ended; a finished one stays as it is.",
     },
 )
@@ -81,7 +84,14 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         return verify.verify(pathlib.Path(values["verify"]), values["verify_images"])
     if mode == "dummy":
         return dummy.convert(count=values["dummy"], **{name: values[name] for name in (*_OF_DUMMY, *_OF_BOTH)})
-    return convert.convert(ConvertConfig(**command.fields(values, ConvertConfig)))
+    config = ConvertConfig(**command.fields(values, ConvertConfig))
+    if config.engine == "local":
+        return convert.convert(config)
+    if importlib.util.find_spec("apache_beam") is None:
+        raise InputError("--engine=beam: Apache Beam is not installed: pip install 'line-ocr[beam]'")
+    from ocr import convert_beam
+
+    return convert_beam.run(config)
 
 
 def run() -> None:
