@@ -114,8 +114,11 @@ class _Folder:
     """Reads regular files of a folder, and nothing outside of it, whatever they are called and wherever links lead."""
 
     def __init__(self, path: str):
-        self._path, self._real = path, os.path.realpath(path)
         self._opened: dict[str, int] = {}
+        self._path, self._real = path, os.path.realpath(path)
+
+    def __del__(self) -> None:
+        self._close()
 
     def read(self, name: str) -> bytes:
         """Returns a file's bytes.
@@ -156,11 +159,14 @@ class _Folder:
         """Opens a folder of the folder, and keeps it open."""
         if inside not in self._opened:
             if len(self._opened) >= _FOLDERS:
-                for descriptor in self._opened.values():
-                    os.close(descriptor)
-                self._opened.clear()
+                self._close()
             self._opened[inside] = os.open(self._inside(inside), os.O_RDONLY | os.O_DIRECTORY)
         return self._opened[inside]
+
+    def _close(self) -> None:
+        for descriptor in self._opened.values():
+            os.close(descriptor)
+        self._opened.clear()
 
     def _inside(self, name: str) -> str:
         """Returns what a name leads to.

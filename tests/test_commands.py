@@ -77,7 +77,7 @@ def test_damage_has_status_2_and_one_line(command, trained, tmp_path: pathlib.Pa
     shard.write_bytes(bytes(shard.stat().st_size + 30))  # of the right size, and nothing but zeros
     done = command("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run", "--steps=5")
     assert done.returncode == 2
-    assert "lines-train.tfrecord-00001-of-00002: damaged, its sha256" in done.stderr.splitlines()[-1]
+    assert "lines-train.tfrecord-00001-of-00002: damaged" in done.stderr.splitlines()[-1]
 
 
 def test_a_bug_has_status_70_and_its_traceback(tmp_path: pathlib.Path):

@@ -203,7 +203,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: pathlib.Path
         pack(tmp_path, lines, workers=workers, num_shards=3, output=str(tmp_path / f"by{workers}"))
     one, four = ({p.name: p.read_bytes() for p in (tmp_path / f"by{w}").iterdir()} for w in (1, 4))
     assert one == four
-    assert len(one) == 3 + 3
+    assert len(one) == 3 + 5
 
 
 def test_strict_stops_at_the_first_bad_line_and_leaves_nothing(tmp_path: pathlib.Path):

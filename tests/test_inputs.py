@@ -88,3 +88,98 @@ def test_the_fingerprint_is_that_of_the_records_wherever_they_lie(tmp_path: path
     same = write(tmp_path / "two", ["1", "2"], [40, 40])
     other = write(tmp_path / "three", ["1", "3"], [40, 40])
     assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def take(data: sets.Mixture, count: int, **options) -> list[dict[str, np.ndarray]]:
+    given = {"batch_size": 8, "pixels_per_frame": 4, "seed": 3, **options}
+    batches = inputs.training_batches(data, DIGITS, **given).take(count)
+    return [{key: value.numpy() for key, value in batch.items()} for batch in batches]
+
+
+def assert_same(ours: list[dict[str, np.ndarray]], theirs: list[dict[str, np.ndarray]]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key], key)
+
+
+@pytest.fixture(scope="module")
+def natural(tmp_path_factory: pytest.TempPathFactory) -> sets.Mixture:
+    """Returns 600 lines of natural widths."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 31, 600)
+    texts = ["".join(map(str, rng.integers(0, 10, length))) for length in lengths]
+    lines = write(tmp_path_factory.mktemp("natural"), texts, (lengths * 28 + rng.integers(0, 28, 600)).tolist())
+    return sets.mix(str(lines.folder), 4)
+
+
+@pytest.mark.parametrize("start", [1, 60, 77, 1000])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_batch_is_a_function_of_seed_and_step(natural: sets.Mixture, start: int, strength: float):
+    if start < 100:
+        assert_same(take(natural, 100, strength=strength)[start:], take(natural, 100 - start, start=start, strength=strength))
+    else:
+        assert_same(take(natural, 3, start=start, strength=strength)[1:], take(natural, 2, start=start + 1, strength=strength))
+
+
+def test_workers_share_each_batch(natural: sets.Mixture):
+    whole = take(natural, 80)
+    parts = [take(natural, 80, share=(index, 3)) for index in range(3)]
+    for step, batch in enumerate(whole):
+        assert [len(part[step]["text"]) for part in parts] == [2, 3, 3]
+        names = np.concatenate([part[step]["filename"] for part in parts])
+        np.testing.assert_array_equal(names, batch["filename"])
+
+
+def test_lines_of_like_width_come_together(natural: sets.Mixture):
+    batches = take(natural, 75)
+    own = sum(int(batch["width"].sum()) for batch in batches)
+    pixels = sum(batch["pixels"].shape[0] * batch["pixels"].shape[2] for batch in batches)
+    assert own / pixels > 0.85
+    assert len({batch["pixels"].shape[2] for batch in batches}) > 20
+
+
+def test_several_sets_are_mixed_by_weight(tmp_path: pathlib.Path):
+    for name, digit, count in (("a", "1", 200), ("b", "2", 50)):
+        write(tmp_path / name, [digit] * count, [40] * count)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+
+    def share_of_ones(spec: str) -> float:
+        texts = np.concatenate([batch["text"] for batch in take(sets.mix(spec, 4), 100)])
+        return float(np.mean(texts == b"1"))
+
+    assert share_of_ones(f"{a}:1,{b}:3") == pytest.approx(0.25, abs=0.02)
+    assert share_of_ones(f"{a},{b}") == pytest.approx(0.8, abs=0.02)
+    assert share_of_ones(f"{a}@train:3,{b}@train:1") == pytest.approx(0.75, abs=0.02)
+    mixed = sets.mix(f"{a}:1,{b}:3", 4)
+    assert (mixed.records, mixed.count, mixed.characters) == (250, 250, {"1": 200, "2": 50})
+    assert mixed.fingerprint != sets.mix(f"{a}:1,{b}:2", 4).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{a}:3,{b}", "all of them a weight"),
+        ("{a}:x,{b}:1", "the weight 'x' must be"),
+        ("{a}:0,{b}:1", "the weight '0' must be"),
+        ("{a}:1,{a}:2", "the same lines twice"),
+        ("{a}:1,none:2", "none: no such folder"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(tmp_path: pathlib.Path, spec: str, message: str):
+    for name in ("a", "b"):
+        write(tmp_path / name, ["1", "2"], [40, 40])
+    with pytest.raises(InputError, match=message):
+        sets.mix(spec.format(a=tmp_path / "a", b=tmp_path / "b"), 4)
+
+
+def test_fewer_lines_than_a_batch_go_round(tmp_path: pathlib.Path):
+    lines = write(tmp_path, ["1", "2", "3"], [40, 50, 60])
+    texts = np.concatenate([batch["text"] for batch in take(sets.mix(str(lines.folder), 4), 3)])
+    assert sorted(texts) == sorted([b"1", b"2", b"3"] * 8)
+
+
+def test_augmentation_changes_pixels_alone(natural: sets.Mixture):
+    for plain, varied in zip(take(natural, 3), take(natural, 3, strength=1.0), strict=True):
+        assert (plain["pixels"] != varied["pixels"]).any()
+        for key in ("width", "labels", "label_lengths", "text", "filename"):
+            np.testing.assert_array_equal(plain[key], varied[key])

@@ -63,7 +63,7 @@ def describe(path: pathlib.Path, file: str) -> Shard:
                 length = int.from_bytes(header[:8], "little")
                 end = place + _HEADER + length + _FOOTER
                 if len(header) < _HEADER or end > size:
-                    raise IntegrityError(f"{path}: record {records + 1}: cut short at byte {size}")
+                    raise IntegrityError(f"{path}: damaged, record {records + 1} is cut short at byte {size}")
                 content, footer = stream.read(length), stream.read(_FOOTER)
                 block.append(content)
                 read += [header, content, footer]
