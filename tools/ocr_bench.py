@@ -2,8 +2,8 @@
 
 For example:
 
-  ocr_bench ctc
-  ocr_bench decode
+  ocr_bench ctc decode
+  ocr_bench input convert
   ocr_bench all
 
 A ratio of 3 means that the other way takes three times our time.

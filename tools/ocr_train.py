@@ -17,7 +17,7 @@ command.define_fields(
     FLAGS,
     TrainConfig,
     {
-        "train_data": "Folder of records; its split train, or DIR@split.",
+        "train_data": "Folder of records; its split train, or DIR@split. Several with commas, perhaps weighted: A:3,B:1.",
         "eval_data": "Folder of records; its split eval if there is one, else the only split, or DIR@split.",
         "workdir": "Folder for checkpoints, figures and the best weights.",
         "charset": "Alphabet, in place of the one that the records were packed with.",
