@@ -15,19 +15,23 @@ from tfrecords.schema import Record
 _FOLDERS = 64  # kept open
 
 
+# A line that may be written: its number from 1, the image's name, the record, the text and the scaled width in pixels. A plain
+# tuple, for there are many and they travel between processes.
+Packed = tuple[int, str, bytes, str, int]
+
+
 class Candidate(NamedTuple):
-    """A line whose label is right and whose image is there.
+    """A line whose label is right and whose image is there, still to be decoded.
 
     Attributes:
       number: of the line, from 1.
       name: of the image.
       text: of the line.
-      encoded: the image file, if it is still to be decoded.
+      encoded: the image file.
       kind: what the image file says of itself: see `imagefile.Header`.
       height: the same.
       width: the same.
       channels: the same.
-      serialized: the record, if nothing in it is still to be found out.
     """
 
     number: int
@@ -38,7 +42,13 @@ class Candidate(NamedTuple):
     height: int
     width: int
     channels: int
-    serialized: bytes
+
+    @property
+    def packed(self) -> Packed:
+        """The line with its image as it is, which is a PNG or JPEG file of as many channels as it says."""
+        _, name, text, encoded, kind, height, width, channels = self
+        record = Record(encoded, kind, height, width, channels, text, name)
+        return self.number, name, record.serialize(), text, imagefile.scaled_width(height, width)
 
 
 class Rejected(NamedTuple):
@@ -51,19 +61,19 @@ class Rejected(NamedTuple):
 
 
 class Reader:
-    """Makes a candidate, or a reject, of each line."""
+    """Makes a candidate, or a reject, of each line; or all that is to be written, where nothing is to be decoded."""
 
     def __init__(self, config: ConvertConfig, label_format: str):
         self._label_format, self._charset = label_format, charsets.named(config.charset)
         self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
-        self._keep, self._decode = config.image_format == "keep", config.check == "full"
+        self._as_it_is = config.image_format == "keep" and config.check == "header"
         self._folder = _Folder(config.images)
 
-    def read(self, piece: labels.Piece) -> list[Candidate | Rejected]:
+    def read(self, piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
         """Reads a piece of the labels file and the images it names."""
         return [self.read_line(line) for line in labels.read(self._labels, piece)]
 
-    def read_line(self, line: labels.Line) -> Candidate | Rejected:
+    def read_line(self, line: labels.Line) -> Packed | Candidate | Rejected:
         name = ""
         try:
             name, text = labels.parse(line, self._label_format, self._charset)
@@ -74,11 +84,8 @@ class Reader:
             if header.kind != imagefile.OTHER:
                 check_size(header.kind, header.height, header.width)
                 check_length(text, header.height, header.width, self._pixels_per_frame)
-            serialized = b""
-            if self._keep and header.channels:
-                kind, height, width, channels = header
-                serialized = Record(encoded, kind, height, width, channels, text, name).serialize()
-            return Candidate(line.number, name, text, b"" if serialized and not self._decode else encoded, *header, serialized)
+            candidate = Candidate(line.number, name, text, encoded, *header)
+            return candidate.packed if self._as_it_is and header.channels else candidate
         except Reject as reject:
             return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
 
@@ -189,13 +196,7 @@ def prepare(config: ConvertConfig, label_format: str) -> None:
     _reader = Reader(config, label_format)
 
 
-def read(piece: labels.Piece) -> list[tuple]:
-    """Reads a piece of the labels file, in a worker that was prepared; what it gives is plain, to travel fast."""
+def read(piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
+    """Reads a piece of the labels file, in a worker that was prepared."""
     assert _reader is not None
-    return [tuple(row) for row in _reader.read(piece)]
-
-
-def unpacked(rows: list[tuple]) -> list[Candidate | Rejected]:
-    """Returns what `read` has read."""
-    whole = len(Candidate._fields)
-    return [Candidate._make(row) if len(row) == whole else Rejected._make(row) for row in rows]
+    return _reader.read(piece)

@@ -6,13 +6,12 @@ import functools
 import os
 import pathlib
 import sys
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from ocr import candidates, headers, imagefile, images, labels, progress, workers
+from ocr import candidates, headers, images, labels, progress, workers
 from ocr import charset as charsets
-from ocr.candidates import Candidate, Rejected
+from ocr.candidates import Candidate, Packed, Rejected
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.labels import Reject
@@ -20,18 +19,6 @@ from tfrecords import files, schema
 from tfrecords.errors import InputError
 from tfrecords.schema import Record
 from tfrecords.writer import SplitWriter
-
-_TOLD = 64  # lines between two looks at the clock
-
-
-class Checked(NamedTuple):
-    """A line that may be written: its record, its text, and its scaled width in pixels."""
-
-    number: int
-    name: str
-    serialized: bytes
-    text: str
-    width: int
 
 
 def convert(config: ConvertConfig) -> dict:
@@ -109,9 +96,9 @@ def reject_row(row: Rejected) -> str:
     return f"{row.number}\t{files.as_cell(row.name)}\t{row.reason}\t{files.as_cell(row.detail)}\n"
 
 
-def duplicate(row: Candidate | Checked | Rejected) -> Rejected:
+def duplicate(number: int, name: str) -> Rejected:
     """Returns the reject of a line whose image is in the records already."""
-    return Rejected(row.number, row.name, "duplicate_name", "an earlier line of this name is in the records")
+    return Rejected(number, name, "duplicate_name", "an earlier line of this name is in the records")
 
 
 def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> None:
@@ -121,52 +108,55 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
     last = [piece.first for piece in found.pieces[1:]]
     pieces = [piece for piece, end in zip(found.pieces, [*last, found.count + 1], strict=True) if end > seen + 1]
     count = config.workers or os.cpu_count() or 1
-    read = workers.in_order(candidates.read, pieces, count, candidates.prepare, config, found.label_format)
+    as_it_is = config.check == "header" and config.image_format == "keep"  # next to nothing to decode
+    # Two cores have enough to do with decoding and writing: processes beside would only carry bytes to and fro.
+    readers = count if as_it_is or count > 2 else 1
+    read = workers.in_order(candidates.read, pieces, readers, candidates.prepare, config, found.label_format)
     check = functools.partial(checked, config)
     with (
-        concurrent.futures.ThreadPoolExecutor(count) as threads,
+        concurrent.futures.ThreadPoolExecutor(count + 1) as threads,
         contextlib.closing(read),
-        contextlib.closing(workers.ahead(threads, check, read, count)) as rows_in_order,
+        contextlib.closing(workers.ahead(threads, check, read, count + 1)) as decoded,
         progress.Progress("packing", found.count, "lines", seen) as bar,
     ):
-        for row in (row for rows in rows_in_order for row in rows if row.number > seen):
-            number, name = row.number, row.name
-            if name in names:
-                row = duplicate(row)
-            if isinstance(row, Rejected):
-                if config.strict:
-                    raise InputError(f"{path}: line {number}: {row.reason}: {row.detail}")
-                writer.reject(reject_row(row), row.reason)
-            else:
-                writer.add(row.serialized, number - 1, row.text, row.width)
+        for rows in map(check, read) if as_it_is else decoded:
+            for row in rows:
+                number, name = row[:2]
+                if number <= seen:
+                    continue
+                seen = number
+                if name in names:
+                    row = duplicate(number, name)
+                if isinstance(row, Rejected):
+                    if config.strict:
+                        raise InputError(f"{path}: line {number}: {row.reason}: {row.detail}")
+                    writer.reject(reject_row(row), row.reason)
+                    continue
+                _, _, serialized, text, width = row
+                writer.add(serialized, number - 1, text, width)
                 if name in found.repeated:
                     names.add(name)
                     writer.kept.append(name)
-            seen = number
-            if seen % _TOLD == 0:
-                bar.update(seen)
-        bar.update(seen)
+            bar.update(seen)
     if seen != found.count:
         raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")
 
 
-def checked(config: ConvertConfig, plain: list[tuple]) -> list[Checked | Rejected]:
+def checked(config: ConvertConfig, rows: list[Packed | Candidate | Rejected]) -> list[Packed | Rejected]:
     """Decodes images as the configuration asks for, and makes records of them."""
-    rows = candidates.unpacked(plain)
-    full = config.check == "full"
-    kept = [row for row in rows if full and isinstance(row, Candidate) and row.serialized]
+    known = config.image_format == "keep"
+    kept = [row for row in rows if known and isinstance(row, Candidate) and row.channels]
     shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
-    outcome: list[Checked | Rejected] = []
+    outcome: list[Packed | Rejected] = []
     for row in rows:
-        if isinstance(row, Rejected):
+        if not isinstance(row, Candidate):
             outcome.append(row)
-        elif not row.serialized:
+        elif row.number not in shapes:
             outcome.append(_converted(row, config))
-        elif full and shapes[row.number] != (row.height, row.width, row.channels):
+        elif shapes[row.number] != (row.height, row.width, row.channels):
             outcome.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
         else:
-            width = imagefile.scaled_width(row.height, row.width)
-            outcome.append(Checked(row.number, row.name, row.serialized, row.text, width))
+            outcome.append(row.packed)
     return outcome
 
 
@@ -188,7 +178,7 @@ def _shapes(encoded: tf.Tensor) -> tf.Tensor:
     return images.shapes(encoded)
 
 
-def _converted(row: Candidate, config: ConvertConfig) -> Checked | Rejected:
+def _converted(row: Candidate, config: ConvertConfig) -> Packed | Rejected:
     """Makes a record of an image that has to be decoded first, to be kept or to be stored otherwise."""
     kind = row.kind
     as_it_is = config.image_format == "keep" and bool(kind)
@@ -211,7 +201,7 @@ def _converted(row: Candidate, config: ConvertConfig) -> Checked | Rejected:
     else:
         encoded = row.encoded if as_it_is else png
         record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
-    return Checked(row.number, row.name, record.serialize(), row.text, scaled)
+    return row.number, row.name, record.serialize(), row.text, scaled
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)])

@@ -54,7 +54,8 @@ def _num_shards(config: ConvertConfig, found: labels.Survey) -> int:
     """Foresees how many shards of 128 MiB there will be, from the first lines."""
     reader = candidates.Reader(config, found.label_format)
     rows = [row for piece in found.pieces[:_SAMPLED] for row in reader.read(piece)]
-    size = sum(len(row.serialized or row.encoded) for row in rows if not isinstance(row, Rejected)) / len(rows)
+    packed = convert.checked(config, rows)
+    size = sum(len(row[2]) for row in packed if not isinstance(row, Rejected)) / len(rows)
     return min(math.ceil(max(size * found.count, 1) / writer.SHARD_BYTES), found.count)
 
 
@@ -83,8 +84,8 @@ class _Read(beam.DoFn):
         self._reader = candidates.Reader(self._config, self._label_format)
 
     def process(self, piece: labels.Piece) -> Iterator[tuple[int, tuple]]:
-        for row in convert.checked(self._config, [tuple(row) for row in self._reader.read(labels.Piece(*piece))]):
-            yield (row.number - 1) * self._num_shards // self._count, (isinstance(row, Rejected), *row)
+        for row in convert.checked(self._config, self._reader.read(labels.Piece(*piece))):
+            yield (row[0] - 1) * self._num_shards // self._count, (isinstance(row, Rejected), *row)
 
 
 def _repeated(row: tuple[int, tuple], names: frozenset[str]) -> Iterator[tuple[str, int]]:
@@ -100,16 +101,16 @@ def _write(shard: tuple[int, Iterable[tuple]], paths: list[str], first: dict[str
     tally, rejects, first_reject, lines = manifest.Tally(), [], None, 0
     with tf.io.TFRecordWriter(str(path)) as out:
         for rejected, *plain in sorted(rows, key=lambda row: row[1]):
-            row: Rejected | convert.Checked = Rejected(*plain) if rejected else convert.Checked(*plain)
-            if first.get(row.name, row.number) < row.number:
-                row = convert.duplicate(row)
-            if isinstance(row, Rejected):
+            number, name, *rest = plain
+            if rejected or first.get(name, number) < number:
+                row = Rejected(*plain) if first.get(name, number) >= number else convert.duplicate(number, name)
                 rejects.append(convert.reject_row(row))
                 tally.rejects[row.reason] += 1
-                first_reject = first_reject or (row.number, row.reason, row.detail)
+                first_reject = first_reject or (number, row.reason, row.detail)
             else:
-                out.write(row.serialized)
-                tally.add(row.text, row.width)
+                serialized, text, width = rest
+                out.write(serialized)
+                tally.add(text, width)
             lines += 1
     files.sync_file(path)
     result = {"shard": vars(describe(path, path.name)), "counts": tally.fields(), "rejects": rejects, "lines": lines}

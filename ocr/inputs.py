@@ -9,6 +9,7 @@ from tfrecords import reader, schema
 
 _MOST_LINES = 10_240  # of a window, from which batches are drawn
 _MOST_BYTES = 32 * 2**20  # of the same
+_AHEAD = 8  # batches
 _SAMPLED = 32  # lines of a batch of a sample
 
 
@@ -75,7 +76,7 @@ def training_batches(
 
     windows = tf.data.Dataset.range(start // in_window, tf.int64.max).map(load).prefetch(1)
     records = windows.flat_map(tf.data.Dataset.from_tensor_slices).skip(start % in_window)
-    return records.enumerate(start).map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return records.enumerate(start).map(finish, tf.data.AUTOTUNE).prefetch(_AHEAD)
 
 
 def _window(data: Mixture, batch_size: int) -> int:

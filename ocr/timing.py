@@ -9,13 +9,19 @@ from ocr.progress import Progress
 _ROUNDS = ((2.0, 10), (20.0, 4), (float("inf"), 1))  # what takes longer, in seconds, is timed less often
 
 
-def against(ours: Callable[[], object], others: Mapping[str, Callable[[], object]], what: str) -> dict[str, dict[str, float]]:
+def against(
+    ours: Callable[[], object],
+    others: Mapping[str, Callable[[], object]],
+    what: str,
+    before: Callable[[], object] = lambda: None,
+) -> dict[str, dict[str, float]]:
     """Times one way against others.
 
     Args:
       ours: does the work once.
       others: the same by name.
       what: one word for the work.
+      before: called before each timing of ours, and not timed.
 
     Returns:
       By name: milliseconds of both (medians), and `ratio`, how many times our time the other takes: the median over rounds
@@ -27,7 +33,10 @@ def against(ours: Callable[[], object], others: Mapping[str, Callable[[], object
             ours()
             first = _seconds(other)
             rounds = next(rounds for most, rounds in _ROUNDS if first <= most)
-            pairs = [(_seconds(ours), _seconds(other)) for _ in range(rounds)]
+            pairs = []
+            for _ in range(rounds):
+                before()
+                pairs.append((_seconds(ours), _seconds(other)))
             ratios = [theirs / own for own, theirs in pairs]
             results[name] = {
                 "ours_ms": round(1e3 * statistics.median(own for own, _ in pairs), 2),

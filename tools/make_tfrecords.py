@@ -12,6 +12,7 @@ NAME-SPLIT.rejects.tsv with their reason. A run that was ended goes on with --re
 
 import dataclasses
 import importlib.util
+import logging
 import pathlib
 from typing import Any
 
@@ -89,6 +90,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         return convert.convert(config)
     if importlib.util.find_spec("apache_beam") is None:
         raise InputError("--engine=beam: Apache Beam is not installed: pip install 'line-ocr[beam]'")
+    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every client it does not find
     from ocr import convert_beam
 
     return convert_beam.run(config)
