@@ -144,8 +144,10 @@ def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[
 
     def all_raw() -> tf.Tensor:
         told = tf.debugging.assert_equal(tf.strings.length(encoded), sizes, "raw pixels are not as many as the record says")
+        alike = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1])  # noqa: E731
+        joined = lambda: tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8)  # noqa: E731
         with tf.control_dependencies([told]):
-            return tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8)
+            return tf.cond(tf.reduce_all(sizes == sizes[0]), alike, joined)
 
     def line(row: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(decode_image(row), [HEIGHT, None, 1])

@@ -50,7 +50,8 @@ def training_batches(
     in_window = size // batch_size
     only_raw = all(part.manifest.image_format == schema.RAW for part in data.parts)
 
-    def records_of(number: int, window: tf.Tensor) -> dict[str, tf.Tensor]:
+    def records_of(number: int, window: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns records of a set, and where in them the window begins."""
         length = int(shares[number])
         fitting = data.fitting[number]
         blocks, before = order.stretch(fitting, window * length, length, seed + number)
@@ -58,14 +59,23 @@ def training_batches(
         if fitting.sum() < tables[number].records.sum():
             fits = sets.fit(record, pixels_per_frame)
             record = {key: tf.boolean_mask(value, fits) for key, value in record.items()}
-        return {key: value[before : before + length] for key, value in record.items()}
+        return record, before
 
-    def load(window: tf.Tensor) -> dict[str, tf.Tensor]:
-        sets = [records_of(number, window) for number in range(len(tables))]
-        record = {key: tf.concat([one[key] for one in sets], 0) for key in sets[0]} if len(sets) > 1 else sets[0]
-        widths = images.scaled_width(record["height"], record["width"])
-        rows = order.batches(widths, batch_size, tf.stack([tf.constant(seed, tf.int64), window]))[:, begin:end]
-        return {key: tf.gather(value, rows) for key, value in record.items()}
+    def load(window: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns the records of a window, with some before and behind it, and which of them are in each batch."""
+        found = [records_of(number, window) for number in range(len(tables))]
+        first = tf.cumsum([tf.size(record["text"], tf.int64) for record, _ in found], exclusive=True)
+        lines = [first[n] + before + tf.range(int(shares[n]), dtype=tf.int64) for n, (_, before) in enumerate(found)]
+        wanted, record = tf.concat(lines, 0), found[0][0]
+        if len(found) > 1:
+            record = {key: tf.concat([one[key] for one, _ in found], 0) for key in record}
+        widths = tf.gather(images.scaled_width(record["height"], record["width"]), wanted)
+        rows = order.batches(widths, batch_size, tf.stack([tf.constant(seed, tf.int64), window]))
+        return record, tf.gather(wanted, rows)[:, begin:end]
+
+    def share_out(record: dict[str, tf.Tensor], rows: tf.Tensor) -> tf.data.Dataset:
+        chosen = tf.data.Dataset.from_tensor_slices(rows)
+        return chosen.map(lambda row: {key: tf.gather(value, row) for key, value in record.items()})
 
     def finish(step: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = _batch(record, charset, only_raw)
@@ -74,8 +84,8 @@ def training_batches(
             batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn)
         return batch
 
-    windows = tf.data.Dataset.range(start // in_window, tf.int64.max).map(load).prefetch(1)
-    records = windows.flat_map(tf.data.Dataset.from_tensor_slices).skip(start % in_window)
+    windows = tf.data.Dataset.range(start // in_window, tf.int64.max)
+    records = windows.map(load).prefetch(1).flat_map(share_out).skip(start % in_window)
     return records.enumerate(start).map(finish, tf.data.AUTOTUNE).prefetch(_AHEAD)
 
 
