@@ -16,7 +16,7 @@ from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.labels import Reject
 from tfrecords import files, schema
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 from tfrecords.schema import Record
 from tfrecords.writer import SplitWriter
 
@@ -74,7 +74,10 @@ def finish(config: ConvertConfig, found: labels.Survey, charset: Charset, writer
 
     Raises:
       InputError: no line was usable.
+      IntegrityError: a line has gone astray.
     """
+    if writer.tally.lines != found.count:
+        raise IntegrityError(f"{config.labels}: {found.count} lines, and {writer.tally.lines} records and rejects")
     if sum(writer.tally.rejects.values()) == found.count:
         reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
         first = f"; the first: {writer.first_reject.strip()!r}"

@@ -33,9 +33,16 @@ def run(config: ConvertConfig) -> dict:
     found, charset = convert.survey(config)
     num_shards = config.num_shards or _num_shards(config, found)
     with convert.open_split(config, found, charset, num_shards) as split:
+        if split.position:
+            raise InputError("--resume: the run that was ended was one of --engine=local; go on with that, or without --resume")
         if not split.manifest:
             paths = [str(split.path(index)) for index in range(num_shards)]
-            _run(PipelineOptions(arguments), config, found, paths)
+            try:
+                options = PipelineOptions(arguments)
+                pipeline = beam.Pipeline(options=options)
+            except (ValueError, RuntimeError) as error:
+                raise InputError(f"--beam_options={config.beam_options}: {error}") from error
+            _run(pipeline, config, found, paths)
             seen = 0
             for path in map(pathlib.Path, paths):
                 result = files.read_json(path.with_suffix(".json"))
@@ -59,8 +66,8 @@ def _num_shards(config: ConvertConfig, found: labels.Survey) -> int:
     return min(math.ceil(max(size * found.count, 1) / writer.SHARD_BYTES), found.count)
 
 
-def _run(options: PipelineOptions, config: ConvertConfig, found: labels.Survey, paths: list[str]) -> None:
-    with beam.Pipeline(options=options) as pipeline:
+def _run(pipeline: beam.Pipeline, config: ConvertConfig, found: labels.Survey, paths: list[str]) -> None:
+    with pipeline:
         rows = (
             pipeline
             | "Pieces" >> beam.Create(found.pieces)

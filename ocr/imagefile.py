@@ -67,7 +67,7 @@ def _jpeg(encoded: bytes) -> tuple[int, int, int]:
         marker = encoded[place + 1]
         if marker in _SIZED:
             height, width, components = struct.unpack_from(">HHB", encoded, place + 5)
-            return (height, width, components) if components in (1, 3, 4) else (0, 0, 0)
+            return height, width, components if components in (1, 3) else 0  # of four some decoders make three
         if marker == 0xDA:  # the image itself
             break
         place += (

@@ -160,6 +160,8 @@ def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[
         return _in_turns(rows, tf.size(encoded), tf.uint8, at_once)[: tf.reduce_sum(sizes)]
 
     if only_raw:
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(raw), ["an image that is not raw"])]):
+            encoded = tf.identity(encoded)
         return _side_by_side(all_raw(), scaled), scaled
     lines = lambda: tf.cond(is_line & ~tf.reduce_any(raw), lambda: decoded(line, _AT_ONCE), lambda: decoded(general, 1))  # noqa: E731
     return _side_by_side(tf.cond(tf.reduce_all(raw), all_raw, lines), scaled), scaled

@@ -90,10 +90,11 @@ def training_batches(
 
 
 def _window(data: Mixture, batch_size: int) -> int:
-    """Returns how many lines are mixed at a time: a multiple of the batch size, and no more than there are, if need be."""
+    """Returns how many lines are mixed at a time: a multiple of the batch size, at least a line of each set, and otherwise no
+    more than there are."""
     size = sum(shard.bytes for part in data.parts for shard in part.manifest.shards) / data.records
     most = min(_MOST_LINES, int(_MOST_BYTES / size), data.count)
-    return max(most // batch_size, 1) * batch_size
+    return max(most // batch_size, -(-len(data.parts) // batch_size)) * batch_size
 
 
 def evaluation_batches(data: Lines, charset: Charset, batch_size: int) -> tf.data.Dataset:

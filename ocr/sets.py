@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -190,18 +191,18 @@ def naming_damage(*parts: Lines) -> Iterator[None]:
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         for lines in parts:
             for shard in lines.manifest.shards:
-                if wrong := damage(lines.folder / shard.file, shard, set(lines.manifest.characters)):
+                if wrong := damage(lines.folder / shard.file, shard, lines.manifest):
                     raise IntegrityError(wrong) from error
         raise
 
 
-def damage(path: pathlib.Path, shard: shards.Shard, characters: set[str], images_too: bool = True) -> str:
+def damage(path: pathlib.Path, shard: shards.Shard, split: Manifest, images_too: bool = True) -> str:
     """Says what is wrong with a shard, or nothing.
 
     Args:
       path: where it lies.
       shard: what its manifest says of it.
-      characters: that its manifest lists.
+      split: the manifest.
       images_too: whether to decode every image.
     """
     try:
@@ -219,29 +220,30 @@ def damage(path: pathlib.Path, shard: shards.Shard, characters: set[str], images
         return ""
     number = 0
     for some in tf.data.TFRecordDataset(str(path)).batch(shards.BLOCK):
-        if _fault(some, characters):  # now find out whose
+        if _fault(some, split):  # now find out whose
             for place, serialized in enumerate(some, number + 1):
-                if wrong := _fault(serialized[tf.newaxis], characters):
+                if wrong := _fault(serialized[tf.newaxis], split):
                     return f"{path}: record {place}: {wrong}"
         number += len(some)
     return ""
 
 
-def _fault(serialized: tf.Tensor, characters: set[str]) -> str:
+def _fault(serialized: tf.Tensor, split: Manifest) -> str:
     """Says what is wrong with some records, string[R], or nothing."""
     try:
         record = schema.parse(serialized)
         text = b"".join(record["text"].numpy()).decode("utf-8")
-        if lacking := "".join(sorted(set(text) - characters)):
+        if lacking := "".join(sorted(set(text) - split.characters.keys())):
             return f"its text has {describe(lacking)}, which its manifest does not list"
-        _decoded(record)
+        _decoded(record, split.image_format == schema.RAW)
     except UnicodeDecodeError:
         return "its text is not UTF-8, or it is no record"
     except tf.errors.OpError as error:
-        return f"cannot be read ({str(error).splitlines()[0][:200]})"
+        cause = re.search(r"\n([^\n]+)\n\s*\[\[", str(error)) or re.search(r"(.*)", str(error))
+        return f"cannot be read ({cause[1][:200] if cause else ''})"
     return ""
 
 
 @tf.function(reduce_retracing=True)
-def _decoded(record: dict[str, tf.Tensor]) -> tf.Tensor:
-    return images.read_records(record)[0]
+def _decoded(record: dict[str, tf.Tensor], only_raw: bool) -> tf.Tensor:
+    return images.read_records(record, only_raw)[0]

@@ -56,10 +56,13 @@ def _split(lines: Lines, images_too: bool, bar: Progress, done: int) -> tuple[li
     for shard in told.shards:
         path = lines.folder / shard.file
         if not any(fault.startswith(f"{path}:") for fault in wrong):
-            if fault := sets.damage(path, shard, set(told.characters), images_too):
+            if fault := sets.damage(path, shard, told, images_too):
                 wrong.append(fault)
             elif not wrong:
-                _count(path, tally)
+                try:
+                    _count(path, tally)
+                except (tf.errors.OpError, ValueError, ZeroDivisionError):
+                    wrong.append(sets.damage(path, shard, told) or f"{path}: holds what is no record")
         done += shard.records
         bar.update(done)
     counted = tally.fields()

@@ -208,6 +208,13 @@ def test_python_and_graph_read_headers_alike(tmp_path: pathlib.Path, mode: str, 
     assert bool(found.channels) == (mode != "P")
 
 
+@pytest.mark.parametrize("image_format", ["keep", "raw"])
+def test_a_jpeg_of_four_colours_is_read_as_it_is_decoded(tmp_path: pathlib.Path, image_format: str):
+    (tmp_path / "images").mkdir()
+    Image.new("CMYK", (77, 41), (9, 9, 9, 9)).save(tmp_path / "images" / "a.jpg")
+    assert pack(tmp_path / "images", b"a.jpg\t1\n", tmp_path, image_format=image_format)["records"] == 1
+
+
 def test_a_transparent_colour_makes_a_channel_that_the_header_does_not_tell(tmp_path: pathlib.Path):
     Image.new("L", (77, 41), 9).save(tmp_path / "image.png", transparency=9)
     found = imagefile.read((tmp_path / "image.png").read_bytes())

@@ -183,3 +183,9 @@ def test_augmentation_changes_pixels_alone(natural: sets.Mixture):
         assert (plain["pixels"] != varied["pixels"]).any()
         for key in ("width", "labels", "label_lengths", "text", "filename"):
             np.testing.assert_array_equal(plain[key], varied[key])
+
+
+def test_more_sets_than_lines_in_a_batch(tmp_path: pathlib.Path):
+    folders = [str(write(tmp_path / str(number), [str(number)], [40]).folder) for number in range(5)]
+    texts = np.concatenate([batch["text"] for batch in take(sets.mix(",".join(folders), 4), 6, batch_size=2)])
+    assert set(texts) == {b"0", b"1", b"2", b"3", b"4"}

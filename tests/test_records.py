@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pathlib
@@ -207,3 +208,64 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: pathlib.Path, make)
     make(tmp_path / "odd")
     with pytest.raises(OSError, match=r"regular|directory"):
         files.read_at_most(tmp_path / "odd", 10)
+
+
+def interrupted(folder: pathlib.Path, **options) -> pathlib.Path:
+    """Writes two of four shards, and is killed; returns the folder they are in."""
+    with contextlib.suppress(RuntimeError), writer.SplitWriter(folder, "lines", "train", "第行\n", 4, 10, **options) as out:
+        for index in range(7):
+            out.add(record(index).serialize(), index, record(index).text, record(index).width)
+        raise RuntimeError
+    return folder / ".lines-train.partial"
+
+
+def test_what_was_ended_is_gone_on_with(tmp_path: pathlib.Path):
+    whole = write(tmp_path / "whole", num_shards=4, positions=10)
+    assert interrupted(tmp_path / "ended").is_dir()
+    assert write(tmp_path / "ended", num_shards=4, positions=10, resume=True) == whole
+    assert {p.name: p.read_bytes() for p in (tmp_path / "ended").iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("progress.json", lambda content: b"[]"),
+        ("progress.json", lambda content: b"{}"),
+        ("progress.json", lambda content: content[:-30]),
+        ("progress.json", lambda content: content.replace(b'"position": 5', b'"position": 3')),
+        ("progress.json", lambda content: content.replace(b'"rejects_bytes": 0', b'"rejects_bytes": 9')),
+        ("00000", lambda content: content[:40] + bytes([content[40] ^ 1]) + content[41:]),
+        ("00001", lambda content: content[:-1]),
+    ],
+)
+def test_what_is_not_as_it_was_left_is_not_gone_on_with(tmp_path: pathlib.Path, file: str, change):
+    path = interrupted(tmp_path) / file
+    assert change(path.read_bytes()) != path.read_bytes()
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(IntegrityError, match=r"partial/(progress|0000|lines-train\.rejects)"):
+        write(tmp_path, num_shards=4, positions=10, resume=True)
+    assert write(tmp_path, num_shards=4, positions=10).records == 10  # afresh
+
+
+def test_nothing_is_gone_on_with_that_was_made_of_something_else(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    interrupted(tmp_path, made_of={"labels": "a"})
+    with pytest.raises(InputError, match="labels: saved a, given b"):
+        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "b"}, resume=True)
+    monkeypatch.setattr(writer.SplitWriter, "_move_in", lambda _: 1 / 0)  # killed when all but the last step was done
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "a"}, resume=True)
+    with pytest.raises(InputError, match="labels: saved a, given b"):
+        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "b"}, resume=True)
+
+
+def test_two_splits_that_finish_together_share_an_alphabet(tmp_path: pathlib.Path):
+    with writer.SplitWriter(tmp_path, "lines", "train", "第行\n") as out:
+        out.add(record(1).serialize(), 0, "第1行", 281)
+        with writer.SplitWriter(tmp_path, "lines", "eval", "other\n") as meanwhile:
+            meanwhile.add(record(2).serialize(), 0, "第2行", 282)
+            meanwhile.finish(**FIELDS)
+        with pytest.raises(InputError, match="another alphabet"):
+            out.finish(**FIELDS)
+    assert (tmp_path / "charset.txt").read_text() == "other\n"

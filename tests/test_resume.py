@@ -102,6 +102,6 @@ def test_beam_makes_the_same_bytes(arguments, uninterrupted, tmp_path: pathlib.P
     with start(arguments, tmp_path / "records", *beam) as process:
         assert process.wait() == 0, process.stderr.read()
     assert content(tmp_path / "records") == uninterrupted[0]
-    with start(arguments, tmp_path / "more", "--engine=beam") as process:
+    with start(arguments, tmp_path / "more", "--engine=beam", "--beam_options=--runner=Nobody") as process:
         assert process.wait() == 1
-        assert "has to name a runner" in process.stderr.read()
+        assert "Unexpected pipeline runner: Nobody" in process.stderr.read()

@@ -151,6 +151,23 @@ def test_an_image_that_cannot_be_read_is_found_on_request(sound: pathlib.Path, t
         verify.verify(folder, images_too=True)
 
 
+@pytest.mark.parametrize("replaced", [(b"image/text", b"image/tuxt"), (b"raw", b"png"), (b"\x0a", b"\x0b")])
+def test_records_of_another_making_are_named(sound: pathlib.Path, tmp_path: pathlib.Path, replaced: tuple[bytes, bytes]):
+    folder = tmp_path / "records"
+    shutil.copytree(sound, folder)
+    shard = shards(folder)[SECOND]
+    rewrite(shard, [record.replace(*replaced) for record in records(shard)])
+    edit(folder, lambda made: made["shards"][SECOND].update(dataclasses.asdict(describe(shard, shard.name))))
+    with pytest.raises(IntegrityError, match="00001-of-00004: record 1"):
+        verify.verify(folder, images_too=True)
+    config = {"train_data": str(folder), "eval_data": str(sound), "workdir": str(tmp_path / "run"), "batch_size": 8}
+    with pytest.raises(IntegrityError, match="00001-of-00004: record 1"):
+        train.train(TrainConfig(**config, steps=20, learning_rate=0.001))
+    if b"raw" not in replaced:
+        with pytest.raises(IntegrityError, match="00001-of-00004: "):
+            verify.verify(folder)
+
+
 def test_every_fault_is_told_not_the_first_alone(sound: pathlib.Path, tmp_path: pathlib.Path):
     folder = tmp_path / "records"
     shutil.copytree(sound, folder)

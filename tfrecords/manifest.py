@@ -84,6 +84,12 @@ class Tally:
         if len(self._texts) == _TOGETHER:
             self._count()
 
+    @property
+    def lines(self) -> int:
+        """How many records and rejects there are."""
+        self._count()
+        return sum(self._lengths.values()) + sum(self.rejects.values())
+
     def fields(self) -> dict[str, dict[Any, int]]:
         """Returns the manifest's four fields of counts, in a fixed order."""
         self._count()
@@ -126,7 +132,11 @@ def load(path: pathlib.Path) -> Manifest:
                 raise ValueError(f"a shard named {shard.file!r}")
         if len({shard.file for shard in shards}) < len(shards):
             raise ValueError("a shard twice")
+        if manifest.dummy is not None and not {"num_classes", "max_label_length"} <= manifest.dummy.keys():
+            raise ValueError(f"dummy is {manifest.dummy}")
         for name in ("lengths", "widths"):
+            if min(getattr(manifest, name), default=1) < 1:
+                raise ValueError(f"{name} of 0")
             if (counted := sum(getattr(manifest, name).values())) != manifest.records:
                 raise ValueError(f"{manifest.records} records, and {name} of {counted}")
         return manifest
@@ -158,7 +168,7 @@ def _check_types(described: Shard | Manifest) -> None:
         if (isinstance(value, dict) and field.name != "made_of") or (isinstance(value, tuple) and isinstance(described, Shard)):
             counts = list(value.values()) if isinstance(value, dict) else list(value)
         wanted: Any = (dict, type(None)) if field.name == "dummy" else get_origin(field.type) or field.type
-        if not isinstance(value, wanted) or not all(type(count) is int and count >= 0 for count in counts):
+        if not isinstance(value, wanted) or not all(type(count) is int and 0 <= count < 2**62 for count in counts):
             raise ValueError(f"{field.name} is {value!r:.40}")
 
 

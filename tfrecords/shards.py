@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -60,7 +61,8 @@ def describe(path: pathlib.Path, file: str) -> Shard:
             if size:
                 lengths, counts, sums = (column.numpy() for column in _blocks(str(path)))
         except tf.errors.OpError as error:
-            raise IntegrityError(f"{path}: damaged ({str(error).splitlines()[0][:200]})") from error
+            told = re.search(r"(corrupted|truncated) record at \d+", str(error))
+            raise IntegrityError(f"{path}: damaged ({told[0] if told else type(error).__name__})") from error
         offsets = np.cumsum(lengths) - lengths
         return Shard(file, int(counts.sum()), size, digest.result().hexdigest(), tuple(offsets.tolist()), tuple(sums.tolist()))
 

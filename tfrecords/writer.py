@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrecords import files, tfds
 from tfrecords import manifest as manifests
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest, Tally, splits
 from tfrecords.shards import Shard, describe
 
@@ -46,6 +46,7 @@ class SplitWriter:
     Raises:
       InputError: the folder holds the split already, or others of another alphabet; or another process is writing it; or what
         is there was made of something else.
+      IntegrityError: what `resume` is to go on with is not as it was left.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SplitWriter:
             if self._aside.exists():
                 held.enter_context(files.only_us(self._aside))
             if self._resume and not self.manifest and (self._aside / self._manifest_file).exists():
+                self._check_made_of(manifests.load(self._aside / self._manifest_file).made_of)
                 self._move_in()
             if not self.manifest:
                 if not (self._resume and self._go_on()):
@@ -109,6 +111,9 @@ class SplitWriter:
                 raise InputError(f"{path}: split {self._split} is already there; choose another --split or --output")
             self.manifest = manifests.load(path)
             self._check_made_of(self.manifest.made_of)
+        self._check_charset()
+
+    def _check_charset(self) -> None:
         charset = self._folder / "charset.txt"
         if charset.exists() and charset.read_bytes() != self._charset_txt.encode("utf-8"):
             raise InputError(f"{charset}: another alphabet than the one given; use another --output")
@@ -226,20 +231,30 @@ class SplitWriter:
         path = self._aside / _PROGRESS
         if not path.exists():
             return False
-        state = files.read_json(path)
-        self._check_made_of(state["made_of"])
-        self.position, self.kept = state["position"], state["kept"]
-        self._shards = [manifests.read_shard(shard) for shard in state["shards"]]
-        self.tally.add_fields(state["counts"])
+        try:
+            state = files.read_json(path)
+            made_of, counts = dict(state["made_of"]), state["counts"]
+            self.position, self.kept = int(state["position"]), list(state["kept"])
+            shards = [manifests.read_shard(shard) for shard in state["shards"]]
+            rejects_bytes = int(state["rejects_bytes"])
+            self.tally.add_fields(counts)
+            if self.tally.lines != self.position or not shards:
+                raise ValueError(f"{self.tally.lines} lines, and position {self.position}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{path}: damaged ({error!r:.200}); start afresh without --resume") from error
+        self._check_made_of(made_of)
+        self._shards = shards
         rejects = self._aside / self._rejects_file
         whole = {self.path(index).name for index in range(self._open)} | {path.name, rejects.name}
         for left in self._aside.iterdir():
             if left.name not in whole:
                 left.unlink()
-        os.truncate(rejects, state["rejects_bytes"])
+        if not rejects.exists() or rejects.stat().st_size < rejects_bytes:
+            raise IntegrityError(f"{rejects}: not as it was left; start afresh without --resume")
+        os.truncate(rejects, rejects_bytes)
         for index, shard in enumerate(self._shards):
-            if self.path(index).stat().st_size != shard.bytes:
-                raise InputError(f"--resume: {self.path(index)}: not as it was left; start afresh without --resume")
+            if not self.path(index).exists() or describe(self.path(index), shard.file) != shard:
+                raise IntegrityError(f"{self.path(index)}: not as it was left; start afresh without --resume")
         return True
 
     def _move_in(self) -> Manifest:
@@ -249,6 +264,7 @@ class SplitWriter:
             there = splits(self._folder)
             if self._split in there:  # another process may have finished one in between
                 raise InputError(f"{there[self._split]}: split {self._split} is already there")
+            self._check_charset()
             described = tfds.contents(self._name, [*map(manifests.load, there.values()), made])
             ours = {shard.file for shard in made.shards}
             for left in self._folder.glob(f"{self._stem}.tfrecord-*"):  # by a run that was killed while it moved them

@@ -8,6 +8,8 @@ For example:
 
 The labels file has one line an image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
 NAME-SPLIT.rejects.tsv with their reason. A run that was ended goes on with --resume where it had its last finished shard.
+
+Give --images, --labels, --charset and --output; or --dummy, --num_classes and --output; or --verify.
 """
 
 import dataclasses
@@ -41,7 +43,7 @@ command.define_fields(
         "check": "full: decode every image. header: of PNG and JPEG files that are kept read the size only.",
         "strict": "Stop at the first line that cannot be used.",
         "engine": "local: this machine. beam: Apache Beam, on as many as its runner has.",
-        "beam_options": "With --engine=beam: its options, a runner among them, as in '--runner=FlinkRunner --parallelism=16'.",
+        "beam_options": "With --engine=beam: its options, a runner among them: '--runner=FlinkRunner --parallelism=16'.",
         "resume": "Go on with a run of the same input that was ended; a finished one stays as it is.",
     },
 )
@@ -89,7 +91,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     if config.engine == "local":
         return convert.convert(config)
     if importlib.util.find_spec("apache_beam") is None:
-        raise InputError("--engine=beam: Apache Beam is not installed: pip install 'line-ocr[beam]'")
+        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
     logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every client it does not find
     from ocr import convert_beam
 
