@@ -147,8 +147,8 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
 
 def checked(config: ConvertConfig, rows: list[Packed | Candidate | Rejected]) -> list[Packed | Rejected]:
     """Decodes images as the configuration asks for, and makes records of them."""
-    known = config.image_format == "keep"
-    kept = [row for row in rows if known and isinstance(row, Candidate) and row.channels]
+    keep = config.image_format == "keep"
+    kept = [row for row in rows if keep and isinstance(row, Candidate) and row.channels]
     shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
     outcome: list[Packed | Rejected] = []
     for row in rows:

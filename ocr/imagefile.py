@@ -3,11 +3,13 @@
 import struct
 from typing import NamedTuple
 
+from tfrecords.schema import JPEG, PNG
+
 HEIGHT = 32  # pixels, of every line the network sees
 MAX_BYTES = 20_000_000  # of an encoded image
 MAX_PIXELS = 40_000_000  # of a decoded one
 MAX_WIDTH = 8_000  # pixels, once the line is 32 high
-PNG, JPEG, OTHER = "png", "jpeg", ""
+OTHER = ""
 _PNG, _JPEG, _OTHERS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", (b"GIF8", b"BM")
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length

@@ -221,6 +221,19 @@ def test_a_transparent_colour_makes_a_channel_that_the_header_does_not_tell(tmp_
     assert (found.height, found.width, found.channels) == (41, 77, 0)
 
 
+def test_python_and_graph_scale_alike():
+    import tensorflow as tf
+
+    from ocr import images as graph
+
+    sizes = np.random.default_rng(0).integers(1, (60, 12_000), (500, 2))
+    scaled = graph.scaled_width(tf.constant(sizes[:, 0]), tf.constant(sizes[:, 1])).numpy().tolist()
+    assert [imagefile.scaled_width(int(height), int(width)) for height, width in sizes] == scaled
+    too_large = [graph.status(tf.constant(b"x"), *map(tf.constant, size)).numpy() == graph.TOO_LARGE for size in sizes]
+    assert [imagefile.is_too_large(int(height), int(width)) for height, width in sizes] == too_large
+    assert 0 < sum(too_large) < 500
+
+
 def test_more_folders_than_are_kept_open(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, images: pathlib.Path):
     monkeypatch.setattr(candidates, "_FOLDERS", 3)
     content = (images / "a.png").read_bytes()

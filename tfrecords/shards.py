@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrecords.errors import IntegrityError
 
 BLOCK = 128  # records between two places where reading may begin
-_AROUND = 16  # bytes of a record beside its own: its length and two checksums
+AROUND = 16  # bytes of a record beside its own: its length and two checksums
 _READ = 2**22  # bytes at a time
 _CHECK = 2**44  # so that the sum over a block is a whole number in every JSON reader
 
@@ -73,7 +73,7 @@ def _blocks(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
     def measured(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         count = tf.size(block, tf.int64)
-        length = tf.reduce_sum(tf.cast(tf.strings.length(block), tf.int64)) + _AROUND * count
+        length = tf.reduce_sum(tf.cast(tf.strings.length(block), tf.int64)) + AROUND * count
         return length, count, tf.reduce_sum(checks(block))
 
     records = tf.data.TFRecordDataset(path, buffer_size=_READ)

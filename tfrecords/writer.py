@@ -14,7 +14,7 @@ from tfrecords import files, tfds
 from tfrecords import manifest as manifests
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest, Tally, splits
-from tfrecords.shards import Shard, describe
+from tfrecords.shards import AROUND, Shard, describe
 
 SHARD_BYTES = 128 * 2**20
 _PROGRESS = "progress.json"  # of the finished shards
@@ -144,7 +144,7 @@ class SplitWriter:
         if self._writer is None:
             self._writer = tf.io.TFRecordWriter(str(self.path(self._open)))
         self._writer.write(serialized)
-        self._bytes += len(serialized) + 16  # length, its checksum, the data's checksum
+        self._bytes += len(serialized) + AROUND
         self.tally.add(text, width)
 
     def reject(self, row: str, reason: str) -> None:
