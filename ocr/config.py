@@ -9,8 +9,10 @@ from typing import Any
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "epoch_decay")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lamb")
+SCHEDULES = ("constant", "cosine", "exponential", "epoch_decay")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 # What may change when a training goes on: how far, where things lie, and how often it tells.
@@ -26,7 +28,12 @@ _MAY_CHANGE = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "patience",
+        "bad_steps",
         "trainer",
+        "strategy",
+        "replicas",
+        "deterministic",
+        "init_from",
         "augment",
         "override",
     )
@@ -134,12 +141,20 @@ class TrainConfig:
     clip_norm: float = 5.0
     schedule: str = "cosine"
     warmup_steps: int = 100
+    ema: float = 0.0
+    precision: str = "float32"
+    strategy: str = "auto"
+    replicas: int = 0
+    sync_batch_norm: bool = True
+    deterministic: bool = False
+    init_from: str = ""
     seed: int = 0
     log_every: int = 50
     eval_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
     patience: int = 0
+    bad_steps: int = 10
     augment: float = 0.0
     override: bool = False
 
@@ -147,12 +162,12 @@ class TrainConfig:
         fields = dataclasses.asdict(self)
         check_given(train_data=self.train_data, eval_data=self.eval_data, workdir=self.workdir)
         check_choice(fields, trainer=TRAINERS, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES)
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
-        check_range(
-            fields, **dict.fromkeys(counts, (1, 10**9)), warmup_steps=(0, 10**9), patience=(0, 10**9), batch_size=(1, 2**20)
-        )
+        check_range(fields, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
+        check_range(fields, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))
         check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
-        check_range(fields, learning_rate=(1e-30, 1e30), augment=(0, 1))
+        check_range(fields, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), replicas=(0, 1024))
 
 
 def write(path: pathlib.Path, config: TrainConfig, made_of: dict[str, str]) -> None:

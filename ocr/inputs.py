@@ -61,8 +61,9 @@ def training_batches(
             record = {key: tf.boolean_mask(value, fits) for key, value in record.items()}
         return record, before
 
-    def load(window: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Returns the records of a window, with some before and behind it, and which of them are in each batch."""
+    def load(window: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Returns the records of a window, with some before and behind it, and of each batch which of them are in it and how
+        wide it is."""
         found = [records_of(number, window) for number in range(len(tables))]
         first = tf.cumsum([tf.size(record["text"], tf.int64) for record, _ in found], exclusive=True)
         lines = [first[n] + before + tf.range(int(shares[n]), dtype=tf.int64) for n, (_, before) in enumerate(found)]
@@ -71,14 +72,19 @@ def training_batches(
             record = {key: tf.concat([one[key] for one, _ in found], 0) for key in record}
         widths = tf.gather(images.scaled_width(record["height"], record["width"]), wanted)
         rows = order.batches(widths, batch_size, tf.stack([tf.constant(seed, tf.int64), window]))
-        return record, tf.gather(wanted, rows)[:, begin:end]
+        widest = tf.cast(tf.reduce_max(tf.gather(widths, rows), axis=1), tf.int32)
+        return record, tf.gather(wanted, rows)[:, begin:end], widest
 
-    def share_out(record: dict[str, tf.Tensor], rows: tf.Tensor) -> tf.data.Dataset:
-        chosen = tf.data.Dataset.from_tensor_slices(rows)
-        return chosen.map(lambda row: {key: tf.gather(value, row) for key, value in record.items()})
+    def share_out(record: dict[str, tf.Tensor], rows: tf.Tensor, widest: tf.Tensor) -> tf.data.Dataset:
+        chosen = tf.data.Dataset.from_tensor_slices((rows, widest))
+        return chosen.map(lambda row, width: ({key: tf.gather(value, row) for key, value in record.items()}, width))
 
-    def finish(step: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def finish(step: tf.Tensor, chosen: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        record, widest = chosen
         batch = _batch(record, charset, only_raw)
+        if workers > 1:  # as wide as the others' parts: batch norm sees the padding
+            missing = widest - tf.shape(batch["pixels"])[2]
+            batch["pixels"] = tf.pad(batch["pixels"], [[0, 0], [0, 0], [0, missing]])
         if strength:
             drawn = tf.stack([seed + step, tf.constant(index, tf.int64)])
             batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn)

@@ -13,7 +13,7 @@ from tfrecords.errors import IntegrityError
 
 
 class Journal:
-    """Appends lines of figures; used as a context.
+    """Appends lines of figures.
 
     Args:
       workdir: where `metrics.jsonl` and the events go.
@@ -28,10 +28,7 @@ class Journal:
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
 
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
         self._events.close()
 
@@ -41,7 +38,7 @@ class Journal:
         self._file.flush()
         with self._events.as_default():
             for name, value in figures.items():
-                if value is not None:
+                if isinstance(value, int | float):
                     _scalar(name, value, step)
 
 

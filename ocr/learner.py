@@ -27,5 +27,13 @@ class Learner:
         return ctc.loss(logits, frames, batch["labels"], batch["label_lengths"])
 
     def objective(self, nats: tf.Tensor) -> tf.Tensor:
-        """Returns the mean loss and what the layers add to it, such as weight decay: float32 scalar."""
-        return tf.add_n([tf.reduce_mean(nats), *self.model.losses])
+        """Returns the mean loss of the lines that can be aligned, and what the layers add to it, such as weight decay: float32
+        scalar."""
+        possible = readable(nats)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(tf.where(possible, nats, 0.0)), tf.reduce_sum(tf.cast(possible, tf.float32)))
+        return tf.add_n([mean, *(tf.cast(loss, tf.float32) for loss in self.model.losses)])
+
+
+def readable(nats: tf.Tensor) -> tf.Tensor:
+    """Says which lines can be aligned: bool[B]. Those that cannot have an infinite loss."""
+    return nats != float("inf")

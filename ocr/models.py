@@ -6,6 +6,7 @@ is zero first, as the padding at an image's edge is: so a line's logits do not d
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
@@ -21,12 +22,12 @@ class Network:
     """One way to build a network.
 
     Attributes:
-      body: image and mask to features [B, T, D].
+      body: image, mask and a maker of batch norm layers to features [B, T, D].
       pixels_per_frame: width of a frame, in pixels of scaled width.
       last_layer: how the weights of the last layer begin.
     """
 
-    body: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+    body: Callable[[keras.KerasTensor, keras.KerasTensor, Callable[..., keras.Layer]], keras.KerasTensor]
     pixels_per_frame: int
     last_layer: str = "he_normal"  # of the originals
 
@@ -38,12 +39,12 @@ def _masked(x, mask, repeats: int):
     return layers.Multiply()([x, mask])
 
 
-def _lite(x, mask):
+def _lite(x, mask, batch_norm):
     """Ours: a stem that halves the image at once, then 3x3 convolutions; most of the arithmetic at 8 x W/4."""
 
     def convolve(x, filters: int, repeats: int, kernel=3, stride=1, padding="same"):
         x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
-        x = layers.BatchNormalization(momentum=0.95)(x)
+        x = batch_norm(momentum=0.95)(x)
         return _masked(layers.ReLU()(x), mask, repeats)
 
     x = convolve(x, 16, 2, stride=2)  # 16 x W/2
@@ -67,11 +68,11 @@ def _convolution(filters: int, kernel: int, stride=1):
     )  # fmt: skip
 
 
-def _cnn(x, mask):
+def _cnn(x, mask, batch_norm):
     """The network of confusing-ctc, whose batch norm stands before each convolution but the last two."""
     for filters, repeats in ((64, 8), (128, 4), (256, 2)):
         for _ in range(2):
-            x = _masked(layers.BatchNormalization(epsilon=1.1e-5)(x), mask, repeats)
+            x = _masked(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
             x = layers.ReLU()(_convolution(filters, 3)(x))
         x = layers.Dropout(0.3)(x)
         x = layers.MaxPooling2D(2)(x)
@@ -81,20 +82,20 @@ def _cnn(x, mask):
     return layers.Reshape((-1, 512))(x)
 
 
-def _crnn(x, mask):
+def _crnn(x, mask, batch_norm):
     """The network of confusing-ctc with two recurrent layers, which read a line's own frames from both ends."""
     own = layers.Reshape((-1,))(mask) > 0
-    x = _cnn(x, mask)
+    x = _cnn(x, mask, batch_norm)
     for units in (384, 256):
         x = layers.Bidirectional(layers.LSTM(units, return_sequences=True))(x, mask=own)
     return x
 
 
-def _densenet(x, mask):
+def _densenet(x, mask, batch_norm):
     """The network of chinese_ocr: dense blocks (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
 
     def activated(x, repeats: int):
-        return _masked(layers.ReLU()(layers.BatchNormalization(epsilon=1.1e-5)(x)), mask, repeats)
+        return _masked(layers.ReLU()(batch_norm(epsilon=1.1e-5)(x)), mask, repeats)
 
     x = _convolution(64, 5, 2)(x)
     for repeats in (4, 2, 1):
@@ -126,12 +127,14 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-def build(name: str, num_classes: int) -> keras.Model:
+def build(name: str, num_classes: int, precision: str = "float32", synchronized: bool = False) -> keras.Model:
     """Builds a network.
 
     Args:
       name: of NETWORKS.
       num_classes: C, the blank included.
+      precision: `float32`, `mixed_float16` or `mixed_bfloat16`; weights and logits are float32 in all of them.
+      synchronized: whether batch norm takes its statistics over all replicas.
 
     Returns:
       A model of `[image, mask]` to logits float32[B, T, C].
@@ -139,9 +142,14 @@ def build(name: str, num_classes: int) -> keras.Model:
     Raises:
       InputError: there is none of that name.
     """
-    image = keras.Input((images.HEIGHT, None, 1), name="image")
-    mask = keras.Input((1, None, 1), name="mask")
-    features = network(name).body(image, mask)
+    image = keras.Input((images.HEIGHT, None, 1), name="image", dtype="float32")
+    mask = keras.Input((1, None, 1), name="mask", dtype="float32")
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        features = network(name).body(image, mask, functools.partial(layers.BatchNormalization, synchronized=synchronized))
+    finally:
+        keras.mixed_precision.set_global_policy(before)
     logits = layers.Dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
     return keras.Model([image, mask], logits, name=name)
 
@@ -161,3 +169,23 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
     pixels_per_frame = NETWORKS[model.name].pixels_per_frame
     inputs = images.to_network(pixels, width, pixels_per_frame)
     return model(list(inputs), training=training), images.frames(width, pixels_per_frame)
+
+
+def weights(model: keras.Model) -> list[tf.Variable]:
+    """Returns what is trained of a network."""
+    return [_variable(weight) for weight in model.trainable_variables]
+
+
+def statistics(model: keras.Model) -> list[tf.Variable]:
+    """Returns what training changes of a network without gradients: batch norm's statistics."""
+    return [_variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating]
+
+
+def randomness(model: keras.Model) -> list[tf.Variable]:
+    """Returns what the next dropout depends on; no checkpoint of the network has it."""
+    return [_variable(weight) for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating]
+
+
+def _variable(weight) -> tf.Variable:
+    """Returns the variable itself, which Keras 3 wraps."""
+    return weight if callable(weight.value) else weight.value

@@ -1,33 +1,59 @@
 """Optimizers and learning-rate schedules, by name."""
 
 import math
+from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
+from ocr import models, optimizer
 from ocr.config import TrainConfig
+from ocr.optimizer import Optimizer
+
+_RULES = {
+    "sgd": optimizer.sgd(),
+    "adam": optimizer.adam(),
+    # A short memory for the gradients' size: it changes by orders of magnitude when CTC's slow start ends.
+    "adamw": optimizer.adam(beta_2=0.98),
+    "lamb": optimizer.adam(adapts=True),
+}
+_DECAYING = ("adamw", "lamb")
 
 
-def optimizer(config: TrainConfig, lines: int) -> keras.optimizers.Optimizer:
-    """Builds the optimizer of a configuration, its schedule inside; `lines` are those of an epoch."""
-    rate, clip = _schedule(config, lines), config.clip_norm or None
-    if config.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
-    if config.optimizer == "adamw":
-        # A short memory for the gradients' size: it changes by orders of magnitude when CTC's slow start ends.
-        return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, beta_2=0.98, global_clipnorm=clip)
-    return keras.optimizers.Adam(rate, global_clipnorm=clip)
+def build(config: TrainConfig, model: keras.Model, lines: int) -> Optimizer:
+    """Builds the optimizer of a configuration, its schedule inside.
 
-
-def _schedule(config: TrainConfig, lines: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if config.schedule == "constant":
-        return config.learning_rate
-    if config.schedule == "epoch_decay":  # of confusing-ctc
-        epoch = math.ceil(lines / config.batch_size)
-        return keras.optimizers.schedules.ExponentialDecay(config.learning_rate, epoch, 0.4, staircase=True)
-    warmup = min(config.warmup_steps, config.steps - 1)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=config.steps - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
+    Args:
+      config: of the training.
+      model: whose weights are trained.
+      lines: of an epoch.
+    """
+    return Optimizer(
+        models.weights(model),
+        models.statistics(model),
+        _RULES[config.optimizer],
+        schedule(config, lines),
+        decay=config.weight_decay if config.optimizer in _DECAYING else 0.0,
+        clip_norm=config.clip_norm,
+        average=config.ema,
+        scaling=config.precision == "mixed_float16",
     )
+
+
+def schedule(config: TrainConfig, lines: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the learning rate as a function of the steps taken, float32 scalar to float32 scalar; `lines` are an epoch's."""
+    peak, steps = config.learning_rate, config.steps
+    warmup = min(config.warmup_steps, steps - 1)
+    epoch = math.ceil(lines / config.batch_size)
+
+    def cosine(done: tf.Tensor) -> tf.Tensor:
+        share = tf.clip_by_value((done - warmup) / (steps - warmup), 0.0, 1.0)
+        return tf.where(done < warmup, peak * done / max(warmup, 1), peak * 0.5 * (1.0 + tf.cos(math.pi * share)))
+
+    named: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+        "constant": lambda done: tf.constant(peak),
+        "exponential": lambda done: peak * tf.pow(0.98, done / 10_000),  # the flags of confusing-ctc
+        "epoch_decay": lambda done: peak * tf.pow(0.4, done // epoch),  # its Keras way
+        "cosine": cosine,
+    }
+    return named[config.schedule]

@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import doctor, dummy, inputs, models, recipe, sets, train
+from ocr import devices, doctor, dummy, inputs, models, recipe, sets
 from ocr.config import TrainConfig
 from ocr.learner import Learner
 from ocr.progress import Progress
+from ocr.steps import Steps
 from tfrecords import files
 from tfrecords.errors import InputError
 
@@ -109,16 +110,16 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
 def _curve(learner: Learner, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
     """Trains; returns the mean loss of every ten steps."""
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
-    optimizer = recipe.optimizer(config, _RECORDS)
-    optimizer.build(learner.model.trainable_variables)
-    inner_loop = train.inner_loop(learner, optimizer)
+    steps_taken = Steps(learner, recipe.build(config, learner.model, _RECORDS), devices.find("one"), _BATCH)
     curve: list[float] = []
     with Progress(name, steps, "steps") as bar:
         for done in range(_EVERY, steps + 1, _EVERY):
             if stop():
                 break
-            total, lines, _ = inner_loop(batches, tf.constant(_EVERY))
-            curve.append(float(total) / int(lines))
+            steps_taken.take(batches, tf.constant(_EVERY, tf.int64))
+            sums = steps_taken.sums()
+            steps_taken.begin_sums()
+            curve.append(sums.nats / sums.lines)
             bar.update(done, f"loss {curve[-1]:.1f}")
     return curve
 

@@ -9,19 +9,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ocr import doctor, evaluate, inputs, models, recipe
+from ocr import doctor, evaluate, inputs, models, recipe, warm_start
 from ocr.charset import Charset
 from ocr.config import TrainConfig
+from ocr.devices import Devices
 from ocr.journal import Journal
 from ocr.learner import Learner
 from ocr.progress import Progress
 from ocr.recogniser import Recogniser
 from ocr.sets import Lines, Mixture
+from ocr.steps import Failures, Steps
 from ocr.watch import Watch
 from ocr.workdir import Workdir
-from tfrecords.errors import IntegrityError
+from tfrecords.errors import InputError, IntegrityError
 
 INNER = 10  # steps at most between two looks at the clock and at the wish to stop
+_NAMED = 5  # lines of a step that failed, in the log
 
 
 class Run:
@@ -33,13 +36,12 @@ class Run:
       charset: of the labels.
       data: to train on.
       held_out: to evaluate.
+      devices: to train on.
       stop: asked every few steps; once it is true, the training is to end.
 
     Attributes:
-      learner: network and loss.
-      optimizer: with its schedule.
+      steps: which take them.
       batches: to train on, without end.
-      step: how many are done.
 
     Raises:
       IntegrityError: the doctor found why the training must fail, and `override` is not set; or the checkpoints are damaged.
@@ -52,189 +54,299 @@ class Run:
         charset: Charset,
         data: Mixture,
         held_out: Lines,
+        devices: Devices,
         stop: Callable[[], bool],
     ):
-        self._config, self._workdir, self._charset, self._stop = config, workdir, charset, stop
+        self._config, self._workdir, self._charset, self._devices, self._stop = config, workdir, charset, devices, stop
+        self._epoch = data.count / config.batch_size  # in steps
         keras.utils.set_random_seed(config.seed)
-        model = models.build(config.model, charset.num_classes)
-        self.learner = Learner(model)
-        self.optimizer = recipe.optimizer(config, data.count)
-        self.optimizer.build(model.trainable_variables)
-        self._passed = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self._parts = {"model": model, "optimizer": self.optimizer, "step": self._passed}
+        with devices.strategy.scope():
+            synchronized = config.sync_batch_norm and devices.replicas > 1
+            self._model = models.build(config.model, charset.num_classes, config.precision, synchronized)
+            if config.init_from and not workdir.has_checkpoint:
+                warm_start.take_weights(self._model, charset, config.init_from)
+            self._optimizer = recipe.build(config, self._model, data.count)
+        self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size)
+        # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
+        self._reader = models.build(config.model, charset.num_classes)
+        self._best = _Best()
+        self._parts = {
+            "model": self._model,
+            "randomness": models.randomness(self._model),
+            "optimizer": self._optimizer.kept,
+            "steps": self.steps.kept,
+            "best": self._best.kept,
+        }
         if workdir.restore(self._parts):
-            print(f"going on from step {int(self._passed)}", file=sys.stderr)
-        self.step = self._saved = int(self._passed)
-        self._poorer = 0  # evaluations since the best one
+            print(f"going on from step {self.steps.number}", file=sys.stderr)
+        self._saved = self.steps.number
+        _check_together(devices, self._saved, config.workdir)
 
         pixels_per_frame = models.network(config.model).pixels_per_frame
         self.batches = inputs.training_batches(
-            data, charset, config.batch_size, pixels_per_frame, config.seed, self.step, strength=config.augment
+            data,
+            charset,
+            config.batch_size,
+            pixels_per_frame,
+            config.seed,
+            self._saved,
+            share=(devices.worker, devices.workers),
+            strength=config.augment,
         )
         self._held_out = inputs.evaluation_batches(held_out, charset, config.batch_size)
-        self._evaluator = evaluate.Evaluator(Recogniser(model, charset))
-        case, levels = doctor.look_at(self.learner, charset, data, held_out, pixels_per_frame)
+        self._evaluator = evaluate.Evaluator(Recogniser(self._reader, charset))
+        self._hand_over()
+        case, self._levels = doctor.look_at(Learner(self._reader), charset, data, held_out, pixels_per_frame)
         self._looked_at = case.held_out[0]
-        self._watch = _examine(case, levels, config, workdir)
-        if self.step >= config.steps:
-            print(f"nothing to do: step {self.step} is done, --steps={config.steps} asks for no more", file=sys.stderr)
+        self._watch = self._examine(case)
+        if self._saved >= config.steps:
+            print(f"nothing to do: step {self._saved} is done, --steps={config.steps} asks for no more", file=sys.stderr)
 
     def __enter__(self) -> "Run":
-        self._journal = Journal(self._workdir.path, self.step).__enter__()
-        self._bar = Progress("training", self._config.steps, "steps", self.step).__enter__()
-        self._interval = _Interval()
-        self._watch.before_steps()
+        self._journal = Journal(self._workdir.path, self.steps.number) if self._devices.writes else None
+        self._bar = Progress("training", self._config.steps, "steps", self.steps.number).__enter__()
+        self._clock = _Clock(self._config.batch_size)
+        self._watch.before_steps(self._optimizer.weights)
         return self
 
     def __exit__(self, *error: Any) -> None:
         try:
             if error[0] is None:
-                if self._interval.lines:  # asked to stop
+                if self._clock.steps:  # asked to stop
                     self._log()
-                if self.step > self._saved:
+                if self.steps.number > self._saved:
                     self._save()
         finally:
             self._bar.__exit__(*error)
-            self._journal.__exit__(*error)
+            if self._journal:
+                self._journal.close()
 
     @property
     def remaining(self) -> int:
         """How many steps are still to be taken; 0 once the training is to end."""
         patience = self._config.patience
-        done = self._stop() or (patience and self._poorer >= patience)
-        return 0 if done else max(self._config.steps - self.step, 0)
+        done = self._stop() or (patience and self._best.poorer >= patience)
+        if self._devices.total(float(done)):  # one worker's wish is all workers'
+            return 0
+        return max(self._config.steps - self.steps.number, 0)
 
     @property
     def together(self) -> int:
         """How many steps may be taken before `taken` has to be told."""
         intervals = (self._config.log_every, self._config.eval_every, self._config.checkpoint_every)
-        return min(INNER, self._config.steps - self.step, *(every - self.step % every for every in intervals))
+        step = self.steps.number
+        return min(INNER, self._config.steps - step, *(every - step % every for every in intervals))
 
-    def taken(self, count: int, total: float, lines: int, waited: float | None) -> None:
+    def taken(self, count: int, waited: float | None) -> None:
         """Is told of steps: logs, evaluates and saves where that is due.
 
         Args:
           count: of steps.
-          total: sum of the lines' CTC losses, in nats.
-          lines: their number.
           waited: seconds spent waiting for input, or None where that is not known.
 
         Raises:
-          IntegrityError: the loss or the weights are not finite.
+          IntegrityError: too many steps in a row have failed, or the weights are not finite.
         """
-        first = not self._interval.lines
-        self._interval.add(total, lines, waited)
-        self.step += count
-        self._passed.assign(self.step)
-        loss = self._interval.loss
-        if first:
-            self._watch.after_steps(self.step, count, loss, float(self.optimizer.learning_rate))
-        if not math.isfinite(loss):
-            raise IntegrityError(f"the loss is {loss} between steps {self.step - count} and {self.step}")
-        self._bar.update(self.step, f"loss {loss:.3f}")
+        step, sums, failures = self.steps.number, self.steps.sums(), self.steps.failures()
+        self._clock.add(count, waited)
+        loss = sums.nats / sums.lines if sums.lines else math.nan
+        rate = float(self._optimizer.rate)
+        self._watch.after_steps(step, count, loss, rate, self._optimizer.weights)
+        if failures.steps:
+            self._tell_of(failures)
+        batch = step % self._epoch
+        self._bar.update(
+            step,
+            f"epoch {int(step / self._epoch)} batch {int(batch)}/{math.ceil(self._epoch)} time {self._clock.a_step:.3f}s "
+            f"loss {loss:.3f} learn_rate {rate:.3g}",
+        )
         if self._due(self._config.log_every):
             self._log()
-        if self._due(self._config.eval_every):
+        if self.steps.failing:
+            print(f"step {step} was left out: nothing is evaluated or saved until one is taken again", file=sys.stderr)
+        elif self._due(self._config.eval_every):
             self._evaluate()
-        if self._due(self._config.checkpoint_every):
+        if self._due(self._config.checkpoint_every) or step > self._saved + self._config.checkpoint_every:
             self._save()
-        self._interval.restart_clock()
+        self._clock.restart()
+
+    def _write(self, figures: dict[str, Any]) -> None:
+        if self._journal:
+            self._journal.write(self.steps.number, figures)
 
     def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self._config.steps
+        return self.steps.number % every == 0 or self.steps.number == self._config.steps
+
+    def _tell_of(self, failures: Failures) -> None:
+        """Names the lines of steps that failed.
+
+        Raises:
+          IntegrityError: there are too many in a row.
+        """
+        numbers = ", ".join(map(str, failures.steps))
+        self._write({"left_out": failures.steps, "files": failures.files})
+        print(
+            f"step {numbers}: the loss or a gradient is not finite, nothing was changed; its lines are those of "
+            f"{_named(failures.files)} (all of them in metrics.jsonl)",
+            file=sys.stderr,
+        )
+        if failures.row > self._config.bad_steps:
+            newest = self._workdir.newest()
+            raise IntegrityError(
+                f"the loss or a gradient was not finite in {failures.row} steps in a row, up to step {failures.steps[-1]} "
+                f"(--bad_steps={self._config.bad_steps}); "
+                + (f"the last good checkpoint is of step {newest}" if newest else "there is no checkpoint yet")
+            )
 
     def _log(self) -> None:
-        self._journal.write(self.step, self._interval.figures(float(self.optimizer.learning_rate)))
-        self._interval = _Interval()
-        self._watch.before_steps()
+        sums = self.steps.sums()
+        figures = {
+            "loss": sums.nats / sums.lines if sums.lines else None,
+            "learning_rate": float(self._optimizer.rate),
+            **self._clock.figures(),
+            "gradient_norm": sums.norms / sums.taken if sums.taken else None,
+        }
+        if self._config.precision == "mixed_float16":
+            figures |= {"loss_scale": float(self._optimizer.scale), "overflows": sums.overflows}
+        self._write(figures)
+        self.steps.begin_sums()
+        self._clock = _Clock(self._config.batch_size)
+        self._watch.before_steps(self._optimizer.weights)
+
+    def _hand_over(self) -> None:
+        """Gives the reader the weights."""
+        sources = self._optimizer.averaged + models.statistics(self._model)
+        for target, source in zip(models.weights(self._reader) + models.statistics(self._reader), sources, strict=True):
+            target.assign(source)
 
     def _evaluate(self) -> None:
+        self._hand_over()
         readings, loss = self._evaluator(self._held_out)
         measured = evaluate.measures(readings)
         figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
         self._watch.after_evaluation(readings, self._charset, self._looked_at)
-        self._journal.write(self.step, figures)
+        step = self.steps.number
+        self._write(figures)
         told = f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole"
-        self._bar.update(self.step, told, always=True)
-        self._poorer += 1
-        if _is_better(figures, self._workdir.best()):
-            self._poorer = 0
+        self._bar.update(step, told, always=True)
+        improved = self._best.judge(figures)
+        # The best there may be of later steps, of a run that was cut off.
+        if improved and self._devices.writes and not _rank(self._workdir.best()) < _rank(figures):
             if not self._workdir.has_checkpoint:  # what is best must not be all there is
                 self._save()
-            self._workdir.keep_best(self.learner.model, self.step, figures)
+            self._workdir.keep_best(self._reader, step, figures)
 
     def _save(self) -> None:
-        _check_finite(self.learner.model, self.step)
-        self._workdir.save(self.step, self._config.keep_checkpoints, self._parts)
-        self._saved = self.step
+        step = self.steps.number
+        if self.steps.failing:  # perhaps the weights are none that can be gone on with
+            return
+        self._check_finite()
+        if self._devices.writes:
+            self._workdir.save(step, self._config.keep_checkpoints, self._parts)
+        self._saved = step
+
+    def _check_finite(self) -> None:
+        """Makes sure that what is to be saved can be gone on with.
+
+        Raises:
+          IntegrityError: a weight is not finite; its layer is named.
+        """
+        for weight in self._model.weights:
+            if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(weight, tf.float32)))):
+                raise IntegrityError(f"the weights {weight.path} are not finite after step {self.steps.number}")
+
+    def _examine(self, case: doctor.Case) -> Watch:
+        """Has the doctor look at everything before the first step.
+
+        Returns:
+          Who looks on from then.
+
+        Raises:
+          IntegrityError: it found why the training must fail, and `override` is not set.
+        """
+        levels = self._levels
+        print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
+        assert case.learner is not None
+        keep = self._workdir.write_report if self._devices.writes else lambda _: None
+        watch = Watch(case.learner, levels, self._config.learning_rate, doctor.examine(case), keep)
+        definite = [str(finding) for finding in watch.findings if finding.definite]
+        if definite and not self._config.override:
+            raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
+        for finding in watch.findings:
+            print(f"doctor: {finding}", file=sys.stderr)
+        return watch
 
 
-def _examine(case: doctor.Case, levels: dict[str, float], config: TrainConfig, workdir: Workdir) -> Watch:
-    """Has the doctor look at everything before the first step.
-
-    Returns:
-      Who looks on from then.
+def _check_together(devices: Devices, step: int, workdir: str) -> None:
+    """Makes sure that all workers begin with the same step.
 
     Raises:
-      IntegrityError: it found why the training must fail, and `override` is not set.
+      InputError: they do not.
     """
-    print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
-    assert case.learner is not None
-    watch = Watch(case.learner, levels, config.learning_rate, doctor.examine(case), workdir.write_report)
-    definite = [str(finding) for finding in watch.findings if finding.definite]
-    if definite and not config.override:
-        raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
-    for finding in watch.findings:
-        print(f"doctor: {finding}", file=sys.stderr)
-    return watch
+    mean = devices.total(step) / devices.workers
+    if mean != step:
+        raise InputError(
+            f"--workdir={workdir}: worker {devices.worker} would go on from step {step}, others would not: it has to be one "
+            "folder that all workers see"
+        )
 
 
-def _check_finite(model: keras.Model, step: int) -> None:
-    """Makes sure that what is to be saved can be gone on with.
-
-    Raises:
-      IntegrityError: a weight is not finite; its layer is named.
-    """
-    for weight in model.weights:
-        if not bool(tf.reduce_all(tf.math.is_finite(weight))):
-            raise IntegrityError(f"the weights {weight.path} are not finite after step {step}")
+def _named(files: list[str]) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(files[:_NAMED]) + more
 
 
-class _Interval:
-    """Sums over the steps between two training lines of the journal."""
+class _Best:
+    """What the evaluations up to now have come to."""
 
     def __init__(self) -> None:
-        self._total = self.lines = self._waited = self._used = 0.0
+        kinds = {"cer": math.inf, "eval_loss": math.inf, "poorer": 0.0}
+        self.kept = {name: tf.Variable(tf.constant(value, tf.float64), trainable=False) for name, value in kinds.items()}
+
+    @property
+    def poorer(self) -> int:
+        """How many evaluations there were since the best one."""
+        return int(self.kept["poorer"])
+
+    def judge(self, figures: dict[str, Any]) -> bool:
+        """Says whether an evaluation is better than all before."""
+        new = _rank(figures)
+        if new < (float(self.kept["cer"]), float(self.kept["eval_loss"])):
+            for name, value in zip(self.kept, (*new, 0.0), strict=True):
+                self.kept[name].assign(value)
+            return True
+        self.kept["poorer"].assign_add(1.0)
+        return False
+
+
+def _rank(figures: dict[str, Any]) -> tuple[float, float]:
+    """Returns what evaluations are compared by, the least the best: CER; the loss, where there is one, between equals."""
+    cer, loss = (figures.get(name) for name in ("cer", "eval_loss"))
+    return math.inf if cer is None else cer, math.inf if loss is None else loss
+
+
+class _Clock:
+    """The time since the last training line of the journal."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size, self.steps = batch_size, 0
+        self._used = self._waited = self.a_step = 0.0
         self._since = time.monotonic()
 
-    def add(self, total: float, lines: int, waited: float | None) -> None:
-        self._total += total
-        self.lines += lines
+    def add(self, steps: int, waited: float | None) -> None:
+        """Counts steps; so many seconds of them were spent waiting for input."""
+        used = time.monotonic() - self._since
+        self.steps += steps
+        self._used += used
         self._waited += math.nan if waited is None else waited
-        self._used += time.monotonic() - self._since
-        self.restart_clock()
+        self.a_step = used / steps
 
-    def restart_clock(self) -> None:
+    def restart(self) -> None:
         """Leaves out what has passed since: an evaluation is no training time."""
         self._since = time.monotonic()
 
-    @property
-    def loss(self) -> float:
-        return self._total / max(self.lines, 1)
-
-    def figures(self, learning_rate: float) -> dict[str, float | None]:
+    def figures(self) -> dict[str, float | None]:
         return {
-            "loss": self.loss,
-            "learning_rate": learning_rate,
-            "lines_per_second": self.lines / self._used,
+            "lines_per_second": self.steps * self._batch_size / self._used,
             "input_wait": None if math.isnan(self._waited) else self._waited / self._used,
         }
-
-
-def _is_better(figures: dict[str, Any], best: dict[str, Any]) -> bool:
-    """Compares by CER; the loss, where there is one, decides between equals."""
-
-    def rank(of: dict[str, Any]) -> tuple[float, float]:
-        return of["cer"], math.inf if of.get("eval_loss") is None else of["eval_loss"]
-
-    return not best or rank(figures) < rank(best)

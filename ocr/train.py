@@ -9,12 +9,13 @@ import keras
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import models, sets
+from ocr import devices, models, sets
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.learner import Learner
+from ocr.devices import Devices
 from ocr.run import Run
 from ocr.sets import Mixture
+from ocr.steps import Steps
 from ocr.workdir import Workdir
 from tfrecords.errors import InputError
 
@@ -33,9 +34,12 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
 
     Raises:
       InputError: the data, the alphabet or the workdir cannot be used.
-      IntegrityError: a shard is damaged, or the loss is not finite.
+      IntegrityError: a shard is damaged, the loss is not finite, or another worker has left.
     """
     begun = time.monotonic()
+    found = _devices(config)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     pixels_per_frame = models.network(config.model).pixels_per_frame
     data = sets.mix(config.train_data, pixels_per_frame)
     held_out = sets.find(config.eval_data, "eval")
@@ -45,8 +49,8 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     _report_unfit(data.left_out, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
-    with workdir.begin(config, charset, data, held_out), sets.naming_damage(*data.parts, held_out):
-        run = Run(config, workdir, charset, data, held_out, stop)
+    with workdir.begin(config, charset, data, held_out, found.writes), sets.naming_damage(*data.parts, held_out):
+        run = Run(config, workdir, charset, data, held_out, found, stop)
         with run:
             TRAINERS[config.trainer](run)
     best = workdir.best()
@@ -54,9 +58,23 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
         "cer": best.get("cer"),
         "line_accuracy": best.get("line_accuracy"),
         "best_step": best.get("step"),
-        "steps": run.step,
+        "steps": run.steps.number,
         "seconds": round(time.monotonic() - begun, 1),
     }
+
+
+def _devices(config: TrainConfig) -> Devices:
+    """Takes hold of the devices that a configuration asks for.
+
+    Raises:
+      InputError: there are no such, or they cannot share a batch.
+    """
+    found = devices.find(config.strategy, config.replicas)
+    if config.batch_size < found.replicas:
+        raise InputError(f"--batch_size={config.batch_size}: must be at least 1 for each of {found.replicas} replicas")
+    if config.trainer == "keras" and found.replicas > 1:
+        raise InputError(f"--trainer=keras: takes one device, not {found.replicas}; --trainer=loop takes them")
+    return found
 
 
 def _charset(config: TrainConfig, data: Mixture) -> Charset:
@@ -86,76 +104,32 @@ def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
 
 def _loop(run: Run) -> None:
     """Takes a few steps at a time inside one `tf.function`."""
-    take = inner_loop(run.learner, run.optimizer)
     iterator = iter(run.batches)
     while run.remaining:
         count = run.together
-        total, lines, waited = take(iterator, tf.constant(count))
-        run.taken(count, float(total), int(lines), float(waited))
-
-
-def inner_loop(learner: Learner, optimizer: keras.optimizers.Optimizer) -> Callable:
-    """Returns a function of an iterator and a number of steps: the sum of the lines' CTC losses in nats, the number of
-    lines, and the seconds spent waiting for input."""
-
-    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits, frames = learner.logits(batch, training=True)
-            nats = learner.nats(logits, frames, batch)
-            objective = learner.objective(nats)
-        weights = learner.model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(objective, weights), weights, strict=True))
-        return nats
-
-    @tf.function
-    def inner_loop(iterator: tf.data.Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        total, lines, waited = tf.constant(0.0), tf.constant(0), tf.constant(0.0, tf.float64)
-        for _ in tf.range(count):
-            # In this order: the last step is over, the clock, the next batch is there, the clock.
-            with tf.control_dependencies([total]):
-                asked = tf.timestamp()
-            with tf.control_dependencies([asked]):
-                batch = next(iterator)
-            with tf.control_dependencies([batch["pixels"]]):
-                waited += tf.timestamp() - asked
-            nats = train_step(batch)
-            total += tf.reduce_sum(nats)
-            lines += tf.size(nats)
-        return total, lines, waited
-
-    return inner_loop
+        run.steps.take(iterator, tf.constant(count, tf.int64))
+        run.taken(count, run.steps.waited())
 
 
 def _fit(run: Run) -> None:
-    """Trains with Keras's `compile` and `fit`."""
+    """Lets Keras's `fit` take the same steps."""
     if not (steps := run.remaining):
         return
-    fitted = _Fitted(run.learner)
-    fitted.compile(optimizer=run.optimizer, jit_compile=False)
+    fitted = _Fitted(run.steps)
+    fitted.compile(jit_compile=False)
     fitted.fit(run.batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[_Told(run)])
 
 
 class _Fitted(keras.Model):
-    """A learner as `fit` wants it: batches in, the loss computed of them and of the logits."""
+    """Steps as `fit` wants them."""
 
-    def __init__(self, learner: Learner):
+    def __init__(self, steps: Steps):
         super().__init__(name="fitted")
-        self._learner, self.network = learner, learner.model
-        self.total = tf.Variable(0.0, trainable=False)  # of the CTC losses alone, which the loss that Keras shows is not
-        self.lines = tf.Variable(0, trainable=False)
+        self._steps = steps
         self.built = True
 
-    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._learner.logits(batch, training)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training: bool = True) -> tf.Tensor:
-        assert x is not None
-        assert y_pred is not None
-        logits, frames = y_pred
-        nats = self._learner.nats(logits, frames, x)
-        self.total.assign_add(tf.reduce_sum(nats))
-        self.lines.assign_add(tf.size(nats))
-        return self._learner.objective(nats)
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"step": self._steps.step(batch)}
 
 
 class _Told(keras.callbacks.Callback):
@@ -163,15 +137,13 @@ class _Told(keras.callbacks.Callback):
 
     def __init__(self, run: Run):
         super().__init__()
-        self._run, self._count = run, 0
+        self._run, self._count, self._together = run, 0, run.together
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._count += 1
-        if self._count == self._run.together:
-            self._run.taken(self._count, float(self.model.total), int(self.model.lines), waited=None)
-            self._count = 0
-            self.model.total.assign(0.0)
-            self.model.lines.assign(0)
+        if self._count == self._together:
+            self._run.taken(self._count, waited=None)
+            self._count, self._together = 0, self._run.together
             self.model.stop_training = not self._run.remaining
 
 

@@ -22,7 +22,7 @@ class Watch:
     """Collects what is found while training.
 
     Args:
-      learner: that is trained.
+      learner: what is evaluated.
       levels: its reference lines.
       peak_rate: highest learning rate of the schedule.
       found: before; what is found is added, each code once, and told on stderr.
@@ -43,15 +43,15 @@ class Watch:
         self._keep = keep
         keep(self.report())
 
-    def before_steps(self) -> None:
-        """Remembers the weights."""
-        self._before = [tf.identity(weight) for weight in self._kernels()]
+    def before_steps(self, weights: Sequence[tf.Variable]) -> None:
+        """Remembers the weights that are trained."""
+        self._before = [tf.identity(weight) for weight in _kernels(weights)]
 
-    def after_steps(self, step: int, count: int, loss: float, rate: float) -> None:
+    def after_steps(self, step: int, count: int, loss: float, rate: float, weights: Sequence[tf.Variable]) -> None:
         """Compares with the weights of `count` steps ago. `loss` is the mean of late in nats, `rate` the learning rate."""
         if not self._before:
             return
-        after, before = self._kernels(), self._before
+        after, before = _kernels(weights), self._before
         self._before = []
         moved = tf.linalg.global_norm([new - old for new, old in zip(after, before, strict=True)])
         change = float(moved / tf.maximum(tf.linalg.global_norm(before), 1e-12))
@@ -91,14 +91,15 @@ class Watch:
         """Returns what `doctor.json` holds."""
         return findings.report(self._levels, self.findings)
 
-    def _kernels(self) -> list[tf.Tensor]:
-        return [weight for weight in self._learner.model.trainable_variables if len(weight.shape) > 1]
-
     def _found(self, code: str, sentence: str) -> None:
         if all(finding.code != code for finding in self.findings):
             self.findings.append(Finding(code, sentence, definite=False))
             print(f"doctor: {self.findings[-1]}", file=sys.stderr)
             self._keep(self.report())
+
+
+def _kernels(weights: Sequence[tf.Variable]) -> list[tf.Variable]:
+    return [weight for weight in weights if len(weight.shape) > 1]
 
 
 def _moved(text: str, step: int, charset: Charset) -> str:

@@ -50,8 +50,12 @@ class Workdir:
         return bool(_steps(self._newest))
 
     @contextlib.contextmanager
-    def begin(self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Lines) -> Iterator[None]:
+    def begin(
+        self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Lines, writes: bool = True
+    ) -> Iterator[None]:
         """Makes the folder ready, or makes sure that it can be gone on with; no other process trains in it meanwhile.
+
+        With `writes` false nothing is written, and nobody is kept out: of several workers one writes.
 
         Raises:
           InputError: it holds checkpoints of another configuration, alphabet or data, every difference named; or another
@@ -60,9 +64,10 @@ class Workdir:
         """
         fingerprints = (charset.fingerprint, train.fingerprint, held_out.fingerprint)
         made_of = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True))
-        for folder in (self.path, self._newest, self._best):
-            files.make_folder(folder)
-        with files.only_us(self.path):
+        if writes:
+            for folder in (self.path, self._newest, self._best):
+                files.make_folder(folder)
+        with files.only_us(self.path) if writes else contextlib.nullcontext():
             if not self.has_checkpoint:
                 if best := self.best():
                     raise IntegrityError(
@@ -77,9 +82,14 @@ class Workdir:
                         different.append(f"{name}: saved {was_made_of[name][:12]}, given {fingerprint[:12]}")
                 if different:
                     raise InputError(f"--workdir={self.path}: was made with another configuration: {'; '.join(different)}")
-            files.write_text(self.path / "charset.txt", charset.file_text())
-            configs.write(self.path / "config.json", config, made_of)
+            if writes:
+                files.write_text(self.path / "charset.txt", charset.file_text())
+                configs.write(self.path / "config.json", config, made_of)
             yield
+
+    def newest(self) -> int:
+        """Returns the step of the newest checkpoint, 0 where there is none."""
+        return max(_steps(self._newest), default=0)
 
     def load(self) -> Trained:
         """Returns the network with its best weights, or the newest where none has been evaluated yet.

@@ -9,8 +9,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a module imports only those before it.
 _ORDER = """
     charset config progress workers imagefile headers images augment labels render candidates convert convert_beam
-    dummy sets verify order inputs ctc decode models learner findings references probe doctor recogniser predict recipe
-    workdir evaluate watch journal diagnose run train reproduce export sheet timing bench_data bench
+    dummy sets verify order inputs ctc decode models learner findings references probe doctor recogniser predict
+    optimizer recipe devices steps workdir warm_start evaluate watch journal diagnose run train reproduce export sheet
+    timing bench_data bench
 """
 OCR = tuple(_ORDER.split())
 TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")

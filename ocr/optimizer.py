@@ -1,0 +1,172 @@
+"""Update rules that step alike on every replica: the gradients are summed, tested and clipped, then applied everywhere or
+nowhere."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+_FIRST_SCALE, _CALM = 2.0**15, 2000  # steps without an overflow after which the loss is scaled up again
+
+
+class Rule(NamedTuple):
+    """One way to step.
+
+    Attributes:
+      slots: how many moments it keeps of each weight.
+      step: takes weight, gradient, moments, number of the step from 1, and how strongly this weight decays; returns what the
+        rate is multiplied with, and the new moments.
+      adapts: whether a matrix's step is scaled to its own norm.
+    """
+
+    slots: int
+    step: Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
+    adapts: bool = False
+
+
+def sgd(momentum: float = 0.9) -> Rule:
+    """Gradient descent with momentum."""
+
+    def step(weight, gradient, moments, count, decay):
+        velocity = momentum * moments[0] + gradient
+        return velocity + decay * weight, [velocity]
+
+    return Rule(1, step)
+
+
+def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7, adapts: bool = False) -> Rule:
+    """Adam (Kingma and Ba, 2015; the faster form at the end of its section 2), with decoupled weight decay where there is any
+    (Loshchilov and Hutter, 2019); where it `adapts`, LAMB (You et al., 2020)."""
+
+    def step(weight, gradient, moments, count, decay):
+        mean = moments[0] + (gradient - moments[0]) * (1.0 - beta_1)
+        square = moments[1] + (tf.square(gradient) - moments[1]) * (1.0 - beta_2)
+        grown = tf.sqrt(1.0 - tf.pow(beta_2, count)) / (1.0 - tf.pow(beta_1, count))
+        return grown * mean / (tf.sqrt(square) + epsilon) + decay * weight, [mean, square]
+
+    return Rule(2, step, adapts)
+
+
+class Optimizer:
+    """Steps of a network's weights.
+
+    To be made in the scope of the strategy that the weights were made in.
+
+    Args:
+      weights: to be trained.
+      statistics: of batch norm, which training steps change as well: a step that is left out does not.
+      rule: the way to step.
+      rate: gives the learning rate after so many steps, float32 scalar to float32 scalar.
+      decay: of matrices and kernels, not of biases and the like, in parts of the rate.
+      clip_norm: gradients are scaled down to this norm, all together; 0 leaves them as they are.
+      average: how much of the weights' moving average each step keeps; 0 for no such average.
+      scaling: whether to scale the loss, as float16 needs it.
+
+    Attributes:
+      weights: as given.
+      steps: int64 variable, how many were applied.
+      scale: float32 variable, of the loss.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[tf.Variable],
+        statistics: Sequence[tf.Variable],
+        rule: Rule,
+        rate: Callable[[tf.Tensor], tf.Tensor],
+        decay: float = 0.0,
+        clip_norm: float = 0.0,
+        average: float = 0.0,
+        scaling: bool = False,
+    ):
+        self.weights, self._statistics = list(weights), list(statistics)
+        self._rule, self._rate, self._decay, self._clip_norm = rule, rate, decay, clip_norm
+        self._average, self._scaling = average, scaling
+        self._moments = [[_variable(tf.zeros_like(weight)) for _ in range(rule.slots)] for weight in weights]
+        self._averages = [_variable(tf.identity(weight)) for weight in weights] if average else []
+        self.steps = _variable(tf.constant(0, tf.int64))
+        self.scale = _variable(tf.constant(_FIRST_SCALE if scaling else 1.0))
+        self._calm = _variable(tf.constant(0, tf.int64))
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint is to hold beside the weights."""
+        counts = {"steps": self.steps, "scale": self.scale, "calm": self._calm}
+        return {**counts, "moments": self._moments, "averages": self._averages}
+
+    @property
+    def rate(self) -> tf.Tensor:
+        """The learning rate of the next step, float32 scalar."""
+        return self._rate(tf.cast(self.steps, tf.float32))
+
+    @property
+    def averaged(self) -> list[tf.Variable]:
+        """The weights to read with: their moving averages, if there are such."""
+        return self._averages or self.weights
+
+    def statistics(self) -> list[tf.Tensor]:
+        """Returns batch norm's statistics as they are, for `apply`."""
+        return [tf.identity(value) for value in self._statistics]
+
+    def apply(
+        self, gradients: Sequence[tf.Tensor], factor: tf.Tensor, fine: tf.Tensor, statistics: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes a step, or none, in the context of a replica.
+
+        Args:
+          gradients: summed over all replicas, of the loss times `scale`.
+          factor: float32 scalar, what they are to be multiplied with besides.
+          fine: bool scalar, whether a step may be taken as far as the caller knows. It is not if a gradient is not finite.
+          statistics: what they were before the network was run.
+
+        Returns:
+          bool scalar, whether the step was taken, and float32 scalar, the norm of all gradients before clipping.
+        """
+        factor = factor / self.scale
+        norm = tf.linalg.global_norm(gradients) * factor  # not finite if any of them is not
+        fine = fine & tf.math.is_finite(norm)
+        if self._clip_norm:
+            factor *= self._clip_norm / tf.maximum(norm, self._clip_norm)
+        told = {"factor": factor, "fine": fine, "rate": self.rate, "count": tf.cast(self.steps + 1, tf.float32)}
+        context = tf.distribute.get_replica_context()
+        context.merge_call(self._step_all, args=(list(gradients), list(statistics), told))
+        return fine, norm
+
+    def _step_all(self, strategy: tf.distribute.Strategy, gradients: list, statistics: list, told: dict) -> None:
+        update = strategy.extended.update
+        for place, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
+            update(weight, self._step, args=(gradient, self._moments[place], self._averages[place : place + 1], told))
+        for value, before in zip(self._statistics, statistics, strict=True):
+            update(value, lambda value, before, fine: value.assign(tf.where(fine, value, before)), args=(before, told["fine"]))
+        if self._scaling:
+            update(self.scale, self._rescale, args=(self._calm, told["fine"]))
+        update(self.steps, lambda steps, fine: steps.assign_add(tf.cast(fine, tf.int64)), args=(told["fine"],))
+
+    def _step(self, weight: tf.Variable, gradient: tf.Tensor, moments: list, averages: list, told: dict) -> None:
+        """Changes a weight on one device, and what is kept of it."""
+        is_matrix = len(weight.shape) > 1
+        decay = self._decay if is_matrix else 0.0
+        fine = told["fine"]
+        step, new = self._rule.step(weight, gradient * told["factor"], moments, told["count"], decay)
+        if self._rule.adapts and is_matrix:
+            own, length = tf.norm(weight), tf.norm(step)
+            step *= tf.where((own > 0.0) & (length > 0.0), own / length, 1.0)
+        changed = tf.where(fine, weight - told["rate"] * step, weight)
+        weight.assign(changed)
+        for kept, value in zip(moments, new, strict=True):
+            kept.assign(tf.where(fine, value, kept))
+        for kept in averages:
+            # At first it follows closely: the first weights are to be forgotten.
+            keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
+            kept.assign(tf.where(fine, kept + (1.0 - keeps) * (changed - kept), kept))
+
+    def _rescale(self, scale: tf.Variable, calm: tf.Variable, fine: tf.Tensor) -> None:
+        """Halves the scale after an overflow, doubles it after a long time without one."""
+        days = tf.where(fine, calm + 1, 0)
+        risen = tf.where(days >= _CALM, tf.minimum(scale * 2.0, 2.0**24), scale)
+        scale.assign(tf.where(fine, risen, tf.maximum(scale / 2.0, 1.0)))
+        calm.assign(tf.where(days >= _CALM, tf.zeros_like(days), days))
+
+
+def _variable(value: tf.Tensor) -> tf.Variable:
+    return tf.Variable(value, trainable=False)

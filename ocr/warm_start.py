@@ -1,0 +1,73 @@
+"""First weights of a training, taken from another one or from an export."""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr import models, predict
+from ocr.charset import Charset
+from ocr.workdir import Workdir
+from tfrecords import files
+from tfrecords.errors import InputError, IntegrityError
+
+
+def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
+    """Gives a network the weights of another one of its kind.
+
+    Classes are matched by their characters: what the alphabets share is taken, the other classes keep the weights they have.
+
+    Args:
+      model: that `models.build` made.
+      charset: of its classes.
+      source: workdir of a training, whose best weights are taken, or an export, or one version in it.
+
+    Returns:
+      How many characters were matched.
+
+    Raises:
+      InputError: there is no such training or export, or it is of another network.
+      IntegrityError: it is damaged.
+    """
+    path = pathlib.Path(source)
+    if Workdir(path).begun:
+        trained = Workdir(path).load()
+        other, theirs = trained.model, trained.charset
+    else:
+        other, theirs = _exported(predict.newest_version(path))
+    if other.name != model.name:
+        raise InputError(f"--init_from={source}: has the network {other.name}, this training {model.name}")
+    places: dict[str, int] = {}
+    for place, character in enumerate(theirs.characters):
+        places.setdefault(character, place)
+    classes = [places.get(character, -1) for character in charset.characters] + [theirs.blank]
+    shared = np.flatnonzero(np.array(classes) >= 0)
+    taken = np.array(classes)[shared]
+    last = model.get_layer("logits").weights
+    for target, origin in zip(model.weights, other.weights, strict=True):
+        value = np.array(origin)
+        if any(target is weight for weight in last):  # [D, C] or [C]
+            new = np.array(target)
+            new[..., shared] = value[..., taken]
+            value = new
+        target.assign(value)
+    return len(shared) - 1
+
+
+def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
+    """Returns the network of an export, and its alphabet.
+
+    Raises:
+      IntegrityError: it is damaged.
+    """
+    try:
+        about = files.read_json(folder / "assets.extra" / "model.json")
+        charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
+        model = models.build(about["network"], charset.num_classes)
+        root = tf.train.Checkpoint(recogniser=tf.train.Checkpoint(model=model))
+        root.read(str(folder / "variables" / "variables")).expect_partial().assert_existing_objects_matched()
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
+        raise IntegrityError(f"{folder}: damaged export ({str(error).splitlines()[0]})") from error
+    return model, charset
