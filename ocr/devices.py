@@ -55,6 +55,7 @@ class Devices:
     @functools.cached_property
     def _total(self) -> Callable[[tf.Tensor], tf.Tensor]:
         def add(number: tf.Tensor) -> tuple[tf.Tensor]:
+            number = tf.identity(number)  # on a device of this worker's
             return (tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, number),)
 
         return tf.function(lambda number: self.run(add, number)[0])
@@ -87,10 +88,10 @@ def find(strategy: str = "auto", replicas: int = 0) -> Devices:
     if gpus and gpus < replicas:
         raise InputError(f"--replicas={replicas}: there are {gpus} GPUs")
     taken = tf.config.list_logical_devices("GPU")[: replicas or None] if gpus else _logical_cpus(replicas or 1)
-    several = len(taken) > 1
-    return Devices(
-        tf.distribute.MirroredStrategy([device.name for device in taken]) if several else tf.distribute.get_strategy()
-    )
+    if len(taken) == 1:
+        return Devices(tf.distribute.get_strategy())
+    sums = None if gpus else tf.distribute.ReductionToOneDevice()  # one processor needs no communication
+    return Devices(tf.distribute.MirroredStrategy([device.name for device in taken], cross_device_ops=sums))
 
 
 def _logical_cpus(count: int) -> list[tf.config.LogicalDevice]:

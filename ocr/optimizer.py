@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-_FIRST_SCALE, _CALM = 2.0**15, 2000  # steps without an overflow after which the loss is scaled up again
+_FIRST_SCALE = 2.0**11  # low: an overflow costs a step, and none is worth more than the first
+_CALM = 1000  # steps without an overflow after which the loss is scaled up
 
 
 class Rule(NamedTuple):

@@ -66,7 +66,7 @@ class Run:
             if config.init_from and not workdir.has_checkpoint:
                 warm_start.take_weights(self._model, charset, config.init_from)
             self._optimizer = recipe.build(config, self._model, data.count)
-        self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size)
+        self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size, timed=not config.deterministic)
         # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
         self._reader = models.build(config.model, charset.num_classes)
         self._best = _Best()
@@ -137,12 +137,12 @@ class Run:
         step = self.steps.number
         return min(INNER, self._config.steps - step, *(every - step % every for every in intervals))
 
-    def taken(self, count: int, waited: float | None) -> None:
+    def taken(self, count: int, waited: float) -> None:
         """Is told of steps: logs, evaluates and saves where that is due.
 
         Args:
           count: of steps.
-          waited: seconds spent waiting for input, or None where that is not known.
+          waited: seconds spent waiting for input, or NaN where that is not known.
 
         Raises:
           IntegrityError: too many steps in a row have failed, or the weights are not finite.
@@ -207,7 +207,7 @@ class Run:
             "gradient_norm": sums.norms / sums.taken if sums.taken else None,
         }
         if self._config.precision == "mixed_float16":
-            figures |= {"loss_scale": float(self._optimizer.scale), "overflows": sums.overflows}
+            figures |= {"loss_scale": float(tf.identity(self._optimizer.scale)), "overflows": sums.overflows}
         self._write(figures)
         self.steps.begin_sums()
         self._clock = _Clock(self._config.batch_size)
@@ -333,12 +333,12 @@ class _Clock:
         self._used = self._waited = self.a_step = 0.0
         self._since = time.monotonic()
 
-    def add(self, steps: int, waited: float | None) -> None:
+    def add(self, steps: int, waited: float) -> None:
         """Counts steps; so many seconds of them were spent waiting for input."""
         used = time.monotonic() - self._since
         self.steps += steps
         self._used += used
-        self._waited += math.nan if waited is None else waited
+        self._waited += waited
         self.a_step = used / steps
 
     def restart(self) -> None:

@@ -1,5 +1,6 @@
 """Training steps, compiled whole: several at a time without a word between Python and the devices."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -54,12 +55,18 @@ class Steps:
       optimizer: of its weights, made there too.
       devices: to run on.
       batch_size: lines of a step, over all workers.
+      timed: whether to look at the clock, which deterministic operations must not.
+
+    Attributes:
+      take: takes steps; of an iterator of batches, and their number, an int64 scalar.
     """
 
-    def __init__(self, learner: Learner, optimizer: Optimizer, devices: Devices, batch_size: int):
+    def __init__(self, learner: Learner, optimizer: Optimizer, devices: Devices, batch_size: int, timed: bool = True):
         self._learner, self._optimizer, self._devices, self._batch_size = learner, optimizer, devices, batch_size
+        self.take = tf.function(self._take, reduce_retracing=True, autograph=False)
         self._sums = [_variable(tf.constant(0.0, tf.float64)) for _ in Sums._fields]
         self._number, self._row, self._longest = (_variable(tf.constant(0, tf.int64)) for _ in range(3))
+        self._clock = tf.timestamp if timed else lambda: tf.constant(math.nan, tf.float64)
         self._waited = _variable(tf.constant(0.0, tf.float64))
         self._failed = tf.Variable(tf.zeros([0], tf.int64), shape=[None], trainable=False)
         self._files = tf.Variable(tf.zeros([0], tf.string), shape=[None], trainable=False)
@@ -87,7 +94,7 @@ class Steps:
             value.assign(0.0)
 
     def waited(self) -> float:
-        """Returns the seconds that `take` has spent waiting for input since this was last asked."""
+        """Returns the seconds that `take` has spent waiting for input since this was last asked; NaN if it is not timed."""
         waited = float(self._waited)
         self._waited.assign(0.0)
         return waited
@@ -103,23 +110,15 @@ class Steps:
         self._longest.assign(self._row)
         return failures
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def take(self, iterator: Iterator[dict[str, tf.Tensor]], count: tf.Tensor) -> None:
-        """Takes steps.
-
-        Args:
-          iterator: of a data set of batches.
-          count: int64 scalar, of steps.
-        """
-
+    def _take(self, iterator: Iterator[dict[str, tf.Tensor]], count: tf.Tensor) -> None:
         def one(number: tf.Tensor) -> tuple[tf.Tensor]:
             # In this order: the last step is over, the clock, the next batch is there, the clock.
             with tf.control_dependencies([number]):
-                asked = tf.timestamp()
+                asked = self._clock()
             with tf.control_dependencies([asked]):
                 batch = next(iterator)
             with tf.control_dependencies([batch["pixels"]]):
-                self._waited.assign_add(tf.timestamp() - asked)
+                self._waited.assign_add(self._clock() - asked)
             return (self.step(batch),)
 
         end = self._number + count

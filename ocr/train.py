@@ -1,9 +1,11 @@
 """The two trainers: a loop of our own, compiled whole, and Keras's `fit`; both train the same, step by step."""
 
+import contextlib
+import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -17,7 +19,7 @@ from ocr.run import Run
 from ocr.sets import Mixture
 from ocr.steps import Steps
 from ocr.workdir import Workdir
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 _NAMED = 5  # lines that do not fit, in the log
 
@@ -49,7 +51,11 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     _report_unfit(data.left_out, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
-    with workdir.begin(config, charset, data, held_out, found.writes), sets.naming_damage(*data.parts, held_out):
+    with (
+        workdir.begin(config, charset, data, held_out, found.writes),
+        sets.naming_damage(*data.parts, held_out),
+        _naming_loss_of_workers(found),
+    ):
         run = Run(config, workdir, charset, data, held_out, found, stop)
         with run:
             TRAINERS[config.trainer](run)
@@ -75,6 +81,24 @@ def _devices(config: TrainConfig) -> Devices:
     if config.trainer == "keras" and found.replicas > 1:
         raise InputError(f"--trainer=keras: takes one device, not {found.replicas}; --trainer=loop takes them")
     return found
+
+
+@contextlib.contextmanager
+def _naming_loss_of_workers(devices: Devices) -> Iterator[None]:
+    """Turns TensorFlow's word that the others cannot be reached into ours.
+
+    Raises:
+      IntegrityError: they cannot.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if devices.workers == 1:
+            raise
+        raise IntegrityError(
+            f"worker {devices.worker} of {devices.workers} has lost another one; start all of them again, and they go on from "
+            "the newest checkpoint"
+        ) from error
 
 
 def _charset(config: TrainConfig, data: Mixture) -> Charset:
@@ -142,7 +166,7 @@ class _Told(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._count += 1
         if self._count == self._together:
-            self._run.taken(self._count, waited=None)
+            self._run.taken(self._count, waited=math.nan)
             self._count, self._together = 0, self._run.together
             self.model.stop_training = not self._run.remaining
 

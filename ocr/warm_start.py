@@ -45,14 +45,13 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
     classes = [places.get(character, -1) for character in charset.characters] + [theirs.blank]
     shared = np.flatnonzero(np.array(classes) >= 0)
     taken = np.array(classes)[shared]
-    last = model.get_layer("logits").weights
-    for target, origin in zip(model.weights, other.weights, strict=True):
-        value = np.array(origin)
-        if any(target is weight for weight in last):  # [D, C] or [C]
-            new = np.array(target)
-            new[..., shared] = value[..., taken]
-            value = new
-        target.assign(value)
+    last = [id(weight) for weight in model.get_layer("logits").weights]
+    values = []
+    for weight, own, origin in zip(model.weights, model.get_weights(), other.get_weights(), strict=True):
+        if id(weight) in last:  # [D, C] or [C]
+            own[..., shared] = origin[..., taken]
+        values.append(own if id(weight) in last else origin)
+    model.set_weights(values)
     return len(shared) - 1
 
 
@@ -68,6 +67,6 @@ def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         model = models.build(about["network"], charset.num_classes)
         root = tf.train.Checkpoint(recogniser=tf.train.Checkpoint(model=model))
         root.read(str(folder / "variables" / "variables")).expect_partial().assert_existing_objects_matched()
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
         raise IntegrityError(f"{folder}: damaged export ({str(error).splitlines()[0]})") from error
     return model, charset

@@ -9,6 +9,11 @@ from typing import NamedTuple
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import tensorflow as tf
+
+# Four devices that share the processor stand in for four GPUs; that has to be said before TensorFlow is used.
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 @pytest.fixture
