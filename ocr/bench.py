@@ -1,4 +1,4 @@
-"""What `ocr_bench` times: the CTC and the decoders; of the data see `bench_data`."""
+"""What `ocr_bench` times: the CTC and the decoders; of the data see `bench_data`, of training `bench_train`."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ocr import bench_data, ctc, decode
+from ocr import bench_data, bench_train, ctc, decode
 from ocr.timing import against
 
 
@@ -100,4 +100,10 @@ def bench_decode(
     return results | against(_compiled(lambda x: decode.beam(x, own, width), logits), beam, "beam")
 
 
-BENCHES = {"ctc": bench_ctc, "decode": bench_decode, "input": bench_data.bench_input, "convert": bench_data.bench_convert}
+BENCHES = {
+    "ctc": bench_ctc,
+    "decode": bench_decode,
+    "input": bench_data.bench_input,
+    "convert": bench_data.bench_convert,
+    "train": bench_train.bench_train,
+}

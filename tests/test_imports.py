@@ -11,7 +11,7 @@ _ORDER = """
     charset config progress workers imagefile headers images augment labels render candidates convert convert_beam
     dummy sets verify order inputs ctc decode models learner findings references probe doctor recogniser predict
     optimizer recipe devices steps workdir warm_start evaluate watch journal diagnose run train reproduce export sheet
-    timing bench_data bench
+    timing bench_data bench_train bench
 """
 OCR = tuple(_ORDER.split())
 TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")

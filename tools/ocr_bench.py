@@ -6,8 +6,8 @@ For example:
   ocr_bench input convert
   ocr_bench all
 
-The benches: ctc, the loss with its gradient; decode; input, from records to batches; convert; or all. Each takes one to five
-minutes on two cores, on data that it makes in a temporary folder. A ratio of 3 means that the other way takes three times our
+The benches: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, whole steps; or all. Each
+takes one to five minutes on two cores, on data that it makes itself. A ratio of 3 means that the other way takes three times our
 time.
 """
 
