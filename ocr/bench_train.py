@@ -58,7 +58,9 @@ def _fit(lines: dict[str, np.ndarray], classes: int, jit_compile: bool) -> Calla
     def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         lengths = tf.fill([tf.shape(labels)[0]], tf.shape(labels)[1])
         frames = tf.fill([tf.shape(logits)[0]], tf.shape(logits)[1])
-        return tf.nn.ctc_loss(tf.cast(labels, tf.int32), logits, lengths, frames, logits_time_major=False, blank_index=classes - 1)
+        return tf.nn.ctc_loss(
+            tf.cast(labels, tf.int32), logits, lengths, frames, logits_time_major=False, blank_index=classes - 1
+        )
 
     model.compile(optimizer=keras.optimizers.Adam(0.001), loss=loss, jit_compile=jit_compile)
     image, mask = images.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _PIXELS_PER_FRAME)
@@ -78,8 +80,9 @@ def _torch(lines: dict[str, np.ndarray], classes: int) -> Callable[[], object]:
         return [nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm2d(after, momentum=0.05), nn.ReLU()]
 
     body = nn.Sequential(
-        *convolve(1, 16, stride=2), *convolve(16, 32), nn.MaxPool2d(2), *convolve(32, 64), *convolve(64, 96), nn.MaxPool2d((2, 1)),
-        *convolve(96, 128), nn.MaxPool2d((2, 1)), *convolve(128, 256), *convolve(256, 256, (2, 1), padding=0),
+        *convolve(1, 16, stride=2), *convolve(16, 32), nn.MaxPool2d(2), *convolve(32, 64), *convolve(64, 96),
+        nn.MaxPool2d((2, 1)), *convolve(96, 128), nn.MaxPool2d((2, 1)), *convolve(128, 256),
+        *convolve(256, 256, (2, 1), padding=0),
     ).to(memory_format=torch.channels_last)  # fmt: skip
     last = nn.Linear(256, classes)
     optimizer = torch.optim.Adam([*body.parameters(), *last.parameters()], 0.001)

@@ -34,6 +34,7 @@ _MAY_CHANGE = frozenset(
         "replicas",
         "deterministic",
         "init_from",
+        "picture_font",
         "augment",
         "override",
     )
@@ -156,6 +157,7 @@ class TrainConfig:
     patience: int = 0
     bad_steps: int = 10
     augment: float = 0.0
+    picture_font: str = ""
     override: bool = False
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Shows how far a long job is: a live bar on a terminal, a line every ten seconds otherwise."""
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -36,7 +37,7 @@ class Progress:
         return self
 
     def update(self, done: int, note: str = "", always: bool = False) -> None:
-        """Shows the count, unless it was shown a moment ago; a note, such as the loss, stands behind it."""
+        """Shows the count, unless it was shown a moment ago; a note, such as the loss, stands beside it."""
         self._done = done
         now = time.monotonic()
         if always or now - self._shown >= (_LIVE_S if self._live else _LINE_S):
@@ -56,8 +57,11 @@ class Progress:
         left = (self._total - done) / rate if rate > 0 else 0.0
         share = done / max(self._total, 1)
         bar = "#" * round(share * _BAR)
-        parts = [f"{self._what} [{bar:<{_BAR}}] {done}/{self._total} {self._unit}", f"{rate:.0f}/s", f"{clock(used)} used"]
-        parts += [f"{clock(left)} left"] if done < self._total else []
-        parts += [note] if note else []
-        sys.stderr.write(("\r\x1b[K" if self._live else "") + ", ".join(parts) + end)
+        parts = [f"{self._what} [{bar:<{_BAR}}] {done}/{self._total} {self._unit}", f"{rate:.0f}/s", *([note] if note else [])]
+        parts += [f"{clock(used)} used"]
+        parts += [f"{clock(used + left)} total", f"{clock(left)} remaining"] if done < self._total else []
+        line = ", ".join(parts)
+        if self._live:  # a line that wraps could not be written over
+            line = line[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write(("\r\x1b[K" if self._live else "") + line + end)
         sys.stderr.flush()

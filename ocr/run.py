@@ -3,13 +3,14 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from PIL import Image
 
-from ocr import doctor, evaluate, inputs, models, recipe, warm_start
+from ocr import doctor, evaluate, inputs, models, recipe, sheet, warm_start
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.devices import Devices
@@ -25,6 +26,7 @@ from tfrecords.errors import InputError, IntegrityError
 
 INNER = 10  # steps at most between two looks at the clock and at the wish to stop
 _NAMED = 5  # lines of a step that failed, in the log
+_SHOWN = 10  # lines in TensorBoard's picture
 
 
 class Run:
@@ -103,7 +105,7 @@ class Run:
             print(f"nothing to do: step {self._saved} is done, --steps={config.steps} asks for no more", file=sys.stderr)
 
     def __enter__(self) -> "Run":
-        self._journal = Journal(self._workdir.path, self.steps.number) if self._devices.writes else None
+        self._journal = Journal(self._workdir.path, self.steps.number, self._levels) if self._devices.writes else None
         self._bar = Progress("training", self._config.steps, "steps", self.steps.number).__enter__()
         self._clock = _Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
@@ -157,8 +159,8 @@ class Run:
         batch = step % self._epoch
         self._bar.update(
             step,
-            f"epoch {int(step / self._epoch)} batch {int(batch)}/{math.ceil(self._epoch)} time {self._clock.a_step:.3f}s "
-            f"loss {loss:.3f} learn_rate {rate:.3g}",
+            f"epoch {int(step / self._epoch)}, batch {int(batch)}/{math.ceil(self._epoch)}, time {self._clock.a_step:.3f}s, "
+            f"loss {loss:.3f}, learn_rate {rate:.3g}",
         )
         if self._due(self._config.log_every):
             self._log()
@@ -229,12 +231,23 @@ class Run:
         self._write(figures)
         told = f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole"
         self._bar.update(step, told, always=True)
+        if self._journal:
+            self._journal.draw(step, "lines", self._picture(readings[:_SHOWN]))
         improved = self._best.judge(figures)
         # The best there may be of later steps, of a run that was cut off.
         if improved and self._devices.writes and not _rank(self._workdir.best()) < _rank(figures):
             if not self._workdir.has_checkpoint:  # what is best must not be all there is
                 self._save()
             self._workdir.keep_best(self._reader, step, figures)
+
+    def _picture(self, readings: Sequence[evaluate.Reading]) -> bytes:
+        """Draws the first lines that are evaluated, what was read, and what it should be where it is not."""
+        batch = self._looked_at
+        rows = []
+        for reading, pixels, width in zip(readings, batch["pixels"].numpy(), batch["width"].numpy(), strict=False):
+            note = "" if reading.text == reading.truth else reading.truth
+            rows.append((Image.fromarray(pixels[:, :width]), reading.text, note))
+        return sheet.draw(rows, self._config.picture_font)
 
     def _save(self) -> None:
         step = self.steps.number

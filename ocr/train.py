@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import devices, models, sets
+from ocr import devices, models, sets, sheet
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.devices import Devices
@@ -39,6 +39,7 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
       IntegrityError: a shard is damaged, the loss is not finite, or another worker has left.
     """
     begun = time.monotonic()
+    sheet.opened(config.picture_font)
     found = _devices(config)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

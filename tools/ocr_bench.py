@@ -6,9 +6,9 @@ For example:
   ocr_bench input convert
   ocr_bench all
 
-The benches: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, whole steps; or all. Each
-takes one to five minutes on two cores, on data that it makes itself. A ratio of 3 means that the other way takes three times our
-time.
+The benches: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, whole steps; or all.
+Each takes one to five minutes on two cores, on data that it makes itself. A ratio of 3 means that the other way takes three
+times our time.
 """
 
 from typing import Any

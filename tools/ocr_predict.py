@@ -34,18 +34,22 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
         if picture.suffix.lower() != ".png":
             raise InputError(f"--picture={picture}: must end in .png")
     command.import_tensorflow()
-    from ocr import predict, sheet
+    from ocr import charset, predict, sheet
 
     sheet.opened(values["picture_font"])
-    rows, bad = [], False
+    answers, bad = [], False
     for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
         print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
-        rows.append((answer.path, answer.text, f"{answer.confidence:.1%}"))
+        answers.append(answer)
         if answer.reason:
             print(f"{files.as_cell(answer.path)}: {answer.reason}", file=sys.stderr)
             bad = True
     if values["picture"]:
-        sheet.draw(picture, rows, values["picture_font"])
+        font = values["picture_font"]
+        if lacking := sheet.lacking([answer.text for answer in answers], font):
+            print(f"{picture}: its font lacks {charset.describe(lacking)}; name another with --picture_font", file=sys.stderr)
+        rows = [(sheet.line_of(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answers]
+        files.write_bytes(picture, sheet.draw(rows, font))
     if bad:
         sys.exit(1)
 
