@@ -2,9 +2,14 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -48,17 +53,26 @@ class Devices:
         """Whether this process writes for all."""
         return self.worker == 0
 
-    def total(self, number: float) -> float:
-        """Adds up a number over all workers; each has to ask."""
-        return number if self.workers == 1 else float(self._total(tf.constant(number, tf.float64))) / self.here
+    def total(self, *numbers: float) -> list[float]:
+        """Adds up numbers over all workers, each for itself; every worker has to ask."""
+        if self.workers == 1:
+            return list(numbers)
+        return (self._total(tf.constant(numbers, tf.float64)) / self.here).numpy().tolist()
 
     @functools.cached_property
     def _total(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        def add(number: tf.Tensor) -> tuple[tf.Tensor]:
-            number = tf.identity(number)  # on a device of this worker's
-            return (tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, number),)
+        def add(numbers: tf.Tensor) -> tuple[tf.Tensor]:
+            numbers = tf.identity(numbers)  # on a device of this worker's
+            return (tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, numbers),)
 
-        return tf.function(lambda number: self.run(add, number)[0])
+        return tf.function(lambda numbers: self.run(add, numbers)[0])
+
+    def differing(self, values: Mapping[str, Any]) -> list[str]:
+        """Returns the names of the values that are not the same in all workers; each has to ask, for the same names."""
+        digests = [hashlib.sha256(repr(value).encode()).digest()[:4] for value in values.values()]
+        own = [int.from_bytes(digest, "big") for digest in digests]  # small enough for sums of them to be exact
+        sums = self.total(*map(float, own))
+        return [name for name, number, total in zip(values, own, sums, strict=True) if total != number * self.workers]
 
 
 def find(strategy: str = "auto", replicas: int = 0) -> Devices:
@@ -78,8 +92,7 @@ def find(strategy: str = "auto", replicas: int = 0) -> Devices:
     if cluster and strategy in ("auto", "multiworker"):
         if replicas:
             raise InputError(f"--replicas={replicas}: several workers take all devices that they have")
-        worker, workers = cluster
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(), worker, workers)
+        return _join(*cluster)
     if strategy == "one" and replicas > 1:
         raise InputError(f"--replicas={replicas}: --strategy=one takes one device")
     gpus = len(tf.config.list_physical_devices("GPU"))  # without taking hold of them
@@ -105,6 +118,17 @@ def _logical_cpus(count: int) -> list[tf.config.LogicalDevice]:
     return tf.config.list_logical_devices("CPU")[:count]
 
 
+def _join(worker: int, workers: int) -> Devices:
+    """Meets the other workers."""
+    print(f"worker {worker} of {workers}: waiting for the others that TF_CONFIG names", file=sys.stderr)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # TensorFlow takes SIGTERM for a sign to its own service
+            signal.signal(number, handler)
+    return Devices(strategy, worker, workers)
+
+
 def _cluster() -> tuple[int, int] | None:
     """Returns the number of this worker and how many there are, as TF_CONFIG says; None where it names no other.
 
@@ -117,9 +141,13 @@ def _cluster() -> tuple[int, int] | None:
     try:
         config = json.loads(told)
         kinds, workers, task = set(config["cluster"]), config["cluster"]["worker"], config["task"]
-        worker = int(task["index"])
-        if kinds != {"worker"} or task["type"] != "worker" or not 0 <= worker < len(workers):
-            raise ValueError("it must name workers alone, and which of them this is")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"TF_CONFIG={told}: {type(error).__name__}: {error}") from error
+        worker = task["index"]
+        if kinds != {"worker"} or task["type"] != "worker":
+            raise ValueError("its tasks must be workers")
+        if not isinstance(workers, list) or not all(re.fullmatch(r"[^\s:]+:\d+", str(address)) for address in workers):
+            raise ValueError("cluster.worker must be a list of HOST:PORT")
+        if len(set(workers)) < len(workers) or type(worker) is not int or not 0 <= worker < len(workers):
+            raise ValueError("its workers must differ, and task.index be the place of this one among them")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"TF_CONFIG={told:.200}: {type(error).__name__}: {error}") from error
     return (worker, len(workers)) if len(workers) > 1 else None

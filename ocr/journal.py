@@ -66,7 +66,7 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
     """
     path = workdir / "metrics.jsonl"
     lines = [json.loads(line) for line in _lines_until(sys.maxsize, path)] if path.exists() else []
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line["loss"] for line in lines if line.get("loss") is not None}
 
 
 def _scalar(name: str, value: float, step: int) -> None:
@@ -74,6 +74,10 @@ def _scalar(name: str, value: float, step: int) -> None:
     metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = "scalars"
     tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} in it")
 
 
 def _lines_until(step: int, path: pathlib.Path) -> Iterator[str]:
@@ -85,7 +89,7 @@ def _lines_until(step: int, path: pathlib.Path) -> Iterator[str]:
     with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
             try:
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                if line.endswith("\n") and json.loads(line, parse_constant=_refuse)["step"] <= step:
                     yield line
             except (ValueError, TypeError, KeyError) as error:
                 raise IntegrityError(f"{path}: line {number}: damaged ({error})") from error

@@ -163,10 +163,10 @@ class Optimizer:
 
     def _rescale(self, scale: tf.Variable, calm: tf.Variable, fine: tf.Tensor) -> None:
         """Halves the scale after an overflow, doubles it after a long time without one."""
-        days = tf.where(fine, calm + 1, 0)
-        risen = tf.where(days >= _CALM, tf.minimum(scale * 2.0, 2.0**24), scale)
-        scale.assign(tf.where(fine, risen, tf.maximum(scale / 2.0, 1.0)))
-        calm.assign(tf.where(days >= _CALM, tf.zeros_like(days), days))
+        lasted = tf.where(fine, calm + 1, 0)
+        over = lasted >= _CALM
+        scale.assign(tf.where(fine, tf.where(over, tf.minimum(scale * 2.0, 2.0**24), scale), tf.maximum(scale / 2.0, 1.0)))
+        calm.assign(tf.where(over, tf.zeros_like(lasted), lasted))
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:

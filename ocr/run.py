@@ -26,6 +26,7 @@ from tfrecords.errors import InputError, IntegrityError
 
 INNER = 10  # steps at most between two looks at the clock and at the wish to stop
 _NAMED = 5  # lines of a step that failed, in the log
+_OF_A_MACHINE = ("workdir", "charset", "init_from", "picture_font")  # paths, which may differ from one to the next
 _SHOWN = 10  # lines in TensorBoard's picture
 
 
@@ -44,8 +45,10 @@ class Run:
     Attributes:
       steps: which take them.
       batches: to train on, without end.
+      stopped: whether it ended because it was asked to, here or in another worker.
 
     Raises:
+      InputError: workers were given different things.
       IntegrityError: the doctor found why the training must fail, and `override` is not set; or the checkpoints are damaged.
     """
 
@@ -61,6 +64,8 @@ class Run:
     ):
         self._config, self._workdir, self._charset, self._devices, self._stop = config, workdir, charset, devices, stop
         self._epoch = data.count / config.batch_size  # in steps
+        self.stopped = False
+        _check_agreed(devices, {**vars(config), "train_data": data.fingerprint, "eval_data": held_out.fingerprint})
         keras.utils.set_random_seed(config.seed)
         with devices.strategy.scope():
             synchronized = config.sync_batch_norm and devices.replicas > 1
@@ -82,7 +87,11 @@ class Run:
         if workdir.restore(self._parts):
             print(f"going on from step {self.steps.number}", file=sys.stderr)
         self._saved = self.steps.number
-        _check_together(devices, self._saved, config.workdir)
+        if devices.differing({"step": self._saved}):
+            raise InputError(
+                f"--workdir={config.workdir}: this worker would go on from step {self._saved}, another one would not: it has "
+                "to be one folder that all workers see"
+            )
 
         pixels_per_frame = models.network(config.model).pixels_per_frame
         self.batches = inputs.training_batches(
@@ -118,6 +127,8 @@ class Run:
                     self._log()
                 if self.steps.number > self._saved:
                     self._save()
+                if self.steps.failing:
+                    raise IntegrityError(f"step {self.steps.number}, the last, had to be left out: {self._last_saved()}")
         finally:
             self._bar.__exit__(*error)
             if self._journal:
@@ -127,10 +138,10 @@ class Run:
     def remaining(self) -> int:
         """How many steps are still to be taken; 0 once the training is to end."""
         patience = self._config.patience
-        done = self._stop() or (patience and self._best.poorer >= patience)
-        if self._devices.total(float(done)):  # one worker's wish is all workers'
-            return 0
-        return max(self._config.steps - self.steps.number, 0)
+        no_better = patience > 0 and self._best.poorer >= patience
+        stops, ends = self._devices.total(float(self._stop()), float(no_better))  # one worker's wish is all workers'
+        self.stopped = stops > 0
+        return 0 if stops or ends else max(self._config.steps - self.steps.number, 0)
 
     @property
     def together(self) -> int:
@@ -164,11 +175,13 @@ class Run:
         )
         if self._due(self._config.log_every):
             self._log()
-        if self.steps.failing:
+        evaluation = self._due(self._config.eval_every)
+        checkpoint = self._due(self._config.checkpoint_every) or step > self._saved + self._config.checkpoint_every
+        if self.steps.failing and (evaluation or checkpoint):  # perhaps the weights are none that can be gone on with
             print(f"step {step} was left out: nothing is evaluated or saved until one is taken again", file=sys.stderr)
-        elif self._due(self._config.eval_every):
+        elif evaluation:
             self._evaluate()
-        if self._due(self._config.checkpoint_every) or step > self._saved + self._config.checkpoint_every:
+        if checkpoint:
             self._save()
         self._clock.restart()
 
@@ -193,12 +206,14 @@ class Run:
             file=sys.stderr,
         )
         if failures.row > self._config.bad_steps:
-            newest = self._workdir.newest()
             raise IntegrityError(
                 f"the loss or a gradient was not finite in {failures.row} steps in a row, up to step {failures.steps[-1]} "
-                f"(--bad_steps={self._config.bad_steps}); "
-                + (f"the last good checkpoint is of step {newest}" if newest else "there is no checkpoint yet")
+                f"(--bad_steps={self._config.bad_steps}); {self._last_saved()}"
             )
+
+    def _last_saved(self) -> str:
+        newest = self._workdir.newest()
+        return f"the last good checkpoint is of step {newest}" if newest else "there is no checkpoint yet"
 
     def _log(self) -> None:
         sums = self.steps.sums()
@@ -251,7 +266,7 @@ class Run:
 
     def _save(self) -> None:
         step = self.steps.number
-        if self.steps.failing:  # perhaps the weights are none that can be gone on with
+        if self.steps.failing:
             return
         self._check_finite()
         if self._devices.writes:
@@ -290,18 +305,16 @@ class Run:
         return watch
 
 
-def _check_together(devices: Devices, step: int, workdir: str) -> None:
-    """Makes sure that all workers begin with the same step.
+def _check_agreed(devices: Devices, told: dict[str, Any]) -> None:
+    """Makes sure that all workers were given the same, wherever things lie on their machines.
 
     Raises:
-      InputError: they do not.
+      InputError: they were not; every field is named.
     """
-    mean = devices.total(step) / devices.workers
-    if mean != step:
-        raise InputError(
-            f"--workdir={workdir}: worker {devices.worker} would go on from step {step}, others would not: it has to be one "
-            "folder that all workers see"
-        )
+    common = {name: value for name, value in told.items() if name not in _OF_A_MACHINE}
+    if different := devices.differing(common):
+        each = "; ".join(f"{name}: {common[name]} here" for name in different)
+        raise InputError(f"TF_CONFIG: the workers were given different things: {each}")
 
 
 def _named(files: list[str]) -> str:

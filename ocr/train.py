@@ -32,7 +32,8 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
       stop: asked every few steps; once it is true, the training saves and returns.
 
     Returns:
-      `cer`, `line_accuracy` and `best_step` of the best evaluation (None where there was none), `steps`, `seconds`.
+      `cer`, `line_accuracy` and `best_step` of the best evaluation (None where there was none), `steps`, `seconds`; and
+      `interrupted` if it was stopped, here or in another worker.
 
     Raises:
       InputError: the data, the alphabet or the workdir cannot be used.
@@ -61,12 +62,14 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
         with run:
             TRAINERS[config.trainer](run)
     best = workdir.best()
+    interrupted = {"interrupted": True} if run.stopped else {}
     return {
         "cer": best.get("cer"),
         "line_accuracy": best.get("line_accuracy"),
         "best_step": best.get("step"),
         "steps": run.steps.number,
         "seconds": round(time.monotonic() - begun, 1),
+        **interrupted,
     }
 
 

@@ -74,7 +74,9 @@ class Workdir:
                         f"{self._newest}: no checkpoint in it, though step {best['step']} was evaluated; put it back, or "
                         "name a new --workdir"
                     )
-            elif self.begun:
+            elif not self.begun:
+                raise IntegrityError(f"{self.path / 'config.json'}: gone, though there are checkpoints; put it back")
+            else:
                 saved, was_made_of = configs.read(self.path / "config.json")
                 different = configs.differences(saved, config)
                 for name, fingerprint in made_of.items():
@@ -131,9 +133,11 @@ class Workdir:
         return False
 
     def save(self, step: int, keep: int, parts: dict[str, Any]) -> None:
-        """Saves a checkpoint and drops the oldest."""
+        """Saves a checkpoint and drops the oldest, and any of a later step: it was damaged, else it had been restored."""
         _save(self._newest, step, parts)
-        for old in _steps(self._newest)[keep:]:
+        there = _steps(self._newest)
+        upto = [one for one in there if one <= step]
+        for old in {*there} - {*upto[:keep]}:
             _drop(self._newest, old)
 
     def best(self) -> dict[str, Any]:

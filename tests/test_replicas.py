@@ -19,6 +19,7 @@ from ocr import devices, inputs, models, recipe, sets
 from ocr.config import TrainConfig
 from ocr.learner import Learner
 from ocr.steps import Steps
+from ocr.workdir import Workdir
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.001, "schedule": "constant", "clip_norm": 5.0}
 
@@ -245,11 +246,36 @@ def test_devices_that_there_are_not_are_refused(fields: dict, message: str):
         devices.find(**fields)
 
 
+def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: pathlib.Path):
+    ports, flags = free_ports(2), ("--steps=100000", "--checkpoint_every=100000", "--eval_every=100000")
+    workers = [start_worker(index, ports, trained.records, tmp_path / "run", *flags) for index in (0, 1)]
+    while len(losses(tmp_path / "run") if (tmp_path / "run" / "metrics.jsonl").exists() else []) < 3:
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.1)
+    workers[1].send_signal(signal.SIGTERM)
+    for worker in workers:
+        printed, said = worker.communicate(timeout=300)
+        assert (worker.returncode, json.loads(printed.splitlines()[-1])["interrupted"]) == (143, True), said
+    assert Workdir(tmp_path / "run").newest() >= 15
+
+
+def test_workers_that_were_given_different_things_are_refused(trained, tmp_path: pathlib.Path):
+    ports = free_ports(2)
+    flags = ((), ("--log_every=3", "--seed=1"))
+    workers = [start_worker(index, ports, trained.records, tmp_path / "run", *flags[index]) for index in (0, 1)]
+    for worker, here in zip(workers, ("seed: 0 here; log_every: 5 here", "seed: 1 here; log_every: 3 here"), strict=True):
+        said = worker.communicate(timeout=300)[1].splitlines()[-1]
+        assert (worker.returncode, said) == (1, f"error: TF_CONFIG: the workers were given different things: {here}")
+
+
 @pytest.mark.parametrize(
     "told",
     [
         "{",
         "[]",
+        '{"cluster": {"worker": "ab"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": true}}',
         '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
         '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
     ],

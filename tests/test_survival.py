@@ -115,6 +115,21 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(saved, trained, tmp_pat
     assert "taking the one before" in said
 
 
+def test_what_is_saved_after_a_damaged_checkpoint_stays(saved, trained, tmp_path: pathlib.Path):
+    shutil.copytree(saved, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "ckpt-10.index", "emptied")
+    train.train(settings(trained, tmp_path / "run", steps=6, keep_checkpoints=1, eval_every=100))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("*.index")] == ["ckpt-6.index"]
+
+
+def test_checkpoints_without_their_configuration_are_not_gone_on_with(saved, trained, tmp_path: pathlib.Path):
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(IntegrityError, match=r"config\.json: gone, though there are checkpoints"):
+        train.train(settings(trained, tmp_path / "run", model="cnn"))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_the_first_weights_may_come_from_a_training_or_an_export_with_another_alphabet(trained, tmp_path: pathlib.Path):
     theirs, ours = charsets.named("digits"), charsets.Charset("9a0")
     for source in (trained.workdir, trained.export):
@@ -193,6 +208,12 @@ def test_too_many_failed_steps_end_the_training_and_leave_the_last_good_checkpoi
     assert Workdir(tmp_path / "run").newest() == 5
     for name, value in tensors(tmp_path / "run", 5).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_training_whose_last_step_failed_is_not_done(trained, tmp_path: pathlib.Path):
+    blown = {"learning_rate": 1e30, "schedule": "constant", "steps": 6, "log_every": 100, "checkpoint_every": 100}
+    with pytest.raises(IntegrityError, match=r"step 6, the last, had to be left out: there is no checkpoint yet"):
+        train.train(settings(trained, tmp_path / "run", **blown))
 
 
 def test_a_disk_that_fills_leaves_the_older_checkpoint(trained, tmp_path: pathlib.Path):

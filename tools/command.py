@@ -85,7 +85,7 @@ def run(
         status = 0
         if isinstance(printed, dict):
             if printed.get("interrupted"):
-                status = 128 + _signalled[-1]
+                status = 128 + (_signalled or [signal.SIGTERM])[-1]  # another process may have got the signal
             printed = json.dumps(printed, ensure_ascii=False, allow_nan=False)
     except Interrupted as interruption:
         status, printed = 128 + interruption.args[0], json.dumps({"interrupted": True})

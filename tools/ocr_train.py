@@ -61,8 +61,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     from ocr import train
 
     with command.stop_on_signal() as stop:
-        result = train.train(config, stop)
-    return {**result, "interrupted": True} if stop() else result
+        return train.train(config, stop)
 
 
 def run() -> None:
