@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,9 @@ import tensorflow as tf
 from PIL import Image
 
 from ocr import doctor, evaluate, inputs, models, recipe, sheet, warm_start
+from ocr.best import Best, rank
 from ocr.charset import Charset
+from ocr.clock import Clock
 from ocr.config import TrainConfig
 from ocr.devices import Devices
 from ocr.journal import Journal
@@ -76,7 +77,7 @@ class Run:
         self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size, timed=not config.deterministic)
         # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
         self._reader = models.build(config.model, charset.num_classes)
-        self._best = _Best()
+        self._best = Best()
         self._parts = {
             "model": self._model,
             "randomness": models.randomness(self._model),
@@ -116,7 +117,7 @@ class Run:
     def __enter__(self) -> "Run":
         self._journal = Journal(self._workdir.path, self.steps.number, self._levels) if self._devices.writes else None
         self._bar = Progress("training", self._config.steps, "steps", self.steps.number).__enter__()
-        self._clock = _Clock(self._config.batch_size)
+        self._clock = Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
         return self
 
@@ -227,7 +228,7 @@ class Run:
             figures |= {"loss_scale": float(tf.identity(self._optimizer.scale)), "overflows": sums.overflows}
         self._write(figures)
         self.steps.begin_sums()
-        self._clock = _Clock(self._config.batch_size)
+        self._clock = Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
 
     def _hand_over(self) -> None:
@@ -250,7 +251,7 @@ class Run:
             self._journal.draw(step, "lines", self._picture(readings[:_SHOWN]))
         improved = self._best.judge(figures)
         # The best there may be of later steps, of a run that was cut off.
-        if improved and self._devices.writes and not _rank(self._workdir.best()) < _rank(figures):
+        if improved and self._devices.writes and not rank(self._workdir.best()) < rank(figures):
             if not self._workdir.has_checkpoint:  # what is best must not be all there is
                 self._save()
             self._workdir.keep_best(self._reader, step, figures)
@@ -320,59 +321,3 @@ def _check_agreed(devices: Devices, told: dict[str, Any]) -> None:
 def _named(files: list[str]) -> str:
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
     return ", ".join(files[:_NAMED]) + more
-
-
-class _Best:
-    """What the evaluations up to now have come to."""
-
-    def __init__(self) -> None:
-        kinds = {"cer": math.inf, "eval_loss": math.inf, "poorer": 0.0}
-        self.kept = {name: tf.Variable(tf.constant(value, tf.float64), trainable=False) for name, value in kinds.items()}
-
-    @property
-    def poorer(self) -> int:
-        """How many evaluations there were since the best one."""
-        return int(self.kept["poorer"])
-
-    def judge(self, figures: dict[str, Any]) -> bool:
-        """Says whether an evaluation is better than all before."""
-        new = _rank(figures)
-        if new < (float(self.kept["cer"]), float(self.kept["eval_loss"])):
-            for name, value in zip(self.kept, (*new, 0.0), strict=True):
-                self.kept[name].assign(value)
-            return True
-        self.kept["poorer"].assign_add(1.0)
-        return False
-
-
-def _rank(figures: dict[str, Any]) -> tuple[float, float]:
-    """Returns what evaluations are compared by, the least the best: CER; the loss, where there is one, between equals."""
-    cer, loss = (figures.get(name) for name in ("cer", "eval_loss"))
-    return math.inf if cer is None else cer, math.inf if loss is None else loss
-
-
-class _Clock:
-    """The time since the last training line of the journal."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self.steps = batch_size, 0
-        self._used = self._waited = self.a_step = 0.0
-        self._since = time.monotonic()
-
-    def add(self, steps: int, waited: float) -> None:
-        """Counts steps; so many seconds of them were spent waiting for input."""
-        used = time.monotonic() - self._since
-        self.steps += steps
-        self._used += used
-        self._waited += waited
-        self.a_step = used / steps
-
-    def restart(self) -> None:
-        """Leaves out what has passed since: an evaluation is no training time."""
-        self._since = time.monotonic()
-
-    def figures(self) -> dict[str, float | None]:
-        return {
-            "lines_per_second": self.steps * self._batch_size / self._used,
-            "input_wait": None if math.isnan(self._waited) else self._waited / self._used,
-        }
