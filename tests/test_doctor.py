@@ -123,8 +123,8 @@ class BrokenGradient(Learner):
         return super().nats(logits, frames, batch) + tf.sqrt(0.0 * tf.reduce_sum(logits))
 
 
-def cut_off(image, mask):
-    return layers.Lambda(tf.stop_gradient)(models._lite(image, mask))
+def cut_off(image, mask, batch_norm):
+    return layers.Lambda(tf.stop_gradient)(models._lite(image, mask, batch_norm))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -168,7 +168,7 @@ def test_a_fault_of_layers_or_labels_stops_the_run_before_its_first_step(
     if code == "bad_gradients":
         monkeypatch.setitem(models.NETWORKS, "lite", models.Network(cut_off, 4))
     elif code == "alphabet_differs":
-        monkeypatch.setattr(models, "build", lambda name, classes: build(name, classes + 3))
+        monkeypatch.setattr(models, "build", lambda name, classes, *more: build(name, classes + 3, *more))
     elif code == "labels_shifted":
         monkeypatch.setattr(charsets.Charset, "encode_graph", lambda self, text: encode(self, text) + 1)
     else:

@@ -53,7 +53,8 @@ def test_a_training_leaves_what_is_promised(trained):
     lines = [json.loads(line) for line in (trained.workdir / "metrics.jsonl").read_text().splitlines()]
     training = [line for line in lines if "loss" in line]
     assert [line["step"] for line in training] == list(range(20, 401, 20))
-    assert all(set(line) == {"step", "loss", "learning_rate", "lines_per_second", "input_wait"} for line in training)
+    figures = {"step", "loss", "learning_rate", "lines_per_second", "input_wait", "gradient_norm"}
+    assert all(set(line) == figures for line in training)
     assert all(0 <= line["input_wait"] < 1 and line["lines_per_second"] > 0 for line in training)
     assert training[-1]["loss"] < training[0]["loss"] / 20
     evaluations = [line for line in lines if "cer" in line]
@@ -61,8 +62,13 @@ def test_a_training_leaves_what_is_promised(trained):
     assert all({"eval_loss", "cer", "line_accuracy"} <= set(line) for line in evaluations)
     names = {path.name for path in trained.workdir.iterdir()}
     assert {"config.json", "charset.txt", "checkpoints", "best", "metrics.jsonl", "events"} <= names
-    tags = set()
-    for path in (trained.workdir / "events").iterdir():
+    tags: dict[str, set[str]] = {}
+    for path in (trained.workdir / "events").rglob("*.v2"):
         for event in tf.data.TFRecordDataset(str(path)):
-            tags |= {value.tag for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value}
-    assert {"loss", "cer", "learning_rate"} <= tags
+            for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value:
+                tags.setdefault(path.parent.name, set()).add(value.tag)
+                if value.tag == "lines":
+                    width, height, picture = tf.make_ndarray(value.tensor)
+                    assert tf.io.decode_png(picture).shape == (int(height), int(width), 3)
+    assert {"loss", "cer", "learning_rate", "gradient_norm", "lines"} <= tags["events"]
+    assert tags["uniform"] == tags["entropy"] == {"loss"}
