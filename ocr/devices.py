@@ -53,6 +53,10 @@ class Devices:
         """Whether this process writes for all."""
         return self.worker == 0
 
+    def called(self, what: str) -> str:
+        """Says whose a line of output is, where several workers write them."""
+        return what if self.workers == 1 else f"worker {self.worker}: {what}"
+
     def total(self, *numbers: float) -> list[float]:
         """Adds up numbers over all workers, each for itself; every worker has to ask."""
         if self.workers == 1:

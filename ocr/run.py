@@ -72,7 +72,10 @@ class Run:
             synchronized = config.sync_batch_norm and devices.replicas > 1
             self._model = models.build(config.model, charset.num_classes, config.precision, synchronized)
             if config.init_from and not workdir.has_checkpoint:
-                warm_start.take_weights(self._model, charset, config.init_from)
+                shared = warm_start.take_weights(self._model, charset, config.init_from)
+                print(
+                    f"first weights: those of {config.init_from}, for {shared} of {charset.blank} characters", file=sys.stderr
+                )
             self._optimizer = recipe.build(config, self._model, data.count)
         self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size, timed=not config.deterministic)
         # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
@@ -116,7 +119,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         self._journal = Journal(self._workdir.path, self.steps.number, self._levels) if self._devices.writes else None
-        self._bar = Progress("training", self._config.steps, "steps", self.steps.number).__enter__()
+        self._bar = Progress(self._devices.called("training"), self._config.steps, "steps", self.steps.number).__enter__()
         self._clock = Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
         return self
@@ -141,8 +144,9 @@ class Run:
         patience = self._config.patience
         no_better = patience > 0 and self._best.poorer >= patience
         stops, ends = self._devices.total(float(self._stop()), float(no_better))  # one worker's wish is all workers'
-        self.stopped = stops > 0
-        return 0 if stops or ends else max(self._config.steps - self.steps.number, 0)
+        left = max(self._config.steps - self.steps.number, 0)
+        self.stopped = stops > 0 and left > 0
+        return 0 if stops or ends else left
 
     @property
     def together(self) -> int:

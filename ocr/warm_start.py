@@ -32,6 +32,8 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
       IntegrityError: it is damaged.
     """
     path = pathlib.Path(source)
+    if not path.is_dir():
+        raise InputError(f"--init_from={source}: no such folder")
     if Workdir(path).begun:
         trained = Workdir(path).load()
         other, theirs = trained.model, trained.charset

@@ -1,8 +1,10 @@
 """The folder of a training: its configuration, alphabet, checkpoints and best weights."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -84,6 +86,9 @@ class Workdir:
                         different.append(f"{name}: saved {was_made_of[name][:12]}, given {fingerprint[:12]}")
                 if different:
                     raise InputError(f"--workdir={self.path}: was made with another configuration: {'; '.join(different)}")
+                if config.init_from not in ("", saved.init_from):
+                    print(f"--init_from={config.init_from}: not looked at, for this goes on with a training", file=sys.stderr)
+                config = dataclasses.replace(config, init_from=saved.init_from)
             if writes:
                 files.write_text(self.path / "charset.txt", charset.file_text())
                 configs.write(self.path / "config.json", config, made_of)
@@ -204,4 +209,5 @@ def _restore(prefix: pathlib.Path, parts: dict[str, Any]) -> None:
     try:
         tf.train.Checkpoint(**parts).read(str(prefix)).expect_partial().assert_existing_objects_matched()
     except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
-        raise IntegrityError(f"{prefix}: damaged checkpoint ({str(error).splitlines()[0]})") from error
+        cause = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])  # the insides of TensorFlow
+        raise IntegrityError(f"{prefix}: damaged checkpoint ({cause})") from error

@@ -159,7 +159,7 @@ def test_a_training_from_the_weights_of_another_one_reads_at_once(trained, tmp_p
 @pytest.mark.parametrize(
     ("source", "model", "error", "message"),
     [
-        ("/nowhere", "lite", InputError, "/nowhere: no exported model in it"),
+        ("/nowhere", "lite", InputError, "--init_from=/nowhere: no such folder"),
         (None, "cnn", InputError, "has the network lite, this training cnn"),
         ("cut", "lite", IntegrityError, "damaged export"),
     ],

@@ -179,6 +179,7 @@ def stop_on_signal(promise: str = "saving, then leaving") -> Iterator[Callable[[
     def listen() -> None:
         for number in iter(lambda: os.read(ours, 1), b""):
             if _signalled:
+                os.write(2, b"leaving at once: what was not saved is lost\n")
                 os._exit(128 + number[0])
             _signalled.append(number[0])
             print(f"\n{signal.Signals(number[0]).name}: {promise}; once more to leave at once", file=sys.stderr, flush=True)
