@@ -44,32 +44,29 @@ def lines(workdir: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def reached(workdir: pathlib.Path) -> int:
+    """Returns the last step that a journal tells of."""
+    path = workdir / "metrics.jsonl"
+    return max(
+        [json.loads(line)["step"] for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")], default=0
+    )
+
+
 def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bits(trained, tmp_path: pathlib.Path):
-    fields = {
-        "steps": 60,
-        "deterministic": True,
-        "model": "lite",
-        "ema": 0.9,
-        "augment": 0.5,
-        "patience": 100,
-        "eval_every": 15,
-    }
-    begun = time.monotonic()
+    fields = {"steps": 80, "deterministic": True, "ema": 0.9, "augment": 0.5, "patience": 100, "eval_every": 15}
     subprocess.run(command_line(trained, tmp_path / "whole", **fields), check=True, capture_output=True)
-    whole_s = time.monotonic() - begun
-    draw, killed = random.Random(0), 0
-    while killed < MOMENTS:
-        with subprocess.Popen(
-            command_line(trained, tmp_path / "run", **fields), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as running:
-            try:
-                running.communicate(timeout=draw.uniform(0.3, 1.0) * whole_s)
-                break  # it has ended
-            except subprocess.TimeoutExpired:
-                running.kill()
-                killed += 1
-    subprocess.run(command_line(trained, tmp_path / "run", **fields), check=True, capture_output=True)
-    whole, run = (tensors(tmp_path / name, 60) for name in ("whole", "run"))
+    line, draw = command_line(trained, tmp_path / "run", **fields), random.Random(0)
+    for moment in sorted(draw.sample(range(50), MOMENTS)):
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+            while running.poll() is None and (
+                not (tmp_path / "run" / "metrics.jsonl").exists() or reached(tmp_path / "run") < moment
+            ):
+                time.sleep(0.05)
+            time.sleep(draw.uniform(0.0, 0.5))
+            assert running.poll() is None, "it has ended before it could be killed"
+            running.kill()
+    subprocess.run(line, check=True, capture_output=True)
+    whole, run = (tensors(tmp_path / name, 80) for name in ("whole", "run"))
     assert whole.keys() == run.keys()
     different = [name for name in whole if not np.array_equal(whole[name], run[name])]
     assert not different
