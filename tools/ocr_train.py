@@ -35,7 +35,7 @@ command.define_fields(
         "ema": "How much of the weights' moving average each step keeps, such as 0.999: it is then what is evaluated and "
         "exported; 0: no average.",
         "precision": "float32; or mixed_bfloat16 or mixed_float16, for GPUs: weights, logits and loss stay float32.",
-        "strategy": "one device; mirrored: all GPUs; multiworker: the machines of TF_CONFIG; auto: what there is.",
+        "strategy": "one: one device; mirrored: all GPUs; multiworker: the machines of TF_CONFIG; auto: what there is.",
         "replicas": "How many devices; without a GPU so many are made of the CPU. 0: what there is.",
         "sync_batch_norm": "Batch norm takes its statistics over all replicas.",
         "deterministic": "Use only operations that give the same bits each time; slower on GPUs.",
