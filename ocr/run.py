@@ -131,8 +131,8 @@ class Run:
                     self._log()
                 if self.steps.number > self._saved:
                     self._save()
-                if self.steps.failing:
-                    raise IntegrityError(f"step {self.steps.number}, the last, had to be left out: {self._last_saved()}")
+                if not self._usable():
+                    raise IntegrityError(f"after step {self.steps.number} the network gives no numbers: {self._last_saved()}")
         finally:
             self._bar.__exit__(*error)
             if self._journal:
@@ -182,8 +182,8 @@ class Run:
             self._log()
         evaluation = self._due(self._config.eval_every)
         checkpoint = self._due(self._config.checkpoint_every) or step > self._saved + self._config.checkpoint_every
-        if self.steps.failing and (evaluation or checkpoint):  # perhaps the weights are none that can be gone on with
-            print(f"step {step} was left out: nothing is evaluated or saved until one is taken again", file=sys.stderr)
+        if (evaluation or checkpoint) and not self._usable():
+            print(f"step {step}: the network gives no numbers, so nothing is evaluated or saved", file=sys.stderr)
         elif evaluation:
             self._evaluate()
         if checkpoint:
@@ -271,12 +271,20 @@ class Run:
 
     def _save(self) -> None:
         step = self.steps.number
-        if self.steps.failing:
+        if not self._usable():
             return
         self._check_finite()
         if self._devices.writes:
             self._workdir.save(step, self._config.keep_checkpoints, self._parts)
         self._saved = step
+
+    def _usable(self) -> bool:
+        """Says whether the weights can be gone on with: a step may have failed for its lines alone."""
+        if not self.steps.failing:
+            return True
+        batch = self._looked_at
+        logits, _ = models.logits(self._model, batch["pixels"], batch["width"], training=False)
+        return bool(tf.reduce_all(tf.math.is_finite(logits)))
 
     def _check_finite(self) -> None:
         """Makes sure that what is to be saved can be gone on with.

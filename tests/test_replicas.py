@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -197,6 +198,15 @@ def start_worker(index: int, ports: list[int], records: pathlib.Path, workdir: p
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def wait_for(condition: Callable[[], bool], workers: list[subprocess.Popen]) -> None:
+    """Waits for workers that run to come somewhere, five minutes at most."""
+    begun = time.monotonic()
+    while not condition():
+        assert all(worker.poll() is None for worker in workers), "a worker has ended"
+        assert time.monotonic() < begun + 300, "the workers stand still"
+        time.sleep(0.1)
+
+
 def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -214,9 +224,7 @@ def test_two_workers_train_as_one_process_does_and_go_on_after_one_is_killed(tra
     one = start_worker(0, [], trained.records, tmp_path / "one")
     assert one.communicate(timeout=300)[0].startswith("{"), one.stderr
     workers = [start_worker(index, ports, trained.records, tmp_path / "two") for ports in [free_ports(2)] for index in (0, 1)]
-    while not (tmp_path / "two" / "checkpoints" / "ckpt-10.index").exists():
-        assert all(worker.poll() is None for worker in workers)
-        time.sleep(0.1)
+    wait_for((tmp_path / "two" / "checkpoints" / "ckpt-10.index").exists, workers)
     workers[1].send_signal(signal.SIGKILL)
     workers[1].communicate()
     said = workers[0].communicate(timeout=300)[1].splitlines()[-1]
@@ -249,9 +257,7 @@ def test_devices_that_there_are_not_are_refused(fields: dict, message: str):
 def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: pathlib.Path):
     ports, flags = free_ports(2), ("--steps=100000", "--checkpoint_every=100000", "--eval_every=100000")
     workers = [start_worker(index, ports, trained.records, tmp_path / "run", *flags) for index in (0, 1)]
-    while len(losses(tmp_path / "run") if (tmp_path / "run" / "metrics.jsonl").exists() else []) < 3:
-        assert all(worker.poll() is None for worker in workers)
-        time.sleep(0.1)
+    wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and len(losses(tmp_path / "run")) >= 3, workers)
     workers[1].send_signal(signal.SIGTERM)
     for worker in workers:
         printed, said = worker.communicate(timeout=300)
