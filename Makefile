@@ -28,8 +28,8 @@ doctor-proof: .venv/installed
 resume-proof: .venv/installed
 	RESUME_LINES=100000 RESUME_MOMENTS=20 $(BIN)/python -m pytest tests/test_resume.py -k killed
 
-# A training killed at ten moments, compared to the bit; 10,000 steps that get neither slower nor larger: about a quarter of an
-# hour, on cores that do nothing else.
+# A training killed at ten moments, compared to the bit; 10,000 steps that get neither slower nor larger: about ten
+# minutes, on cores that do nothing else.
 train-proof: .venv/installed
 	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/test_survival.py -k again_and_again
 	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/test_soak.py -s

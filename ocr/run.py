@@ -26,7 +26,7 @@ from ocr.workdir import Workdir
 from tfrecords.errors import InputError, IntegrityError
 
 INNER = 10  # steps at most between two looks at the clock and at the wish to stop
-_NAMED = 5  # lines of a step that failed, in the log
+_NAMED = 5  # lines, in the log
 _OF_A_MACHINE = ("workdir", "charset", "init_from", "picture_font")  # paths, which may differ from one to the next
 _SHOWN = 10  # lines in TensorBoard's picture
 
@@ -207,7 +207,7 @@ class Run:
         self._write({"left_out": failures.steps, "files": failures.files})
         print(
             f"step {numbers}: the loss or a gradient is not finite, nothing was changed; its lines are those of "
-            f"{_named(failures.files)} (all of them in metrics.jsonl)",
+            f"{named(failures.files)} (all of them in metrics.jsonl)",
             file=sys.stderr,
         )
         if failures.row > self._config.bad_steps:
@@ -330,6 +330,7 @@ def _check_agreed(devices: Devices, told: dict[str, Any]) -> None:
         raise InputError(f"TF_CONFIG: the workers were given different things: {each}")
 
 
-def _named(files: list[str]) -> str:
+def named(files: Sequence[str]) -> str:
+    """Names the first few of some lines, and counts the others."""
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
     return ", ".join(files[:_NAMED]) + more

@@ -15,13 +15,11 @@ from ocr import devices, models, sets, sheet
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.devices import Devices
-from ocr.run import Run
+from ocr.run import Run, named
 from ocr.sets import Mixture
 from ocr.steps import Steps
 from ocr.workdir import Workdir
 from tfrecords.errors import InputError, IntegrityError
-
-_NAMED = 5  # lines that do not fit, in the log
 
 
 def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict:
@@ -122,10 +120,8 @@ def _charset(config: TrainConfig, data: Mixture) -> Charset:
 def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
     """Names the lines that training leaves out."""
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         print(
-            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: "
-            f"{', '.join(names[:_NAMED])}{more}",
+            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: {named(names)}",
             file=sys.stderr,
         )
 

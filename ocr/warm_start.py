@@ -3,7 +3,6 @@
 import pathlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ocr import charset as charsets
@@ -41,20 +40,17 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
         other, theirs = _exported(predict.newest_version(path))
     if other.name != model.name:
         raise InputError(f"--init_from={source}: has the network {other.name}, this training {model.name}")
-    places: dict[str, int] = {}
-    for place, character in enumerate(theirs.characters):
-        places.setdefault(character, place)
-    classes = [places.get(character, -1) for character in charset.characters] + [theirs.blank]
-    shared = np.flatnonzero(np.array(classes) >= 0)
-    taken = np.array(classes)[shared]
+    lacking = set(theirs.missing(charset.characters))
+    shared = [place for place, character in enumerate(charset.characters) if character not in lacking]
+    taken = theirs.encode("".join(charset.characters[place] for place in shared))
     last = [id(weight) for weight in model.get_layer("logits").weights]
     values = []
     for weight, own, origin in zip(model.weights, model.get_weights(), other.get_weights(), strict=True):
         if id(weight) in last:  # [D, C] or [C]
-            own[..., shared] = origin[..., taken]
+            own[..., [*shared, charset.blank]] = origin[..., [*taken, theirs.blank]]
         values.append(own if id(weight) in last else origin)
     model.set_weights(values)
-    return len(shared) - 1
+    return len(shared)
 
 
 def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
