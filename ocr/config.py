@@ -36,6 +36,7 @@ _MAY_CHANGE = frozenset(
         "init_from",
         "picture_font",
         "augment",
+        "frame_loss",
         "override",
     )
 )
@@ -109,6 +110,23 @@ def check_range(fields: Mapping[str, Any], **ranges: tuple[float, float]) -> Non
             raise InputError(f"--{name}={fields[name]}: must be {low} to {high}")
 
 
+def weighed(item: str) -> tuple[str, float | None]:
+    """Takes `NAME:WEIGHT` apart; the weight is None where none is given.
+
+    Raises:
+      InputError: it is no number from 1e-6 to 1e6.
+    """
+    name, colon, weight = item.rpartition(":")
+    if not colon or pathlib.Path(item).exists():  # a name with a colon in it
+        return item, None
+    try:
+        if 1e-6 <= (number := float(weight)) <= 1e6:
+            return name, number
+    except ValueError:
+        pass
+    raise InputError(f"{item}: the weight {weight!r} must be a number from 1e-6 to 1e6")
+
+
 def check_names(name: str, split: str) -> None:
     """Makes sure that a data set and its split can be told apart in a file's name.
 
@@ -143,6 +161,7 @@ class TrainConfig:
     schedule: str = "cosine"
     warmup_steps: int = 100
     ema: float = 0.0
+    frame_loss: float = 0.0
     precision: str = "float32"
     strategy: str = "auto"
     replicas: int = 0
@@ -169,7 +188,9 @@ class TrainConfig:
         check_range(fields, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
         check_range(fields, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))
         check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
-        check_range(fields, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), replicas=(0, 1024))
+        check_range(
+            fields, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), frame_loss=(0, 1), replicas=(0, 1024)
+        )
 
 
 def write(path: pathlib.Path, config: TrainConfig, made_of: dict[str, str]) -> None:

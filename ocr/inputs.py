@@ -22,6 +22,7 @@ def training_batches(
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     strength: float = 0.0,
+    middles: bool = False,
 ) -> tf.data.Dataset:
     """Returns shuffled batches without end, of the lines that fit the network; those of a batch are of like width.
 
@@ -36,11 +37,13 @@ def training_batches(
       start: number of the first step, from 0.
       share: (i, n) for the part of each batch that worker i of n has, counting from 0; it decodes no other.
       strength: of the augmentation; 0 for none.
+      middles: whether the characters' middles are wanted.
 
     Returns:
       Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
-      `text` and `filename` string[B]. Pixels and labels are padded with 0. They raise OpError where a record is damaged:
-      see `sets.naming_damage`.
+      `text` and `filename` string[B]. Pixels and labels are padded with 0. If they are wanted, `middles` int32[B, N] in pixels
+      are padded with -1, as those of lines that do not tell them are, and there are `draws` float32[B, N], random numbers from
+      0 to 1. They raise OpError where a record is damaged: see `sets.naming_damage`.
     """
     index, workers = share
     begin, end = index * batch_size // workers, (index + 1) * batch_size // workers
@@ -55,10 +58,10 @@ def training_batches(
         length = int(shares[number])
         fitting = data.fitting[number]
         blocks, before = order.stretch(fitting, window * length, length, seed + number)
-        record = schema.parse(reader.read(tables[number], blocks))
+        record = schema.parse(reader.read(tables[number], blocks), middles)
         if fitting.sum() < tables[number].records.sum():
             fits = sets.fit(record, pixels_per_frame)
-            record = {key: tf.boolean_mask(value, fits) for key, value in record.items()}
+            record = {key: tf.ragged.boolean_mask(value, fits) for key, value in record.items()}
         return record, before
 
     def load(window: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -85,8 +88,12 @@ def training_batches(
         if workers > 1:  # as wide as the others' parts: batch norm sees the padding
             missing = widest - tf.shape(batch["pixels"])[2]
             batch["pixels"] = tf.pad(batch["pixels"], [[0, 0], [0, 0], [0, missing]])
+        drawn = tf.stack([seed + step, tf.constant(index, tf.int64)])
+        if middles:
+            batch["middles"] = _middles(record, batch["label_lengths"])
+            shape, apart = tf.shape(batch["labels"]), tf.random.experimental.stateless_fold_in(drawn, 2)
+            batch["draws"] = tf.ensure_shape(tf.random.stateless_uniform(shape, apart), [None, None])
         if strength:
-            drawn = tf.stack([seed + step, tf.constant(index, tf.int64)])
             batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn)
         return batch
 
@@ -145,3 +152,12 @@ def _batch(record: dict[str, tf.Tensor], charset: Charset, only_raw: bool) -> di
     lengths = tf.cast(labels.row_lengths(), tf.int32)
     batch = {"pixels": pixels, "width": width, "labels": labels.to_tensor(), "label_lengths": lengths}
     return batch | {key: record[key] for key in ("text", "filename")}
+
+
+def _middles(record: dict[str, tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
+    """Returns the characters' middles in the lines as they are read, int32[B, N], -1 where they are not known."""
+    told = record["middles"].row_lengths() == tf.cast(lengths, tf.int64)
+    scaled = tf.cast(record["middles"] * images.HEIGHT // record["height"][:, tf.newaxis], tf.int32).to_tensor(-1)
+    count = tf.reduce_max(lengths)
+    scaled = tf.pad(scaled[:, :count], [[0, 0], [0, tf.maximum(count - tf.shape(scaled)[1], 0)]], constant_values=-1)
+    return tf.ensure_shape(tf.where(told[:, tf.newaxis], scaled, -1), [None, None])

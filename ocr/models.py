@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from ocr import images
+from ocr import fast_layers, images
 from tfrecords.errors import InputError
 
 
@@ -34,9 +34,16 @@ class Network:
 
 def _masked(x, mask, repeats: int):
     """Zeroes features beyond a line's own frames; `repeats` feature columns lie in a frame."""
-    if repeats > 1:
-        mask = layers.UpSampling2D((1, repeats))(mask)
-    return layers.Multiply()([x, mask])
+    return layers.Multiply()([x, _wider(mask, repeats)])
+
+
+def _activated(x, mask, repeats: int):
+    """Does the same to features once they are rectified."""
+    return fast_layers.MaskedReLU()(x, _wider(mask, repeats))
+
+
+def _wider(mask, repeats: int):
+    return layers.UpSampling2D((1, repeats))(mask) if repeats > 1 else mask
 
 
 def _lite(x, mask, batch_norm):
@@ -45,7 +52,7 @@ def _lite(x, mask, batch_norm):
     def convolve(x, filters: int, repeats: int, kernel=3, stride=1, padding="same"):
         x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
         x = batch_norm(momentum=0.95)(x)
-        return _masked(layers.ReLU()(x), mask, repeats)
+        return _activated(x, mask, repeats)
 
     x = convolve(x, 16, 2, stride=2)  # 16 x W/2
     x = convolve(x, 32, 2)
@@ -58,6 +65,28 @@ def _lite(x, mask, batch_norm):
     x = convolve(x, 256, 1)
     x = convolve(x, 256, 1, kernel=(2, 1), padding="valid")  # 1 x W/4
     return layers.Reshape((-1, 256))(x)
+
+
+def _wide(x, mask, batch_norm):
+    """Ours for large alphabets: strides instead of pooling, so that most of the arithmetic is large matrix products; a look at
+    the characters beside; and few features before the last layer, which is a quarter of the arithmetic even so."""
+
+    def convolve(x, filters: int, kernel=3, stride=1, padding="same", repeats=1):
+        x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
+        return _activated(batch_norm(momentum=0.98)(x), mask, repeats)
+
+    x = convolve(x, 32, 5, 2, repeats=2)  # 16 x W/2
+    x = convolve(x, 64, stride=2)  # 8 x W/4
+    x = convolve(x, 96)
+    x = convolve(x, 96)
+    x = convolve(x, 160, stride=(2, 1))  # 4 x W/4
+    x = convolve(x, 160)
+    x = convolve(x, 256, stride=(2, 1))  # 2 x W/4
+    x = convolve(x, 256)
+    x = convolve(x, 320, (2, 1), padding="valid")  # 1 x W/4
+    x = convolve(x, 256, (1, 5))
+    x = convolve(x, 256, (1, 5))
+    return layers.Dense(128, use_bias=False)(layers.Reshape((-1, 256))(x))
 
 
 def _convolution(filters: int, kernel: int, stride=1):
@@ -95,7 +124,7 @@ def _densenet(x, mask, batch_norm):
     """The network of chinese_ocr: dense blocks (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
 
     def activated(x, repeats: int):
-        return _masked(layers.ReLU()(batch_norm(epsilon=1.1e-5)(x)), mask, repeats)
+        return _activated(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
 
     x = _convolution(64, 5, 2)(x)
     for repeats in (4, 2, 1):
@@ -110,6 +139,7 @@ def _densenet(x, mask, batch_norm):
 
 NETWORKS = {
     "lite": Network(_lite, 4, "glorot_uniform"),
+    "wide": Network(_wide, 4, "glorot_uniform"),
     "cnn": Network(_cnn, 8),
     "crnn": Network(_crnn, 8),
     "densenet": Network(_densenet, 8),
@@ -147,7 +177,10 @@ def build(name: str, num_classes: int, precision: str = "float32", synchronized:
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
-        features = network(name).body(image, mask, functools.partial(layers.BatchNormalization, synchronized=synchronized))
+        batch_norm = (
+            functools.partial(layers.BatchNormalization, synchronized=True) if synchronized else fast_layers.BatchNormalization
+        )
+        features = network(name).body(image, mask, batch_norm)
     finally:
         keras.mixed_precision.set_global_policy(before)
     logits = layers.Dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)

@@ -1,32 +1,29 @@
-"""Draws lines of text as image files, to train on and to test with.
+"""Draws lines of text, to train on and to test with: as image files with their labels, or straight as records.
 
-A line is a function of (seed, number) alone, so that the files are the same for any number of workers.
+A line is a function of (seed, number) alone, so that what is drawn is the same for any number of workers.
 """
 
 import contextlib
 import dataclasses
-import functools
-import glob
 import pathlib
-import re
 import sys
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ocr import charset as charsets
-from ocr import progress, workers
-from ocr.charset import Charset
-from ocr.config import check_choice, check_given, check_range
-from tfrecords import files
+from ocr import drawing, fonts, imagefile, labels, progress, sheet, workers
+from ocr.config import check_choice, check_given, check_names, check_range
+from ocr.drawing import Line
+from ocr.texts import Texts
+from tfrecords import files, schema
 from tfrecords.errors import InputError
 
-DEGRADATIONS = ("clean", "scan")
-_BUILT_IN = ""  # in place of a path: the font that comes with Pillow
-_MOST_TEXT = 2**40  # bytes of a corpus file
-_LEAST_SIZE = 4  # pixels of the em
-_TRIES = 200  # texts drawn until some font has every character
-_NO_CHARACTER = "\U0010ffff"  # what a font shows for this it shows for all it lacks
+_PIXELS_PER_FRAME = 4  # every record fits a network with frames so wide, as those that `make_tfrecords` packs
+_TRIES = 100  # lines drawn until one does
+_CHUNK = 100  # lines a worker draws at a time
+_SHOWN = 60  # lines of a contact sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,228 +35,108 @@ class RenderConfig:
     """
 
     output: str
-    count: int
+    count: int = 0
     charset: str = "alnum"
     corpus: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    numbers: float = 0.0
+    random: float = 0.0
+    whole_lines: bool = False
     fonts: tuple[str, ...] = ()
     height: int = 32
     width: int = 280
     min_chars: int = 5
     max_chars: int = 10
     degrade: str = "clean"
+    tfrecords: bool = False
+    split: str = "train"
+    contact_sheet: str = ""
     seed: int = 0
     workers: int = 0
 
     def __post_init__(self) -> None:
         fields = dataclasses.asdict(self)
         check_given(output=self.output)
-        check_range(fields, count=(1, 10**9), height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
+        check_names("lines", self.split)
+        check_range(fields, height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
         check_range(fields, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
-        check_choice(fields, degrade=DEGRADATIONS)
+        check_range(fields, numbers=(0, 1e6), random=(0, 1e6))
+        check_choice(fields, degrade=drawing.DEGRADATIONS)
+        if not self.whole_lines:
+            check_range(fields, count=(1, 10**9))
+        elif self.count or self.words or self.numbers or self.random or not self.corpus:
+            raise InputError("--whole_lines: takes --corpus, and none of --count, --words, --numbers and --random")
 
 
-class Font:
-    """A font file, at any size, that knows what it lacks."""
+class Drawn(NamedTuple):
+    """A line, drawn and stored.
 
-    def __init__(self, path: str):
-        self.path = path
-        self._lacking = self._shape(_NO_CHARACTER)
-
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # a font lives as long as the program
-    def at(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        """Returns the font with an em of `size` pixels."""
-        if self.path == _BUILT_IN:
-            return ImageFont.load_default(size)
-        return ImageFont.truetype(self.path, size, layout_engine=ImageFont.Layout.BASIC)
-
-    @functools.cache  # noqa: B019
-    def has(self, character: str) -> bool:
-        """Says whether the font draws this character, rather than a box or nothing."""
-        shape = self._shape(character)
-        return shape != self._lacking and (character.isspace() or any(shape))
-
-    def _shape(self, character: str) -> bytes:
-        mask = self.at(24).getmask(character)
-        advance = str(self.at(24).getlength(character)).encode() if character.isspace() else b""
-        return bytes(mask) + advance
-
-
-def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
-    """Opens the fonts that the patterns name, in the order of their paths; without patterns Pillow's own.
-
-    Raises:
-      InputError: a pattern matches nothing, or a file is no font.
+    Attributes:
+      name: of its file.
+      text: of it.
+      width: of the image 32 pixels high.
+      content: the image file, or the record.
     """
-    if not patterns:
-        return [Font(_BUILT_IN)]
-    paths: set[str] = set()
-    for pattern in patterns:
-        if not (matched := glob.glob(pattern, recursive=True)):
-            raise InputError(f"--fonts={pattern}: matches no file")
-        paths.update(matched)
-    fonts = []
-    for path in sorted(paths):
-        try:
-            if not pathlib.Path(path).is_file():
-                raise ValueError("not a regular file")
-            fonts.append(Font(path))
-        except (OSError, ValueError) as error:
-            raise InputError(f"--fonts: {path}: cannot be read as a font ({error})") from error
-    return fonts
+
+    name: str
+    text: str
+    width: int
+    content: bytes
 
 
-def corpus_runs(paths: tuple[str, ...], charset: Charset, min_chars: int) -> list[str]:
-    """Returns the stretches of text that the alphabet can write and that are long enough.
-
-    Raises:
-      InputError: a file cannot be read, or none of them has such a stretch.
-    """
-    runs = []
-    known = set(charset.characters)
-    for path in paths:
-        try:
-            text = files.read_at_most(path, _MOST_TEXT).decode("utf-8-sig")
-        except OSError as error:
-            raise InputError(f"--corpus={path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"--corpus={path}: not UTF-8 at byte {error.start}") from error
-        for line in text.splitlines():
-            spaced = "".join(c if c in known else "\n" for c in line)
-            runs += [run for run in map(_tidy, spaced.split("\n")) if len(run) >= min_chars]
-    if paths and not runs:
-        raise InputError(f"--corpus={','.join(paths)}: no stretch of {min_chars} characters of the charset in it")
-    return runs
-
-
-def _tidy(text: str) -> str:
-    """Leaves no space at an end, nor two together."""
-    return re.sub(r"(\s)\s+", r"\1", text).strip()
-
-
-class Texts:
-    """Draws texts to render, each with a font that has all its characters."""
+class _Pen:
+    """Draws the lines that a configuration asks for."""
 
     def __init__(self, config: RenderConfig):
-        charset = charsets.named(config.charset)
         self._config = config
-        self._fonts = open_fonts(config.fonts)
-        self._runs = corpus_runs(config.corpus, charset, config.min_chars)
-        self._letters = [
-            [c for c in dict.fromkeys(charset.characters) if font.has(c)] if not self._runs else [] for font in self._fonts
-        ]
-        usable = [i for i, letters in enumerate(self._letters) if any(not c.isspace() for c in letters)]
-        if not self._runs and not usable:
-            raise InputError(f"--fonts: none of the fonts has a character of --charset={config.charset}")
-        self._usable = usable
-        self.drawable = len(set().union(*self._letters))
+        self._charset = charsets.named(config.charset)
+        sources = (config.corpus, config.words, config.numbers, config.random)
+        self.texts = Texts(self._charset, fonts.open_fonts(config.fonts), *sources, config.min_chars, config.max_chars)
+        self.lines = self.texts.lines if config.whole_lines else ()
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, Font]:
-        """Returns a text and its font.
+    @property
+    def count(self) -> int:
+        return len(self.lines) if self._config.whole_lines else self._config.count
 
-        Raises:
-          InputError: text after text came up of which no font has every character.
-        """
+    def line(self, number: int) -> tuple[str, fonts.Font, Line]:
+        """Draws a line by its number."""
+        config = self._config
+        rng = np.random.default_rng((config.seed, number))
         for _ in range(_TRIES):
-            length = int(rng.integers(self._config.min_chars, self._config.max_chars, endpoint=True))
-            if not self._runs:
-                index = self._usable[rng.integers(len(self._usable))]
-                text = self._random(rng, self._letters[index], length)
-                return text, self._fonts[index]
-            run = self._runs[rng.integers(len(self._runs))]
-            start = int(rng.integers(max(len(run) - length, 0) + 1))
-            text = run[start : start + length].strip()
-            fonts = [font for font in self._fonts if all(map(font.has, text))]
-            if fonts and len(text) >= self._config.min_chars:
-                return text, fonts[rng.integers(len(fonts))]
-        raise InputError(f"--fonts: no font has every character of {text!r}, nor of {_TRIES - 1} other texts of the corpus")
+            text, font = self.texts.with_font(self.lines[number], rng) if self.lines else self.texts.draw(rng)
+            line = drawing.draw(text, font, config.height, config.width, drawing.LOOKS[config.degrade], rng)
+            scaled = imagefile.scaled_width(line.image.height, line.image.width)
+            if not config.tfrecords or (len(text) + labels.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
+                return text, font, line
+        raise InputError(
+            f"--width={config.width}: too narrow for lines like {text!r} to be told apart; they are not for records"
+        )
 
-    @staticmethod
-    def _random(rng: np.random.Generator, letters: list[str], length: int) -> str:
-        """Returns random letters, never a space at an end, nor two together."""
-        inked = [c for c in letters if not c.isspace()]
-        text = ""
-        while len(text) < length:
-            at_an_end = len(text) in (0, length - 1)
-            choice = inked if at_an_end or text[-1].isspace() else letters
-            text += choice[rng.integers(len(choice))]
-        return text
+    def drawn(self, number: int) -> Drawn:
+        text, font, line = self.line(number)
+        encoded, name = line.encoded(), f"{number:06d}.{'png' if line.quality is None else 'jpg'}"
+        width, height = line.image.size
+        if self._config.tfrecords:
+            record = schema.Record(encoded, line.kind, height, width, 1, text, name, font.name, tuple(line.middles))
+            encoded = record.serialize()
+        return Drawn(name, text, imagefile.scaled_width(height, width), encoded)
 
 
-def draw_line(text: str, font: Font, height: int, width: int, rng: np.random.Generator) -> Image.Image:
-    """Draws dark text on light paper, as large as the height, and the width where one is set, allow.
-
-    Args:
-      text: to draw.
-      font: that has all its characters.
-      height: of the image in pixels.
-      width: of the image in pixels, or 0 for as wide as the text is.
-      rng: for size, place and tones.
-
-    Returns:
-      A grey image.
-
-    Raises:
-      InputError: there is no room for it, small as it may be drawn.
-    """
-    margin = max(height // 16, 1)
-    size = round(height * rng.uniform(0.65, 0.95))
-    while True:
-        face = font.at(size)
-        left, top, right, bottom = (round(side) for side in face.getbbox(text, anchor="ls"))
-        room_y = height - 2 * margin - (bottom - top)
-        room_x = width - 2 * margin - (right - left) if width else 3 * margin
-        if min(room_x, room_y) >= 0:
-            break
-        if size <= _LEAST_SIZE:
-            raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_LEAST_SIZE} pixels high")
-        size = min(size - 1, max(size * (width - 2 * margin) // (right - left), _LEAST_SIZE)) if room_x < 0 else size - 1
-    x = margin + int(rng.integers(room_x + 1))
-    y = margin + int(rng.integers(room_y + 1))
-    paper, ink = int(rng.integers(215, 256)), int(rng.integers(0, 80))
-    image = Image.new("L", (width or right - left + 2 * margin + room_x, height), paper)
-    ImageDraw.Draw(image).text((x - left, y - top), text, fill=ink, font=face, anchor="ls")
-    return image
-
-
-def scanned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Does to a line what a fair scanner does: a slight slope, blur and noise."""
-    paper = image.getpixel((0, 0))
-    steepest = min(1.5, 250 / image.width)  # degrees; a long line must not leave the image
-    image = image.rotate(rng.uniform(-steepest, steepest), Image.Resampling.BILINEAR, fillcolor=paper)
-    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.8)))
-    noise = rng.normal(0.0, rng.uniform(2.0, 10.0), (image.height, image.width))
-    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-
-
-_CHUNK = 100  # lines a worker draws at a time
-_texts: Texts | None = None  # of a worker
+_pen: _Pen | None = None  # of a worker
 
 
 def _prepare(config: RenderConfig) -> None:
-    global _texts
-    _texts = Texts(config)
+    global _pen
+    _pen = _Pen(config)
 
 
-def _render(config: RenderConfig, folder: pathlib.Path, numbers: range) -> list[tuple[str, str]]:
-    """Draws some lines to files; returns their names and texts."""
-    assert _texts is not None
-    rows = []
-    for number in numbers:
-        rng = np.random.default_rng((config.seed, number))
-        text, font = _texts.draw(rng)
-        image = draw_line(text, font, config.height, config.width, rng)
-        if config.degrade == "scan":
-            name = f"{number:06d}.jpg"
-            scanned(image, rng).save(folder / name, quality=int(rng.integers(40, 90)))
-        else:
-            name = f"{number:06d}.png"
-            image.save(folder / name, compress_level=1)
-        rows.append((name, text))
-    return rows
+def _render(numbers: range) -> list[Drawn]:
+    assert _pen is not None
+    return [_pen.drawn(number) for number in numbers]
 
 
 def render(config: RenderConfig) -> dict:
-    """Draws image files and `labels.txt`, a line `name<TAB>text` each.
+    """Draws lines to image files and `labels.txt`, a line `name<TAB>text` each; or to records.
 
     Returns:
       `lines`, and `characters`, how many different ones are in them.
@@ -268,24 +145,50 @@ def render(config: RenderConfig) -> dict:
       InputError: something given cannot be used, or the output is there already.
     """
     _prepare(config)  # before anything is written: most mistakes show here
-    assert _texts is not None
-    known = len(set(charsets.named(config.charset).characters))
-    if 0 < (lacking := known - _texts.drawable) < known:
-        print(f"{lacking} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr)
-    chunks = (range(start, min(start + _CHUNK, config.count)) for start in range(0, config.count, _CHUNK))
-    processes = 1 if config.count <= _CHUNK else config.workers
+    assert _pen is not None
+    if _pen.texts.undrawable:
+        known = len(set(charsets.named(config.charset).characters))
+        print(
+            f"{_pen.texts.undrawable} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr
+        )
+    count = _pen.count
+    if config.contact_sheet:
+        shown = [_pen.line(number)[2].image for number in range(min(count, _SHOWN))]
+        files.write_bytes(pathlib.Path(config.contact_sheet), sheet.contacts(shown))
+    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
+    processes = 1 if count <= _CHUNK else config.workers
     characters: set[str] = set()
+
+    def counted() -> Iterator[Drawn]:
+        with (
+            contextlib.closing(workers.in_order(_render, chunks, processes, _prepare, config)) as drawn,
+            progress.Progress("rendering", count, "lines") as bar,
+        ):
+            for done, rows in enumerate(drawn):
+                for row in rows:
+                    characters.update(row.text)
+                    yield row
+                bar.update(min((done + 1) * _CHUNK, count))
+
+    (_to_records if config.tfrecords else _to_files)(config, counted())
+    return {"lines": count, "characters": len(characters)}
+
+
+def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
     with (
         files.folder_aside(pathlib.Path(config.output)) as folder,
         open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
-        contextlib.closing(
-            workers.in_order(functools.partial(_render, config, folder), chunks, processes, _prepare, config)
-        ) as drawn,
-        progress.Progress("rendering", config.count, "lines") as bar,
     ):
-        for done, rows in enumerate(drawn):
-            for name, text in rows:
-                labels.write(f"{name}\t{text}\n")
-                characters.update(text)
-            bar.update(min((done + 1) * _CHUNK, config.count))
-    return {"lines": config.count, "characters": len(characters)}
+        for row in drawn:
+            (folder / row.name).write_bytes(row.content)
+            labels.write(f"{row.name}\t{row.text}\n")
+
+
+def _to_records(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
+    from tfrecords.writer import SplitWriter  # TensorFlow takes seconds to load, in each worker too
+
+    charset = charsets.named(config.charset)
+    with SplitWriter(pathlib.Path(config.output), "lines", config.split, charset.file_text()) as writer:
+        for number, row in enumerate(drawn):
+            writer.add(row.content, number, row.text, row.width)
+        writer.finish(charset=charset.fingerprint, image_format="keep", pixels_per_frame=_PIXELS_PER_FRAME)

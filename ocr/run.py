@@ -77,7 +77,9 @@ class Run:
                     f"first weights: those of {config.init_from}, for {shared} of {charset.blank} characters", file=sys.stderr
                 )
             self._optimizer = recipe.build(config, self._model, data.count)
-        self.steps = Steps(Learner(self._model), self._optimizer, devices, config.batch_size, timed=not config.deterministic)
+        self.steps = Steps(
+            Learner(self._model, config.frame_loss), self._optimizer, devices, config.batch_size, timed=not config.deterministic
+        )
         # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
         self._reader = models.build(config.model, charset.num_classes)
         self._best = Best()
@@ -107,7 +109,13 @@ class Run:
             self._saved,
             share=(devices.worker, devices.workers),
             strength=config.augment,
+            middles=config.frame_loss > 0.0,
         )
+        if config.frame_loss and not any(bool(tf.reduce_any(batch["middles"] >= 0)) for batch in self.batches.take(1)):
+            raise InputError(
+                f"--frame_loss={config.frame_loss:g}: the lines of --train_data={config.train_data} do not tell where their "
+                "characters are, as those do that render_lines --tfrecords draws"
+            )
         self._held_out = inputs.evaluation_batches(held_out, charset, config.batch_size)
         self._evaluator = evaluate.Evaluator(Recogniser(self._reader, charset))
         self._hand_over()

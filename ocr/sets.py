@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ocr import images
 from ocr.charset import Charset, describe
+from ocr.config import weighed
 from tfrecords import reader, schema, shards
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest
@@ -116,7 +117,7 @@ def mix(spec: str, pixels_per_frame: int) -> Mixture:
       InputError: there is none, no line fits the network, or a weight is none.
       IntegrityError: one is damaged.
     """
-    named = [_weighed(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
+    named = [weighed(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
     given = [weight for _, weight in named if weight is not None]
     if len(given) not in (0, len(named)):
         raise InputError(f"{spec}: give all of them a weight, as in A:3,B:1, or none")
@@ -132,18 +133,6 @@ def mix(spec: str, pixels_per_frame: int) -> Mixture:
         left_out += names
     weights = np.array(given or [fits.sum() for fits in fitting], np.float64)
     return Mixture(parts, weights, tuple(fitting), tuple(left_out))
-
-
-def _weighed(item: str) -> tuple[str, float | None]:
-    name, colon, weight = item.rpartition(":")
-    if not colon or pathlib.Path(item).is_dir():  # a folder with a colon in its name
-        return item, None
-    try:
-        if 1e-6 <= (number := float(weight)) <= 1e6:
-            return name, number
-    except ValueError:
-        pass
-    raise InputError(f"{item}: the weight {weight!r} must be a number from 1e-6 to 1e6")
 
 
 def _fitting(lines: Lines, pixels_per_frame: int) -> tuple[np.ndarray, list[str]]:

@@ -10,7 +10,7 @@ from ocr.devices import Devices
 from ocr.learner import Learner, readable
 from ocr.optimizer import Optimizer
 
-_FED = ("pixels", "width", "labels", "label_lengths")  # what a replica needs of a batch
+_FED = ("pixels", "width", "labels", "label_lengths", "middles", "draws")  # what a replica needs of a batch, if it is there
 
 
 class Sums(NamedTuple):
@@ -126,7 +126,7 @@ class Steps:
 
     def step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Takes a step, in a `tf.function`; returns its number, int64 scalar."""
-        fed = {name: batch[name] for name in _FED}
+        fed = {name: batch[name] for name in _FED if name in batch}
         nats, lines, norm, taken, broken = self._devices.run(self._replica_step, fed)
         counted, whole = (tf.cast(value, tf.float32) for value in (taken, ~broken))
         total = tf.math.multiply_no_nan(nats, whole), lines * whole
@@ -155,11 +155,10 @@ class Steps:
         own = {name: value[place * rows // here : (place + 1) * rows // here] for name, value in batch.items()}
         statistics, scale = self._optimizer.statistics(), tf.identity(self._optimizer.scale)
         with tf.GradientTape() as tape:
-            logits, frames = self._learner.logits(own, training=True)
-            nats = self._learner.nats(logits, frames, own)
+            nats, objective = self._learner.losses(own)
             lines = tf.reduce_sum(tf.cast(readable(nats), tf.float32))
             # Each replica's mean counts by its lines; what is lacking to a whole batch is made good below.
-            objective = self._learner.objective(nats) * (lines / self._batch_size) * scale
+            objective *= (lines / self._batch_size) * scale
         gradients = tape.gradient(objective, self._optimizer.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         total = tf.reduce_sum(tf.where(readable(nats), nats, 0.0))
         *gradients, total, lines = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, total, lines])

@@ -40,7 +40,7 @@ def test_a_line_reads_the_same_alone_and_in_any_company(name: str):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("cnn", 35), ("crnn", 35), ("densenet", 35)])
+@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("wide", 70), ("cnn", 35), ("crnn", 35), ("densenet", 35)])
 def test_a_line_of_280_pixels_has_its_frames_of_logits(name: str, frames: int):
     model = network(name)
     logits, own = models.logits(model, tf.zeros([2, 32, 280], tf.uint8), tf.constant([280, 9]), training=False)
@@ -84,5 +84,5 @@ def test_crnn_is_cnn_with_two_recurrent_layers():
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(InputError, match="--model=vgg: must be one of lite, cnn, crnn, densenet"):
+    with pytest.raises(InputError, match="--model=vgg: must be one of lite, wide, cnn, crnn, densenet"):
         models.build("vgg", 10)

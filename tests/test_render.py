@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from ocr import render
+from ocr import drawing, fonts, render
 from ocr.render import RenderConfig
 from tfrecords.errors import InputError
 
@@ -45,7 +45,7 @@ def test_at_natural_width_longer_texts_are_wider(tmp_path: pathlib.Path):
     assert np.corrcoef(lengths, widths)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("degrade", render.DEGRADATIONS)
+@pytest.mark.parametrize("degrade", drawing.DEGRADATIONS)
 def test_the_same_seed_draws_the_same_files_for_any_number_of_workers(tmp_path: pathlib.Path, degrade: str):
     draw(tmp_path, "one", count=250, degrade=degrade)
     draw(tmp_path, "two", count=250, degrade=degrade, workers=2)
@@ -74,7 +74,7 @@ def test_texts_come_from_the_corpus(tmp_path: pathlib.Path):
 
 
 def test_a_font_is_used_only_for_what_it_has(tmp_path: pathlib.Path):
-    font = render.open_fonts(())[0]
+    font = fonts.open_fonts(())[0]
     assert all(map(font.has, "aZ09., "))
     assert not any(map(font.has, "中あ\U0010ffff\u0378"))
     (tmp_path / "charset.txt").write_text("a\n中\nb\n", "utf-8")
@@ -86,7 +86,7 @@ def test_a_font_file_is_opened_by_its_pattern(tmp_path: pathlib.Path):
     built_in = ImageFont.load_default(20)
     (tmp_path / "fonts").mkdir()
     (tmp_path / "fonts" / "one.ttf").write_bytes(built_in.font_bytes)
-    assert [pathlib.Path(font.path).name for font in render.open_fonts((f"{tmp_path}/fonts/*.ttf",))] == ["one.ttf"]
+    assert [pathlib.Path(font.path).name for font in fonts.open_fonts((f"{tmp_path}/fonts/*.ttf",))] == ["one.ttf"]
     assert draw(tmp_path, fonts=(f"{tmp_path}/**/*.ttf",)).values()
 
 

@@ -20,6 +20,8 @@ class Record(NamedTuple):
       channels: of the stored image; 0 where its header does not tell.
       text: the line's text.
       filename: the image's name as the labels file has it.
+      font: that the line was drawn with; nothing where that is not known.
+      middles: the column of each character's middle, in pixels of the stored image; none where they are not known.
     """
 
     encoded: bytes
@@ -29,6 +31,8 @@ class Record(NamedTuple):
     channels: int
     text: str
     filename: str
+    font: str = ""
+    middles: tuple[int, ...] = ()
 
     def serialize(self) -> bytes:
         """Returns the record as a serialized Example; equal records give equal bytes.
@@ -41,8 +45,10 @@ class Record(NamedTuple):
                 _ints(b"image/channels", self.channels),
                 _octets(b"image/encoded", self.encoded),
                 _octets(b"image/filename", self.filename.encode("utf-8", "surrogateescape")),
+                _octets(b"image/font", self.font.encode("utf-8")) if self.font else b"",
                 _octets(b"image/format", self.image_format.encode("ascii")),
                 _ints(b"image/height", self.height),
+                _ints(b"image/middles", *self.middles) if self.middles else b"",
                 _octets(b"image/text", self.text.encode("utf-8")),
                 _ints(b"image/width", self.width),
             )
@@ -61,13 +67,13 @@ def _octets(key: bytes, value: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _ints(key: bytes, value: int) -> bytes:
-    """Returns the map entry of a feature that is one number, 0 or more."""
-    number = _varint(value)
-    packed = b"\x0a%c%b" % (len(number), number)  # Int64List
-    feature = b"\x1a%c%b" % (len(packed), packed)
-    entry = b"\x0a%c%b\x12%c%b" % (len(key), key, len(feature), feature)
-    return b"\x0a%c%b" % (len(entry), entry)
+def _ints(key: bytes, *values: int) -> bytes:
+    """Returns the map entry of a feature that is one number or several, 0 or more."""
+    numbers = b"".join(map(_varint, values))
+    packed = b"\x0a%b%b" % (_varint(len(numbers)), numbers)  # Int64List
+    feature = b"\x1a%b%b" % (_varint(len(packed)), packed)
+    entry = b"\x0a%c%b\x12%b%b" % (len(key), key, _varint(len(feature)), feature)
+    return b"\x0a%b%b" % (_varint(len(entry)), entry)
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -80,19 +86,24 @@ def _varint(number: int) -> bytes:
     return bytes(octets)
 
 
-def parse(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+def parse(serialized: "tf.Tensor", middles: bool = False) -> dict[str, "tf.Tensor"]:
     """Parses Examples in the graph.
 
     Args:
       serialized: string[B].
+      middles: whether the characters' middles are wanted.
 
     Returns:
-      `encoded`, `format`, `text`, `filename`: string[B]; `height`, `width`, `channels`: int64[B].
+      `encoded`, `format`, `text`, `filename`, `font`: string[B]; `height`, `width`, `channels`: int64[B]; and, if they are
+      wanted, `middles`: int64[B, (N)], ragged, nothing where they are not known.
     """
     import tensorflow as tf
 
     strings = {key: tf.io.FixedLenFeature([], tf.string) for key in ("encoded", "format", "text", "filename")}
     sizes = {key: tf.io.FixedLenFeature([], tf.int64) for key in ("height", "width", "channels")}
     features = {f"image/{key}": feature for key, feature in (strings | sizes).items()}
+    features["image/font"] = tf.io.FixedLenFeature([], tf.string, "")
+    if middles:
+        features["image/middles"] = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
     parsed = tf.io.parse_example(serialized, features)
     return {key.removeprefix("image/"): value for key, value in parsed.items()}

@@ -34,7 +34,10 @@ command.define_fields(
         "warmup_steps": "Of cosine: steps to rise from 0.",
         "ema": "How much of the weights' moving average each step keeps, such as 0.999: it is then what is evaluated and "
         "exported; 0: no average.",
-        "precision": "float32; or mixed_bfloat16 or mixed_float16, for GPUs: weights, logits and loss stay float32.",
+        "frame_loss": "Weight, 0 to 1, of a loss of its own for each frame beside CTC's, for large alphabets on which CTC "
+        "alone learns nothing for long. It takes records that tell each character's middle: render_lines --tfrecords.",
+        "precision": "float32; or mixed_bfloat16 (GPUs, and CPUs with AMX) or mixed_float16 (GPUs): weights, logits and "
+        "loss stay float32.",
         "strategy": "one: one device; mirrored: all GPUs; multiworker: the machines of TF_CONFIG; auto: what there is.",
         "replicas": "How many devices; without a GPU so many are made of the CPU. 0: what there is.",
         "sync_batch_norm": "Batch norm takes its statistics over all replicas.",
