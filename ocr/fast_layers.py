@@ -41,6 +41,26 @@ class MaskedReLU(keras.layers.Layer):
         return input_shape
 
 
+class Logits(keras.layers.Dense):
+    """A dense layer whose products are float32, and whose gradients' products are bfloat16: on CPUs with AMX a fourth of the
+    time for large alphabets."""
+
+    def call(self, inputs, training=None):
+        features = tf.reshape(inputs, [-1, inputs.shape[-1]])
+        logits = _product(features, tf.convert_to_tensor(self.kernel)) + self.bias
+        return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
+
+
+@tf.custom_gradient
+def _product(features: tf.Tensor, kernel: tf.Tensor):
+    def gradient(upstream: tf.Tensor):
+        upstream, x, w = (tf.cast(value, tf.bfloat16) for value in (upstream, features, kernel))
+        of_features, of_kernel = tf.matmul(upstream, w, transpose_b=True), tf.matmul(x, upstream, transpose_a=True)
+        return tf.cast(of_features, tf.float32), tf.cast(of_kernel, tf.float32)
+
+    return tf.matmul(features, kernel), gradient
+
+
 @tf.custom_gradient
 def _masked_relu(x: tf.Tensor, mask: tf.Tensor):
     y = tf.nn.relu(x) * mask

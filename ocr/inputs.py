@@ -11,6 +11,8 @@ _MOST_LINES = 10_240  # of a window, from which batches are drawn
 _MOST_BYTES = 32 * 2**20  # of the same
 _AHEAD = 8  # batches
 _SAMPLED = 32  # lines of a batch of a sample
+_WIDTHS = 40  # pixels: batches are as wide as a multiple of it, since each new width costs the kernels time to prepare
+_OTHERS = 4  # of so many frames beside each character's one is drawn for their loss
 
 
 def training_batches(
@@ -42,7 +44,7 @@ def training_batches(
     Returns:
       Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
       `text` and `filename` string[B]. Pixels and labels are padded with 0. If they are wanted, `middles` int32[B, N] in pixels
-      are padded with -1, as those of lines that do not tell them are, and there are `draws` float32[B, N], random numbers from
+      are padded with -1, as those of lines that do not tell them are, and there are `draws` float32[B, K], random numbers from
       0 to 1. They raise OpError where a record is damaged: see `sets.naming_damage`.
     """
     index, workers = share
@@ -75,7 +77,7 @@ def training_batches(
             record = {key: tf.concat([one[key] for one, _ in found], 0) for key in record}
         widths = tf.gather(images.scaled_width(record["height"], record["width"]), wanted)
         rows = order.batches(widths, batch_size, tf.stack([tf.constant(seed, tf.int64), window]))
-        widest = tf.cast(tf.reduce_max(tf.gather(widths, rows), axis=1), tf.int32)
+        widest = -(-tf.cast(tf.reduce_max(tf.gather(widths, rows), axis=1), tf.int32) // _WIDTHS) * _WIDTHS
         return record, tf.gather(wanted, rows)[:, begin:end], widest
 
     def share_out(record: dict[str, tf.Tensor], rows: tf.Tensor, widest: tf.Tensor) -> tf.data.Dataset:
@@ -85,13 +87,12 @@ def training_batches(
     def finish(step: tf.Tensor, chosen: tuple[dict[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
         record, widest = chosen
         batch = _batch(record, charset, only_raw)
-        if workers > 1:  # as wide as the others' parts: batch norm sees the padding
-            missing = widest - tf.shape(batch["pixels"])[2]
-            batch["pixels"] = tf.pad(batch["pixels"], [[0, 0], [0, 0], [0, missing]])
+        # All workers' parts are as wide: batch norm sees the padding.
+        batch["pixels"] = tf.pad(batch["pixels"], [[0, 0], [0, 0], [0, widest - tf.shape(batch["pixels"])[2]]])
         drawn = tf.stack([seed + step, tf.constant(index, tf.int64)])
         if middles:
             batch["middles"] = _middles(record, batch["label_lengths"])
-            shape, apart = tf.shape(batch["labels"]), tf.random.experimental.stateless_fold_in(drawn, 2)
+            shape, apart = -(-tf.shape(batch["labels"]) // [1, _OTHERS]), tf.random.experimental.stateless_fold_in(drawn, 2)
             batch["draws"] = tf.ensure_shape(tf.random.stateless_uniform(shape, apart), [None, None])
         if strength:
             batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn)

@@ -183,7 +183,8 @@ def build(name: str, num_classes: int, precision: str = "float32", synchronized:
         features = network(name).body(image, mask, batch_norm)
     finally:
         keras.mixed_precision.set_global_policy(before)
-    logits = layers.Dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
+    dense = fast_layers.Logits if precision == "mixed_bfloat16" else layers.Dense
+    logits = dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
     return keras.Model([image, mask], logits, name=name)
 
 

@@ -21,7 +21,7 @@ _PATTERNS = (
     "###-######## 1########## 400-###-#### A#### A-### AA######## aaaa aaaaaa Aaaaa Aaaaaaa AAA AAAA Aaaa "
     "aaaaaaaa www.aaaaa.com aaaa@aaa.cn a=# a+a=## x²+#x [##] {a} v#.#.# #.##.#.# ##x## #×#=## #># #<# "
     "“##” ‘a’ #~# #—# ##… a_a #*# a/a/aaa.a C:\\aa\\a.aaa &aaaa; #aa !aa ?a "
-).split()  # noqa: SIM905  # so many are easier to read so
+)
 
 
 def corpus_runs(path: str, charset: Charset, min_chars: int) -> list[str]:
@@ -89,7 +89,7 @@ class _Numbers:
             for alphabet in ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         )
         places = {"#": self._digits, "a": self._lower, "A": self._upper}
-        self._patterns = [p for p in _PATTERNS if all(places.get(c, c in known) for c in p)]
+        self._patterns = [p for p in _PATTERNS.split() if all(places.get(c, c in known) for c in p)]
         self._between = ["", *(c for c in " ，," if c in known)]
         if not self._patterns:
             raise InputError("--numbers: the charset can write none")

@@ -34,3 +34,19 @@ def test_masked_relu_and_its_gradient():
     np.testing.assert_array_equal(y, [[[[1.0], [0.0], [0.0]]]])
     gradient = tape.gradient(y, x, tf.constant([[[[5.0], [6.0], [7.0]]]]))
     np.testing.assert_array_equal(gradient, [[[[5.0], [0.0], [0.0]]]])
+
+
+def test_logits_are_those_of_a_dense_layer_and_their_gradients_nearly():
+    x = tf.random.stateless_normal([2, 3, 16], seed=[1, 2])
+    results = []
+    for kind in (keras.layers.Dense, fast_layers.Logits):
+        layer = kind(50)
+        layer.build(x.shape)
+        layer.set_weights([tf.random.stateless_normal([16, 50], seed=[3, 4]), tf.random.stateless_normal([50], seed=[5, 6])])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.nn.softmax(y := layer(x))[..., 7])
+        results.append([y, *tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])])
+    np.testing.assert_allclose(*(result.pop(0) for result in results), rtol=1e-5, atol=1e-5)
+    for exact, ours in zip(*results, strict=True):
+        assert np.linalg.norm(exact - ours) < 0.01 * np.linalg.norm(exact)

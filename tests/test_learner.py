@@ -1,9 +1,10 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ocr import ctc, models
-from ocr.learner import Learner
+from ocr import ctc, images, models
+from ocr.learner import Learner, cross_entropy
 
 CLASSES = 6  # the last one is the blank
 
@@ -27,11 +28,9 @@ def batch_of(middles: list[list[int]], draws: np.ndarray) -> dict[str, tf.Tensor
     }
 
 
-def cross_entropy(learner: Learner, batch: dict[str, tf.Tensor], wanted: list[list[int]]) -> list[float]:
+def of_all_frames(learner: Learner, batch: dict[str, tf.Tensor], wanted: list[list[int]]) -> list[float]:
     """Returns each line's cross-entropy over all its frames, by NumPy."""
-    body = tf.keras.Model(learner.model.inputs, learner.model.get_layer("logits").input)
-    from ocr import images
-
+    body = keras.Model(learner.model.inputs, learner.model.get_layer("logits").input)
     features = body(list(images.to_network(batch["pixels"], batch["width"], 4)), training=True)
     logits = learner.model.get_layer("logits")(features).numpy().astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(2, keepdims=True))
@@ -44,14 +43,14 @@ def test_where_every_frame_is_drawn_once_it_is_the_cross_entropy_of_all_frames(l
     batch = batch_of([[9, 30]], (np.arange(10)[np.newaxis] + 0.5) / 10)
     wanted = [[b, b, 0, b, b, b, b, 1, b, b]]
     _, objective = learner.losses(batch)
-    assert float(objective) == pytest.approx(cross_entropy(learner, batch, wanted)[0], rel=1e-4)
+    assert float(objective) == pytest.approx(of_all_frames(learner, batch, wanted)[0], rel=1e-4)
 
 
 def test_lines_that_do_not_tell_their_middles_have_no_frame_loss(learner: Learner):
     draws = np.tile((np.arange(10) + 0.5) / 10, (2, 1))
     batch = batch_of([[9, 30], [-1, -1]], draws)
     b = CLASSES - 1
-    first = cross_entropy(learner, batch, [[b, b, 0, b, b, b, b, 1, b, b]])[0]
+    first = of_all_frames(learner, batch, [[b, b, 0, b, b, b, b, 1, b, b]])[0]
     assert float(learner.losses(batch)[1]) == pytest.approx(first, rel=1e-4)
     unknown = batch_of([[-1, -1], [-1, -1]], draws)
     assert float(learner.losses(unknown)[1]) == 0.0
@@ -74,3 +73,15 @@ def test_without_a_frame_loss_every_line_has_its_ctc_loss():
     nats, objective = Learner(models.build("lite", CLASSES)).losses(batch)
     assert nats.shape == [2]
     assert float(objective) == pytest.approx(float(tf.reduce_mean(nats)), rel=1e-5)
+
+
+def test_cross_entropy_and_its_gradient_are_tensorflows():
+    logits, wanted = tf.random.stateless_normal([5, 9], seed=[1, 2], stddev=10.0), tf.constant([0, 8, 3, 3, 1])
+    results = []
+    for loss in (cross_entropy, lambda x, y: tf.nn.sparse_softmax_cross_entropy_with_logits(y, x)):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            nats = loss(logits, wanted)
+        results.append((nats, tape.gradient(nats, logits, tf.constant([1.0, 2.0, 3.0, 4.0, 5.0]))))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
