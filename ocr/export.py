@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import config as configs
-from ocr import decode, predict
+from ocr import decode, frozen, predict
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 from tfrecords import files
@@ -39,10 +39,9 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     configs.check_range(fields, version=(1, 2**63 - 1))
     configs.check_choice(fields, decoder=tuple(decode.DECODERS))
     configs.check_given(export_dir=export_dir)
-    recogniser = Recogniser(model, charset, decoder)
     with files.folder_aside(folder / str(version)) as aside:
-        _save(recogniser, charset.file_text(), aside)
-        _check(recogniser, aside)
+        _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), aside)
+        _check(Recogniser(model, charset, decoder), aside)
         extra = aside / "assets.extra"
         extra.mkdir()
         about = {
@@ -50,6 +49,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "decoder": decoder,
             "alphabet": charset.fingerprint,
             "num_classes": charset.num_classes,
+            "weights": frozen.fingerprint(model),
             "metrics": metrics,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -68,7 +68,6 @@ def _newest(folder: pathlib.Path) -> int:
 def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> None:
     """Writes the SavedModel, the alphabet among its assets."""
     module = tf.Module()
-    module.recogniser = recogniser
     serve = tf.function(recogniser.read_files, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     with tempfile.TemporaryDirectory() as beside:
         asset = pathlib.Path(beside) / "charset.txt"

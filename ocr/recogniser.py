@@ -1,30 +1,34 @@
 """A trained network with its alphabet: lines or image files in, texts out. Evaluation runs it, and it is what is exported."""
 
+import functools
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
-from ocr import decode, images, models
+from ocr import decode, frozen, images, models
 from ocr.charset import Charset
 
 
-class Recogniser(tf.Module):
+class Recogniser:
     """Reads lines.
 
     Args:
       model: that `models.build` made.
       charset: whose classes the model's logits are.
       decoder: of `decode.DECODERS`.
+      fixed: whether it is to hold the weights as they are now, for an export; or else to read with what they are at the time.
+
+    Attributes:
+      logits: runs the network on pixels and widths: see `models.logits`.
     """
 
-    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy"):
-        super().__init__()
-        self.model = model
+    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
         self._charset = charset
         self._decode = decode.DECODERS[decoder]
-
-    def logits(self, pixels: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the network: see `models.logits`."""
-        return models.logits(self.model, pixels, width, training=False)
+        self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
+            frozen.network(model) if fixed else functools.partial(models.logits, model, training=False)
+        )
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the texts string[B] and their confidences float32[B], each the probability of that text."""

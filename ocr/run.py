@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from PIL import Image
 
-from ocr import doctor, evaluate, inputs, models, recipe, sheet, warm_start
+from ocr import doctor, evaluate, frozen, inputs, models, recipe, sheet, warm_start
 from ocr.best import Best, rank
 from ocr.charset import Charset
 from ocr.clock import Clock
@@ -244,10 +244,10 @@ class Run:
         self._watch.before_steps(self._optimizer.weights)
 
     def _hand_over(self) -> None:
-        """Gives the reader the weights."""
+        """Gives the reader the weights, as an export will have them."""
         sources = self._optimizer.averaged + models.statistics(self._model)
         for target, source in zip(models.weights(self._reader) + models.statistics(self._reader), sources, strict=True):
-            target.assign(source)
+            target.assign(frozen.rounded(source))
 
     def _evaluate(self) -> None:
         self._hand_over()

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import models, predict
+from ocr import frozen, models, predict
 from ocr.charset import Charset
 from ocr.workdir import Workdir
 from tfrecords import files
@@ -63,8 +63,9 @@ def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         about = files.read_json(folder / "assets.extra" / "model.json")
         charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
         model = models.build(about["network"], charset.num_classes)
-        root = tf.train.Checkpoint(recogniser=tf.train.Checkpoint(model=model))
-        root.read(str(folder / "variables" / "variables")).expect_partial().assert_existing_objects_matched()
+        frozen.put(model, frozen.weights(folder))
+        if frozen.fingerprint(model) != about["weights"]:
+            raise ValueError("its weights are not those it was written with")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
         raise IntegrityError(f"{folder}: damaged export ({str(error).splitlines()[0]})") from error
     return model, charset
