@@ -1,28 +1,20 @@
-"""How well lines are read: every line counted once."""
+"""Reads every line of a split once, with a training's best weights or an export, and measures how well."""
 
+import contextlib
+import functools
+import itertools
 import pathlib
-import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from ocr import ctc, inputs, predict, sets
+from ocr import ctc, inputs, predict, report, sets
+from ocr.reading import Reading, measures
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
+from tfrecords import files
 from tfrecords.errors import IntegrityError
-
-_RESAMPLES = 1000  # for the intervals
-
-
-class Reading(NamedTuple):
-    """What was read of one line."""
-
-    filename: str
-    truth: str
-    text: str
-    confidence: float
 
 
 class Evaluator:
@@ -52,9 +44,8 @@ class Evaluator:
         readings: list[Reading] = []
         nats: list[np.ndarray] = []
         for batch in batches:
-            text, confidence, loss = (value.numpy() for value in self._read(batch))
-            rows = zip(batch["filename"].numpy(), batch["text"].numpy(), text, confidence, strict=True)
-            readings += [Reading(n.decode("utf-8", "replace"), t.decode(), r.decode(), float(c)) for n, t, r, c in rows]
+            texts, confidences, loss = (value.numpy() for value in self._read(batch))
+            readings += _readings(batch, [text.decode() for text in texts], confidences)
             nats.append(loss)
         losses = np.concatenate(nats) if nats else np.zeros(0)
         finite = losses[~np.isposinf(losses)]
@@ -63,96 +54,65 @@ class Evaluator:
         return readings, float(finite.mean()) if finite.size else None
 
 
-def edits(truths: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """Counts the insertions, deletions and substitutions of characters that make each text its truth: int64[lines]."""
-
-    def sparse(lines: Sequence[str]) -> tf.SparseTensor:
-        points = [[ord(c) for c in line] for line in lines]
-        return tf.ragged.constant(points, tf.int32, ragged_rank=1, row_splits_dtype=tf.int64).to_sparse()
-
-    def shaped(lines: tf.SparseTensor, columns: tf.Tensor) -> tf.SparseTensor:
-        return tf.SparseTensor(lines.indices, lines.values, [len(truths), columns])
-
-    if not truths:
-        return np.zeros(0, np.int64)
-    truth, text = sparse(truths), sparse(texts)
-    columns = tf.maximum(truth.dense_shape[1], text.dense_shape[1])
-    distances = tf.edit_distance(shaped(text, columns), shaped(truth, columns), normalize=False)
-    return distances.numpy().astype(np.int64)
-
-
-def measures(readings: Sequence[Reading]) -> dict:
-    """Sums up readings.
-
-    Returns:
-      `lines`; `cer`, edits summed over characters summed; `line_accuracy`, the share of lines without an edit; of both the
-      95% bootstrap `..._interval`; `cer_nfkc`, with NFKC applied on both sides and white space removed.
-    """
-    truths, texts = [r.truth for r in readings], [r.text for r in readings]
-    wrong, lengths = edits(truths, texts), np.array([len(truth) for truth in truths], np.int64)
-    plain_truths, plain_texts = [_plain(t) for t in truths], [_plain(t) for t in texts]
-    plain_length = sum(map(len, plain_truths))
-    cers, accuracies = [], []
-    rng = np.random.default_rng(0)
-    for _ in range(_RESAMPLES):
-        drawn = rng.integers(len(readings), size=len(readings))
-        cers.append(_ratio(wrong[drawn].sum(), lengths[drawn].sum()))
-        accuracies.append(float((wrong[drawn] == 0).mean()))
-    return {
-        "lines": len(readings),
-        "cer": _ratio(wrong.sum(), lengths.sum()),
-        "cer_interval": _interval(cers),
-        "line_accuracy": float((wrong == 0).mean()),
-        "line_accuracy_interval": _interval(accuracies),
-        "cer_nfkc": _ratio(edits(plain_truths, plain_texts).sum(), plain_length),
-    }
-
-
-def _plain(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).split())
-
-
-def _ratio(edited: int, characters: int) -> float:
-    return round(float(edited) / max(float(characters), 1.0), 6)
-
-
-def _interval(values: list[float]) -> list[float]:
-    return [round(float(bound), 6) for bound in np.quantile(values, [0.025, 0.975])]
-
-
-def evaluate(model: pathlib.Path, data: str, batch_size: int = 32) -> dict:
+def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: str = "") -> dict:
     """Measures a training's best weights, or an export, on a split.
 
     Args:
       model: workdir of a training, or an export.
       data: records, `DIR` or `DIR@split`.
       batch_size: lines read at a time.
+      report_to: new folder for a report, or nothing.
 
     Returns:
-      As `measures`; of a training `eval_loss` too.
+      As `reading.measures`; of a training `eval_loss` too.
 
     Raises:
-      InputError: there is no model or no data.
+      InputError: there is no model or no data, or the report is there already.
       IntegrityError: something is damaged.
     """
     lines = sets.find(data, "eval")
-    with sets.naming_damage(lines):
-        if not Workdir(model).begun:
-            return measures(_read_export(model, lines, batch_size))
-        trained = Workdir(model).load()
-        batches = inputs.evaluation_batches(lines, trained.charset, batch_size)
-        readings, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
-        return measures(readings) | {"eval_loss": loss}
+    with contextlib.ExitStack() as held:
+        held.enter_context(sets.naming_damage(lines))
+        folder = held.enter_context(files.folder_aside(pathlib.Path(report_to))) if report_to else None
+        if Workdir(model).begun:
+            trained = Workdir(model).load()
+            batches = inputs.evaluation_batches(lines, trained.charset, batch_size)
+            readings, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
+            measured = measures(readings) | {"eval_loss": loss}
+        else:
+            readings = _read_export(model, lines, batch_size)
+            measured = measures(readings)
+        if folder:
+            report.write(folder, f"{model} on {data}", readings, measured, functools.partial(_images, lines, batch_size))
+        return measured
 
 
 def _read_export(export: pathlib.Path, lines: sets.Lines, batch_size: int) -> list[Reading]:
     read = predict.load(export)
     readings = []
-    for encoded, names, truths in inputs.image_files(lines, batch_size):
-        texts, confidences, statuses = read(encoded.numpy().tolist())
+    for batch in inputs.image_files(lines, batch_size):
+        texts, confidences, statuses = read(batch["encoded"].numpy().tolist())
         if statuses.any():
-            name = names.numpy()[statuses.argmax()].decode("utf-8", "replace")
+            name = batch["filename"].numpy()[statuses.argmax()].decode("utf-8", "replace")
             raise IntegrityError(f"{lines.folder}: the image of {name} cannot be decoded")
-        rows = zip(names.numpy(), truths.numpy(), texts, confidences, strict=True)
-        readings += [Reading(n.decode("utf-8", "replace"), t.decode(), text, float(c)) for n, t, text, c in rows]
+        readings += _readings(batch, texts, confidences)
     return readings
+
+
+def _images(lines: sets.Lines, batch_size: int, wanted: Collection[int]) -> dict[int, bytes]:
+    """Returns the image files of some lines, by their numbers."""
+    found = {}
+    for number, encoded in enumerate(
+        itertools.chain.from_iterable(batch["encoded"].numpy() for batch in inputs.image_files(lines, batch_size))
+    ):
+        if number in wanted:
+            found[number] = encoded
+    return found
+
+
+def _readings(batch: dict[str, tf.Tensor], texts: Sequence[str], confidences: np.ndarray) -> list[Reading]:
+    names, truths, widths, fonts = (batch[key].numpy() for key in ("filename", "text", "width", "font"))
+    return [
+        Reading(name.decode("utf-8", "replace"), truth.decode(), text, float(confidence), int(width), font.decode())
+        for name, truth, text, confidence, width, font in zip(names, truths, texts, confidences, widths, fonts, strict=True)
+    ]

@@ -43,8 +43,8 @@ def training_batches(
 
     Returns:
       Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
-      `text` and `filename` string[B]. Pixels and labels are padded with 0. If they are wanted, `middles` int32[B, N] in pixels
-      are padded with -1, as those of lines that do not tell them are, and there are `draws` float32[B, K], random numbers from
+      `text`, `filename` and `font` string[B]. Pixels and labels are padded with 0. If they are wanted, there are `middles`
+      int32[B, N] in pixels, -1 beyond a line's end and where they are not known, and `draws` float32[B, K], random numbers from
       0 to 1. They raise OpError where a record is damaged: see `sets.naming_damage`.
     """
     index, workers = share
@@ -119,9 +119,13 @@ def evaluation_batches(data: Lines, charset: Charset, batch_size: int) -> tf.dat
 
 
 def image_files(data: Lines, batch_size: int) -> tf.data.Dataset:
-    """Returns every line once as the image file it was made from (raw pixels as a PNG of them), its name and its text."""
+    """Returns every line once, in the order of the records, in batches of dicts.
 
-    def as_file(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    They have `encoded` string[B], the image file that it was made from (raw pixels as a PNG of them); `text`, `filename`
+    and `font` string[B]; and `width` int32[B], scaled.
+    """
+
+    def as_file(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         def one(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
             encoded, kind, width = row
             pixels = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [images.HEIGHT, width, 1])  # noqa: E731
@@ -129,7 +133,8 @@ def image_files(data: Lines, batch_size: int) -> tf.data.Dataset:
 
         rows = (record["encoded"], record["format"], record["width"])
         files = tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec([], tf.string))
-        return files, record["filename"], record["text"]
+        width = tf.cast(images.scaled_width(record["height"], record["width"]), tf.int32)
+        return {"encoded": files, "width": width} | {key: record[key] for key in ("text", "filename", "font")}
 
     return _in_order(data, batch_size).map(as_file, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -152,7 +157,7 @@ def _batch(record: dict[str, tf.Tensor], charset: Charset, only_raw: bool) -> di
     labels = charset.encode_graph(record["text"])
     lengths = tf.cast(labels.row_lengths(), tf.int32)
     batch = {"pixels": pixels, "width": width, "labels": labels.to_tensor(), "label_lengths": lengths}
-    return batch | {key: record[key] for key in ("text", "filename")}
+    return batch | {key: record[key] for key in ("text", "filename", "font")}
 
 
 def _middles(record: dict[str, tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:

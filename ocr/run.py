@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from PIL import Image
 
-from ocr import doctor, evaluate, frozen, inputs, models, recipe, sheet, warm_start
+from ocr import doctor, evaluate, frozen, inputs, models, reading, recipe, sheet, warm_start
 from ocr.best import Best, rank
 from ocr.charset import Charset
 from ocr.clock import Clock
@@ -18,6 +18,7 @@ from ocr.devices import Devices
 from ocr.journal import Journal
 from ocr.learner import Learner
 from ocr.progress import Progress
+from ocr.reading import Reading
 from ocr.recogniser import Recogniser
 from ocr.sets import Lines, Mixture
 from ocr.steps import Failures, Steps
@@ -252,7 +253,7 @@ class Run:
     def _evaluate(self) -> None:
         self._hand_over()
         readings, loss = self._evaluator(self._held_out)
-        measured = evaluate.measures(readings)
+        measured = reading.measures(readings)
         figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
         self._watch.after_evaluation(readings, self._charset, self._looked_at)
         step = self.steps.number
@@ -268,13 +269,13 @@ class Run:
                 self._save()
             self._workdir.keep_best(self._reader, step, figures)
 
-    def _picture(self, readings: Sequence[evaluate.Reading]) -> bytes:
+    def _picture(self, readings: Sequence[Reading]) -> bytes:
         """Draws the first lines that are evaluated, what was read, and what it should be where it is not."""
         batch = self._looked_at
         rows = []
-        for reading, pixels, width in zip(readings, batch["pixels"].numpy(), batch["width"].numpy(), strict=False):
-            note = "" if reading.text == reading.truth else reading.truth
-            rows.append((Image.fromarray(pixels[:, :width]), reading.text, note))
+        for read, pixels, width in zip(readings, batch["pixels"].numpy(), batch["width"].numpy(), strict=False):
+            note = "" if read.text == read.truth else read.truth
+            rows.append((Image.fromarray(pixels[:, :width]), read.text, note))
         return sheet.draw(rows, self._config.picture_font)
 
     def _save(self) -> None:

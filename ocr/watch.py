@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from ocr import findings
 from ocr.charset import Charset
-from ocr.evaluate import Reading, edits
 from ocr.findings import Finding
 from ocr.learner import Learner
+from ocr.reading import Reading, edits
 
 _GROWN = 5.0  # times their size that weights change by in a few steps: nothing of what they were is left
 _STILL = 1e-5  # of their size, a step: they would take a day

@@ -9,9 +9,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a module imports only those before it.
 _ORDER = """
     charset config progress workers imagefile headers images augment labels fonts texts drawing sheet render
-    candidates convert convert_beam dummy sets verify order inputs ctc decode fast_layers models frozen learner findings
-    references probe doctor recogniser predict optimizer recipe devices steps workdir warm_start evaluate watch
-    journal diagnose best clock run train reproduce export timing bench_data bench_train bench
+    candidates convert convert_beam dummy sets verify order inputs ctc decode fast_layers models frozen learner
+    findings references probe doctor recogniser predict optimizer recipe devices steps workdir warm_start calibration
+    confusions reading page report evaluate watch journal diagnose best clock run train reproduce export timing bench_data
+    bench_train bench
 """
 OCR = tuple(_ORDER.split())
 TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")

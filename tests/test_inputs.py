@@ -71,9 +71,10 @@ def test_lines_too_long_for_the_network_are_named_and_left_out(tmp_path: pathlib
 
 def test_image_files_are_what_was_packed_and_raw_pixels_become_png(tmp_path: pathlib.Path):
     lines = write(tmp_path, ["1", "2", "3"], [20, 30, 40])
-    encoded, names, texts = next(iter(inputs.image_files(lines, 8)))
-    assert (names.numpy().tolist(), texts.numpy().tolist()) == ([b"0", b"1", b"2"], [b"1", b"2", b"3"])
-    for index, file in enumerate(encoded.numpy()):
+    batch = next(iter(inputs.image_files(lines, 8)))
+    assert (batch["filename"].numpy().tolist(), batch["text"].numpy().tolist()) == ([b"0", b"1", b"2"], [b"1", b"2", b"3"])
+    assert (batch["width"].numpy().tolist(), batch["font"].numpy().tolist()) == ([20, 30, 40], [b""] * 3)
+    for index, file in enumerate(batch["encoded"].numpy()):
         np.testing.assert_array_equal(tf.io.decode_image(file).numpy(), index)
 
 

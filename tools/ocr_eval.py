@@ -3,7 +3,7 @@
 For example:
 
   ocr_eval --model=run --data=records
-  ocr_eval --model=export --data=records@eval
+  ocr_eval --model=export --data=records@eval --report=report
 """
 
 import pathlib
@@ -22,13 +22,19 @@ flags.DEFINE_string(
     required=True,
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "report",
+    "",
+    "New folder for report.html, one page with the errors and their images, and report.json.",
+    flag_values=FLAGS,
+)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
     from ocr import evaluate
 
-    return evaluate.evaluate(pathlib.Path(values["model"]), values["data"])
+    return evaluate.evaluate(pathlib.Path(values["model"]), values["data"], report_to=values["report"])
 
 
 def run() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ocr import evaluate
-from ocr.evaluate import Reading
+from ocr import reading
+from ocr.reading import Reading
 
 
 def distance(a: str, b: str) -> int:
@@ -20,20 +20,20 @@ def test_edits_are_those_of_levenshtein():
     rng = np.random.default_rng(0)
     pairs = [tuple("".join(rng.choice(list("ab中😀"), rng.integers(0, 6))) for _ in range(2)) for _ in range(100)]
     truths, texts = [p[0] for p in pairs], [p[1] for p in pairs]
-    assert evaluate.edits(truths, texts).tolist() == [distance(a, b) for a, b in pairs]
-    assert evaluate.edits([], []).tolist() == []
-    assert evaluate.edits(["", "ab"], ["", ""]).tolist() == [0, 2]
+    assert reading.edits(truths, texts).tolist() == [distance(a, b) for a, b in pairs]
+    assert reading.edits([], []).tolist() == []
+    assert reading.edits(["", "ab"], ["", ""]).tolist() == [0, 2]
 
 
 def test_cer_sums_edits_over_characters_and_counts_whole_lines():
-    measured = evaluate.measures(readings([("abcd", "abcd"), ("abcd", "abxd"), ("ab", "abcd")]))
+    measured = reading.measures(readings([("abcd", "abcd"), ("abcd", "abxd"), ("ab", "abcd")]))
     assert measured["lines"] == 3
     assert measured["cer"] == pytest.approx(3 / 10)
     assert measured["line_accuracy"] == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_cer_nfkc_forgives_widths_and_spaces_and_nothing_else():
-    measured = evaluate.measures(readings([("ＡＢ，１ 2", "AB,12"), ("中国", "中華")]))
+    measured = reading.measures(readings([("ＡＢ，１ 2", "AB,12"), ("中国", "中華")]))
     assert measured["cer"] > 0.5
     assert measured["cer_nfkc"] == pytest.approx(1 / 7, abs=1e-6)
 
@@ -43,7 +43,7 @@ def test_intervals_are_narrower_with_more_lines_and_hold_the_figure():
     few, many = ([("abcdefghij", "abcdefghij" if rng.random() < 0.8 else "abcdefghiX") for _ in range(n)] for n in (100, 2500))
     widths = []
     for pairs in (few, many):
-        measured = evaluate.measures(readings(pairs))
+        measured = reading.measures(readings(pairs))
         low, high = measured["line_accuracy_interval"]
         assert low < measured["line_accuracy"] < high
         widths.append(high - low)
