@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ocr import bench_data, bench_train, ctc, decode
+from ocr import bench_data, bench_read, bench_train, ctc, decode
 from ocr.timing import against
 
 
@@ -106,4 +106,5 @@ BENCHES = {
     "input": bench_data.bench_input,
     "convert": bench_data.bench_convert,
     "train": bench_train.bench_train,
+    "read": bench_read.bench_read,
 }

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
+PRETRAINED = pathlib.Path(__file__).parent / "pretrained"  # the export that comes with the package
 _BATCH = 32
 _MAX_BYTES = 20_000_000  # of an image; more than that is not read
 _OUTPUTS = {"text", "confidence", "status"}

@@ -21,7 +21,8 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
     Args:
       model: that `models.build` made.
       charset: of its classes.
-      source: workdir of a training, whose best weights are taken, or an export, or one version in it.
+      source: workdir of a training, whose best weights are taken, or an export, or one version in it; `pretrained` for the
+        one that comes with the package.
 
     Returns:
       How many characters were matched.
@@ -30,7 +31,7 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
       InputError: there is no such training or export, or it is of another network.
       IntegrityError: it is damaged.
     """
-    path = pathlib.Path(source)
+    path = predict.PRETRAINED if source == "pretrained" else pathlib.Path(source)
     if not path.is_dir():
         raise InputError(f"--init_from={source}: no such folder")
     if Workdir(path).begun:
@@ -39,7 +40,9 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
     else:
         other, theirs = _exported(predict.newest_version(path))
     if other.name != model.name:
-        raise InputError(f"--init_from={source}: has the network {other.name}, this training {model.name}")
+        raise InputError(
+            f"--init_from={source}: has the network {other.name}, this training {model.name}; give --model={other.name}"
+        )
     lacking = set(theirs.missing(charset.characters))
     shared = [place for place, character in enumerate(charset.characters) if character not in lacking]
     taken = theirs.encode("".join(charset.characters[place] for place in shared))

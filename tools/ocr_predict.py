@@ -2,6 +2,7 @@
 
 For example:
 
+  ocr_predict line1.png line2.jpg
   ocr_predict --saved_model=export line1.png line2.jpg
   ocr_predict --saved_model=export --picture=read.png *.png
 
@@ -19,7 +20,7 @@ from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("saved_model", None, "Export, or one version in it.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("saved_model", "", "Export, or one version in it; otherwise a model for Chinese.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
 
@@ -38,7 +39,8 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
 
     sheet.opened(values["picture_font"])
     answers, bad = [], False
-    for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
+    model = pathlib.Path(values["saved_model"]) if values["saved_model"] else predict.PRETRAINED
+    for answer in predict.predict(model, paths):
         print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
         answers.append(answer)
         if answer.reason:

@@ -42,8 +42,8 @@ command.define_fields(
         "replicas": "How many devices; without a GPU so many are made of the CPU. 0: what there is.",
         "sync_batch_norm": "Batch norm takes its statistics over all replicas.",
         "deterministic": "Use only operations that give the same bits each time; slower on GPUs.",
-        "init_from": "Workdir or export of the same model to take the first weights from; where alphabets differ, those of "
-        "the characters that both have.",
+        "init_from": "Workdir or export of the same model to take the first weights from, or pretrained: the one for Chinese "
+        "(--model=wide); where alphabets differ, those of the characters that both have.",
         "seed": "Decides the first weights and the order of the lines.",
         "log_every": "Steps between two training lines of metrics.jsonl.",
         "eval_every": "Steps between two evaluations.",
