@@ -78,8 +78,8 @@ class ConvertConfig:
         check_range(fields, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 
-def check_given(**values: str) -> None:
-    """Makes sure that no value is empty.
+def check_given(**values: str | int) -> None:
+    """Makes sure that no value is empty, or 0.
 
     Raises:
       InputError: one is; the message names its flag.

@@ -63,6 +63,7 @@ class RenderConfig:
         check_range(fields, numbers=(0, 1e6), random=(0, 1e6))
         check_choice(fields, degrade=drawing.DEGRADATIONS)
         if not self.whole_lines:
+            check_given(count=self.count)
             check_range(fields, count=(1, 10**9))
         elif self.count or self.words or self.numbers or self.random or not self.corpus:
             raise InputError("--whole_lines: takes --corpus, and none of --count, --words, --numbers and --random")

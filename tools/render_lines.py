@@ -4,9 +4,8 @@ For example:
 
   render_lines --output=lines --count=2000 --charset=alnum
   render_lines --output=lines --count=5000 --charset=gb2312 --corpus=text.txt --fonts='/usr/share/fonts/**/*.ttc'
-  render_lines --output=records --tfrecords --count=100000 --charset=gb2312 --corpus=news.txt:5,poems.txt:1 --random=2 \
-      --fonts='/usr/share/fonts/opentype/noto/NotoSansCJK-*.ttc#2:3,/usr/share/fonts/truetype/arphic/uming.ttc' \
-      --degrade=hard --width=0 --contact_sheet=sheet.png
+  render_lines --output=records --tfrecords --count=5000 --charset=gb2312 --corpus=news.txt:5,poems.txt:1 --random=2 \
+      --fonts='fonts/NotoSansCJK-*.ttc#2:3,fonts/uming.ttc:1' --degrade=hard --width=0 --contact_sheet=sheet.png
 """
 
 from typing import Any
