@@ -4,10 +4,12 @@ import string
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageFont
 
-from ocr import drawing, fonts, render
+from ocr import drawing, fonts, render, verify
 from ocr.render import RenderConfig
+from tfrecords import schema
 from tfrecords.errors import InputError
 
 
@@ -115,7 +117,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ({"degrade": "awful"}, "--degrade=awful: must be one of clean, scan"),
         ({"count": 0}, "--count: has to be given"),
         ({"count": -1}, "--count=-1: must be 1 to"),
-        ({"whole_lines": True, "count": 3}, "--whole_lines: takes --corpus, and none of --count",
+        ({"whole_lines": True, "count": 3}, "--whole_lines: takes --corpus, and none of --count"),
         ({"min_chars": 9, "max_chars": 3}, "--max_chars=3: must be 9 to 1000"),
         ({"output": "{here}"}, "already there"),
         ({"width": 20, "min_chars": 30, "max_chars": 30}, "--width=20 --height=32: no room for"),
@@ -138,3 +140,46 @@ def test_what_cannot_be_used_is_named_and_nothing_is_left(tmp_path: pathlib.Path
     with pytest.raises(InputError, match=message):
         draw(tmp_path, **{name: here(value) for name, value in fields.items()})
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def records_in(folder: pathlib.Path) -> list[dict]:
+    """Returns the records of a folder as NumPy values, in order."""
+    shards = sorted(str(path) for path in folder.glob("*.tfrecord-*"))
+    parsed = [
+        schema.parse(tf.constant([record]), middles=True) for record in tf.data.TFRecordDataset(shards).as_numpy_iterator()
+    ]
+    return [{key: value[0].numpy() for key, value in record.items()} for record in parsed]
+
+
+def test_records_hold_what_the_files_would_and_where_each_character_is(tmp_path: pathlib.Path):
+    texts = draw(tmp_path, "files", count=30, degrade="scan", width=0)
+    render.render(
+        RenderConfig(output=str(tmp_path / "records"), count=30, degrade="scan", width=0, tfrecords=True, split="eval")
+    )
+    found = records_in(tmp_path / "records")
+    assert {row["filename"].decode(): row["text"].decode() for row in found} == texts
+    for row in found:
+        assert row["encoded"] == (tmp_path / "files" / row["filename"].decode()).read_bytes()
+        assert len(row["middles"]) == len(row["text"])
+        assert row["font"] == b"Aileron Regular"  # Pillow's own
+        assert 0 <= row["middles"].min() <= row["middles"].max() < row["width"]
+    assert verify.verify(tmp_path / "records")["records"] == 30
+
+
+def test_lines_that_a_network_cannot_tell_apart_are_not_for_records(tmp_path: pathlib.Path):
+    fields = {"count": 1, "width": 60, "min_chars": 20, "max_chars": 20, "tfrecords": True}
+    with pytest.raises(InputError, match="--width=60: too narrow for lines like"):
+        draw(tmp_path, **fields)
+
+
+def test_whole_lines_are_drawn_once_each_in_order(tmp_path: pathlib.Path):
+    (tmp_path / "corpus.txt").write_text("first\nsecond\nthird line\n", "utf-8")
+    fields = {"count": 0, "whole_lines": True, "corpus": (str(tmp_path / "corpus.txt"),), "charset": "ascii", "min_chars": 1}
+    assert list(draw(tmp_path, **fields).values()) == ["first", "second", "third line"]
+
+
+def test_a_contact_sheet_shows_the_lines(tmp_path: pathlib.Path):
+    draw(tmp_path, contact_sheet=str(tmp_path / "sheet.png"))
+    with Image.open(tmp_path / "sheet.png") as sheet, Image.open(tmp_path / "lines" / "000000.png") as line:
+        assert sheet.size[0] > 2 * line.width
+        np.testing.assert_array_equal(np.asarray(sheet.convert("L"))[6:38, 6 : 6 + line.width], np.asarray(line))
