@@ -141,12 +141,11 @@ def draw(text: str, font: Font, height: int, width: int, look: Look, rng: np.ran
     left = margin + rng.uniform(0.0, 1.0) * (width - 2 * margin - size[0])
     top = margin + rng.uniform(0.0, 1.0) * (height - 2 * margin - size[1])
     if look.crisp:
-        image = Image.new("L", (width, height))
-        image.paste(Image.fromarray(ink), (round(left), round(top)))
         left, top = round(left), round(top)
-        forward = _shift(left, top) @ forward
-    else:
-        forward = _shift(left, top) @ forward
+        image = Image.new("L", (width, height))
+        image.paste(Image.fromarray(ink), (left, top))
+    forward = _shift(left, top) @ forward
+    if not look.crisp:
         back = np.linalg.inv(forward)
         back /= back[2, 2]
         image = Image.fromarray(ink).transform(
@@ -165,9 +164,9 @@ def _written(
     have the em that is wanted."""
     tracking = rng.uniform(*look.tracking) * (rng.random() < 0.5)
     offsets = rng.uniform(-look.wobble, look.wobble, len(text))
-    if look.crisp:  # not to draw letters larger than they can stay
-        wide = sum(font.glyph(character, _TYPICAL).advance for character in text) / _TYPICAL
-        wanted = max(min(wanted, room[0] / max(wide, 0.1)), _LEAST_SIZE)
+    # Not to draw letters much larger than they can stay: scaled down far they would lose strokes.
+    wide = sum(font.glyph(character, _TYPICAL).advance for character in text) / _TYPICAL + tracking * len(text)
+    wanted = max(min(wanted, room[0] / max(wide, 0.1)), _LEAST_SIZE)
     size = _below(wanted) if look.crisp else _above(wanted)
     while True:
         ink, middles = _typeset(text, font, size, tracking * size, offsets * size)
