@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
-from ocr.fonts import Font
+from ocr.fonts import Font, Mixed
 from tfrecords.errors import InputError
 
 _LEAST_SIZE = 4  # pixels of the em
@@ -34,6 +34,7 @@ class Look:
       lean: largest, pixels aside per pixel up.
       depth: how much larger than at the middle letters are at an end or edge, at most.
       weight: how often strokes are made thinner or bolder.
+      outlined: how often letters have an edge of another grey, or a shadow.
       rules: how often there are underlines, table rules, and strokes of the lines above and below.
       paper: grey level of it.
       ink: likewise.
@@ -55,6 +56,7 @@ class Look:
     lean: float = 0.0
     depth: float = 0.0
     weight: float = 0.0
+    outlined: float = 0.0
     rules: float = 0.0
     paper: tuple[int, int] = (215, 255)
     ink: tuple[int, int] = (0, 80)
@@ -79,7 +81,7 @@ LOOKS = {
     ),
     "hard": Look(
         size=(0.5, 1.1), margin=(-1 / 24, 1 / 8), stretch=1.3, tracking=(-0.06, 0.3), wobble=0.04, slope=2.5, lean=0.25,
-        depth=0.12, weight=0.25, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35, flat=0.3, uneven=0.5,
+        depth=0.12, weight=0.25, outlined=0.08, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35, flat=0.3, uneven=0.5,
         blur=(0.0, 1.0), shaken=0.25, noise=(0.0, 20.0), jpeg=(20, 90),
     ),
 }  # fmt: skip
@@ -115,7 +117,7 @@ class _NoRoom(Exception):
     """The smallest letters are too large."""
 
 
-def draw(text: str, font: Font, height: int, width: int, look: Look, rng: np.random.Generator) -> Line:
+def draw(text: str, font: Font | Mixed, height: int, width: int, look: Look, rng: np.random.Generator) -> Line:
     """Draws a line of text.
 
     Args:
@@ -158,7 +160,7 @@ def draw(text: str, font: Font, height: int, width: int, look: Look, rng: np.ran
 
 
 def _written(
-    text: str, font: Font, wanted: float, room: tuple[float, float], look: Look, rng: np.random.Generator
+    text: str, font: Font | Mixed, wanted: float, room: tuple[float, float], look: Look, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns a text's ink uint8[h, w], the columns of its characters' middles float64[N], and what it is to be scaled by to
     have the em that is wanted."""
@@ -188,7 +190,7 @@ def _above(size: float) -> int:
     return min(scaled for scaled in _SCALED if scaled >= size)
 
 
-def _typeset(text: str, font: Font, size: int, tracking: float, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _typeset(text: str, font: Font | Mixed, size: int, tracking: float, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sets characters side by side: the smallest box of ink that holds them, and the columns of their middles in it."""
     pen = 0.0
     boxes, middles = [], []
@@ -253,7 +255,11 @@ def _photographed(ink: Image.Image, look: Look, rng: np.random.Generator) -> Ima
         dark, light = middle - contrast / 2, middle + contrast / 2
     if rng.random() < look.inverted:
         dark, light = light, dark
-    levels = light + (dark - light) * cover
+    levels = np.full_like(cover, light)
+    if rng.random() < look.outlined:
+        around = np.asarray(ImageChops.offset(ink, *map(int, rng.integers(-1, 3, 2))).filter(ImageFilter.MaxFilter(3)))
+        levels += (rng.uniform(0.0, 255.0) - light) * rng.uniform(0.3, 0.8) * (around / 255.0)
+    levels += (dark - levels) * cover
     if rng.random() < look.uneven:
         levels += _unevenness(levels.shape, abs(light - dark), rng)
     image = Image.fromarray(np.clip(levels, 0.0, 255.0).astype(np.uint8))

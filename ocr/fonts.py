@@ -84,6 +84,23 @@ class Font:
         return bytes(mask) + advance
 
 
+class Mixed:
+    """Two fonts in one line, as where a document names one for Chinese and another for the rest.
+
+    Args:
+      font: of all characters but ASCII's.
+      latin: of these.
+    """
+
+    def __init__(self, font: Font, latin: Font):
+        self._font, self._latin = font, latin
+        self.name = f"{font.name} with {latin.name}"
+
+    def glyph(self, character: str, size: int) -> Glyph:
+        """Draws a character with an em of `size` pixels."""
+        return (self._latin if character.isascii() else self._font).glyph(character, size)
+
+
 def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
     """Opens the fonts that the patterns name, in the order of their paths; without patterns Pillow's own.
 

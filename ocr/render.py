@@ -41,6 +41,7 @@ class RenderConfig:
     words: tuple[str, ...] = ()
     numbers: float = 0.0
     random: float = 0.0
+    latin: float = 0.0
     whole_lines: bool = False
     fonts: tuple[str, ...] = ()
     height: int = 32
@@ -60,7 +61,7 @@ class RenderConfig:
         check_names("lines", self.split)
         check_range(fields, height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
         check_range(fields, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
-        check_range(fields, numbers=(0, 1e6), random=(0, 1e6))
+        check_range(fields, numbers=(0, 1e6), random=(0, 1e6), latin=(0, 1))
         check_choice(fields, degrade=drawing.DEGRADATIONS)
         if not self.whole_lines:
             check_given(count=self.count)
@@ -91,7 +92,7 @@ class _Pen:
     def __init__(self, config: RenderConfig):
         self._config = config
         self._charset = charsets.named(config.charset)
-        sources = (config.corpus, config.words, config.numbers, config.random)
+        sources = (config.corpus, config.words, config.numbers, config.random, config.latin)
         self.texts = Texts(self._charset, fonts.open_fonts(config.fonts), *sources, config.min_chars, config.max_chars)
         self.lines = self.texts.lines if config.whole_lines else ()
 
@@ -99,7 +100,7 @@ class _Pen:
     def count(self) -> int:
         return len(self.lines) if self._config.whole_lines else self._config.count
 
-    def line(self, number: int) -> tuple[str, fonts.Font, Line]:
+    def line(self, number: int) -> tuple[str, fonts.Font | fonts.Mixed, Line]:
         """Draws a line by its number."""
         config = self._config
         rng = np.random.default_rng((config.seed, number))

@@ -7,7 +7,7 @@ import numpy as np
 
 from ocr.charset import Charset
 from ocr.config import weighed
-from ocr.fonts import Font
+from ocr.fonts import Font, Mixed
 from tfrecords import files
 from tfrecords.errors import InputError
 
@@ -136,6 +136,7 @@ class Texts:
       words: files of a word a line, likewise.
       numbers: weight of numbers, dates and the like beside the files, each of which weighs 1 where it does not say otherwise.
       random: weight of random characters. Where there is nothing else all are that.
+      latin: how often the characters of ASCII are of another font.
       min_chars: fewest characters.
       max_chars: most characters.
 
@@ -154,10 +155,11 @@ class Texts:
         words: Sequence[str] = (),
         numbers: float = 0.0,
         random: float = 0.0,
+        latin: float = 0.0,
         min_chars: int = 1,
         max_chars: int = 10,
     ):
-        self._fonts, self._min_chars, self._max_chars = fonts, min_chars, max_chars
+        self._fonts, self._latin, self._min_chars, self._max_chars = fonts, latin, min_chars, max_chars
         self.undrawable = 0
         self._chances = _chances([font.weight for font in fonts])
         sources: list[tuple[_Corpus | _Words | _Numbers | _Random, float]] = []
@@ -178,7 +180,7 @@ class Texts:
         self._sources = [source for source, _ in sources]
         self._shares = _chances([weight for _, weight in sources])
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, Font]:
+    def draw(self, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
         """Returns a text and its font.
 
         Raises:
@@ -191,7 +193,7 @@ class Texts:
             font = self._any_font(rng)
             text = source.draw(rng, length, font)
             if len(text) >= self._min_chars and (fitting := self._writing(text, font, rng)):
-                return text, fitting
+                return text, self._mixed(text, fitting, rng)
         raise InputError(f"--fonts: no font has every character of {text!r}, nor of {_TRIES - 1} other texts")
 
     @property
@@ -199,7 +201,7 @@ class Texts:
         """The stretches of all corpora, in order."""
         return [run for source in self._sources if isinstance(source, _Corpus) for run in source.runs]
 
-    def with_font(self, text: str, rng: np.random.Generator) -> tuple[str, Font]:
+    def with_font(self, text: str, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
         """Returns a text and a font that has all its characters.
 
         Raises:
@@ -207,7 +209,14 @@ class Texts:
         """
         if not (font := self._writing(text, self._any_font(rng), rng)):
             raise InputError(f"--fonts: no font has every character of {text!r}")
-        return text, font
+        return text, self._mixed(text, font, rng)
+
+    def _mixed(self, text: str, font: Font, rng: np.random.Generator) -> Font | Mixed:
+        """Returns the font, or now and then that one with another one for the characters of ASCII."""
+        ascii_only = [character for character in text if character.isascii()]
+        if ascii_only and rng.random() < self._latin and all(map((other := self._any_font(rng)).has, ascii_only)):
+            return Mixed(font, other)
+        return font
 
     def _any_font(self, rng: np.random.Generator) -> Font:
         return self._fonts[int(np.searchsorted(self._chances, rng.random(), side="right"))]

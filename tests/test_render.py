@@ -167,8 +167,8 @@ def test_records_hold_what_the_files_would_and_where_each_character_is(tmp_path:
 
 
 def test_lines_that_a_network_cannot_tell_apart_are_not_for_records(tmp_path: pathlib.Path):
-    fields = {"count": 1, "width": 60, "min_chars": 20, "max_chars": 20, "tfrecords": True}
-    with pytest.raises(InputError, match="--width=60: too narrow for lines like"):
+    fields = {"count": 1, "width": 75, "min_chars": 20, "max_chars": 20, "tfrecords": True}
+    with pytest.raises(InputError, match="--width=75: too narrow for lines like"):
         draw(tmp_path, **fields)
 
 

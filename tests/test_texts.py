@@ -64,6 +64,16 @@ def test_fonts_come_as_often_as_they_weigh(rng):
     assert share == pytest.approx(0.75, abs=0.05)
 
 
+def test_characters_of_ascii_are_of_another_font_as_often_as_asked(rng):
+    both = [fonts.Font(""), fonts.Font("")]
+    source = texts.Texts(Charset("ab\u00e9"), both, latin=0.5, min_chars=4)
+    drawn = [source.draw(rng)[1] for _ in range(400)]
+    assert np.mean([isinstance(font, fonts.Mixed) for font in drawn]) == pytest.approx(0.5, abs=0.08)
+    mixed = fonts.Mixed(*both)
+    assert mixed.glyph("a", 20) is both[1].glyph("a", 20)
+    assert mixed.glyph("\u00e9", 20) is both[0].glyph("\u00e9", 20)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

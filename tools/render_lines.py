@@ -28,6 +28,7 @@ command.define_fields(
         "words": "UTF-8 files of a word a line, likewise; words are set one behind the other.",
         "numbers": "How much of numbers, dates, amounts and codes to draw, beside files that weigh 1.",
         "random": "How much of random characters of the charset to draw, likewise; every class is seen.",
+        "latin": "How often, 0 to 1, letters, digits and marks of ASCII are of another font than the rest of the line.",
         "whole_lines": "Draw each stretch of the corpus once, whole and in order, instead of --count pieces of it.",
         "fonts": "TrueType and OpenType fonts, as patterns separated by commas, each perhaps with #INDEX for another than the "
         "first font of a collection and :WEIGHT behind it; Pillow's own font where none is given. A font is used for a line "
