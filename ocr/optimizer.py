@@ -15,37 +15,61 @@ class Rule(NamedTuple):
 
     Attributes:
       slots: how many moments it keeps of each weight.
-      step: takes weight, gradient, moments, number of the step from 1, and how strongly this weight decays; returns what the
-        rate is multiplied with, and the new moments.
-      adapts: whether a matrix's step is scaled to its own norm.
+      change: changes a weight and its moments; takes both, the gradient, the learning rate, the number of the step from 1, and
+        how strongly this weight decays.
     """
 
     slots: int
-    step: Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
-    adapts: bool = False
+    change: Callable[[tf.Variable, list[tf.Variable], tf.Tensor, tf.Tensor, tf.Tensor, float], None]
 
 
 def sgd(momentum: float = 0.9) -> Rule:
     """Gradient descent with momentum."""
 
-    def step(weight, gradient, moments, count, decay):
-        velocity = momentum * moments[0] + gradient
-        return velocity + decay * weight, [velocity]
+    def change(weight, moments, gradient, rate, count, decay):
+        velocity = moments[0].assign(momentum * moments[0] + gradient)
+        weight.assign_sub(rate * (velocity + decay * weight))
 
-    return Rule(1, step)
+    return Rule(1, change)
 
 
-def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7, adapts: bool = False) -> Rule:
+def adam(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Rule:
     """Adam (Kingma and Ba, 2015; the faster form at the end of its section 2), with decoupled weight decay where there is any
-    (Loshchilov and Hutter, 2019); where it `adapts`, LAMB (You et al., 2020)."""
+    (Loshchilov and Hutter, 2019), by TensorFlow's kernel: one pass over a weight and its moments."""
 
-    def step(weight, gradient, moments, count, decay):
-        mean = moments[0] + (gradient - moments[0]) * (1.0 - beta_1)
-        square = moments[1] + (tf.square(gradient) - moments[1]) * (1.0 - beta_2)
+    def change(weight, moments, gradient, rate, count, decay):
+        if decay:
+            weight.assign_sub(rate * decay * weight)
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=moments[0].handle,
+            v=moments[1].handle,
+            beta1_power=tf.pow(beta_1, count),
+            beta2_power=tf.pow(beta_2, count),
+            lr=rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
+            grad=gradient,
+        )
+
+    return Rule(2, change)
+
+
+def lamb(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> Rule:
+    """Adam whose step for a matrix or kernel is as long as a share of that (You et al., 2020)."""
+
+    def change(weight, moments, gradient, rate, count, decay):
+        mean = moments[0].assign_add((gradient - moments[0]) * (1.0 - beta_1))
+        square = moments[1].assign_add((tf.square(gradient) - moments[1]) * (1.0 - beta_2))
         grown = tf.sqrt(1.0 - tf.pow(beta_2, count)) / (1.0 - tf.pow(beta_1, count))
-        return grown * mean / (tf.sqrt(square) + epsilon) + decay * weight, [mean, square]
+        step = grown * mean / (tf.sqrt(square) + epsilon) + decay * weight
+        if len(weight.shape) > 1:
+            own, length = tf.norm(weight), tf.norm(step)
+            step *= tf.where((own > 0.0) & (length > 0.0), own / length, 1.0)
+        weight.assign_sub(rate * step)
 
-    return Rule(2, step, adapts)
+    return Rule(2, change)
 
 
 class Optimizer:
@@ -144,22 +168,17 @@ class Optimizer:
         update(self.steps, lambda steps, fine: steps.assign_add(tf.cast(fine, tf.int64)), args=(told["fine"],))
 
     def _step(self, weight: tf.Variable, gradient: tf.Tensor, moments: list, averages: list, told: dict) -> None:
-        """Changes a weight on one device, and what is kept of it."""
-        is_matrix = len(weight.shape) > 1
-        decay = self._decay if is_matrix else 0.0
-        fine = told["fine"]
-        step, new = self._rule.step(weight, gradient * told["factor"], moments, told["count"], decay)
-        if self._rule.adapts and is_matrix:
-            own, length = tf.norm(weight), tf.norm(step)
-            step *= tf.where((own > 0.0) & (length > 0.0), own / length, 1.0)
-        changed = tf.where(fine, weight - told["rate"] * step, weight)
-        weight.assign(changed)
-        for kept, value in zip(moments, new, strict=True):
-            kept.assign(tf.where(fine, value, kept))
-        for kept in averages:
-            # At first it follows closely: the first weights are to be forgotten.
-            keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
-            kept.assign(tf.where(fine, kept + (1.0 - keeps) * (changed - kept), kept))
+        """Changes a weight on one device, and what is kept of it, if the step may be taken."""
+
+        def change() -> None:
+            decay = self._decay if len(weight.shape) > 1 else 0.0
+            self._rule.change(weight, moments, gradient * told["factor"], told["rate"], told["count"], decay)
+            for kept in averages:
+                # At first it follows closely: the first weights are to be forgotten.
+                keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
+                kept.assign_add((1.0 - keeps) * (weight - kept))
+
+        tf.cond(told["fine"], change, lambda: None)
 
     def _rescale(self, scale: tf.Variable, calm: tf.Variable, fine: tf.Tensor) -> None:
         """Halves the scale after an overflow, doubles it after a long time without one."""

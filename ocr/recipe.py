@@ -15,7 +15,7 @@ _RULES = {
     "adam": optimizer.adam(),
     # A short memory for the gradients' size: it changes by orders of magnitude when CTC's slow start ends.
     "adamw": optimizer.adam(beta_2=0.98),
-    "lamb": optimizer.adam(adapts=True),
+    "lamb": optimizer.lamb(),
 }
 _DECAYING = ("adamw", "lamb")
 
