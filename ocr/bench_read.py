@@ -62,12 +62,12 @@ def _timed(threads: int) -> dict[str, dict[str, float]]:
     return results
 
 
-def accuracy(data: str, model: str = "") -> dict[str, dict[str, float]]:
+def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
     """Reads a split of records with each way that is installed, one line after another on one thread where that can be set.
 
     Args:
       data: records, `DIR` or `DIR@split`.
-      model: an export, or nothing for the one that comes with the package.
+      model: an export.
 
     Returns:
       By name: `cer_nfkc`, `line_accuracy`, `lines` and `lines_per_second`.
@@ -76,7 +76,7 @@ def accuracy(data: str, model: str = "") -> dict[str, dict[str, float]]:
       InputError: there is no model or no data.
     """
     lines = sets.find(data, "eval")
-    ours = predict.load(pathlib.Path(model) if model else predict.PRETRAINED)
+    ours = predict.load(pathlib.Path(model))
     ways: dict[str, Reader] = {"ours": lambda files: ours(files)[0]}
     if importlib.util.find_spec("rapidocr_onnxruntime"):
         ways["RapidOCR"] = _rapid(1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
-PRETRAINED = pathlib.Path(__file__).parent / "pretrained"  # the export that comes with the package
+PRETRAINED = pathlib.Path("pretrained")  # stands for the export that comes with the package, which lies beside this file
 _BATCH = 32
 _MAX_BYTES = 20_000_000  # of an image; more than that is not read
 _OUTPUTS = {"text", "confidence", "status"}
@@ -30,11 +30,13 @@ class Answer(NamedTuple):
 
 
 def newest_version(path: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of the model: `path` itself, or the newest version in it.
+    """Returns the folder of the model: `path` itself, or the newest version in it; PRETRAINED is found in the package.
 
     Raises:
       InputError: neither is a SavedModel.
     """
+    if path == PRETRAINED:
+        path = pathlib.Path(__file__).parent / PRETRAINED
     if (path / "saved_model.pb").is_file():
         return path
     versions = [v for v in path.glob("*") if v.name.isdecimal() and (v / "saved_model.pb").is_file()]

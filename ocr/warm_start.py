@@ -31,8 +31,8 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
       InputError: there is no such training or export, or it is of another network.
       IntegrityError: it is damaged.
     """
-    path = predict.PRETRAINED if source == "pretrained" else pathlib.Path(source)
-    if not path.is_dir():
+    path = pathlib.Path(source)
+    if path != predict.PRETRAINED and not path.is_dir():
         raise InputError(f"--init_from={source}: no such folder")
     if Workdir(path).begun:
         trained = Workdir(path).load()

@@ -26,7 +26,7 @@ flags.DEFINE_string(
     "With read: folder of records to measure on how well our model reads, and RapidOCR and Tesseract if installed.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("model", "", "Of --accuracy: another export than the one of the package.", flag_values=FLAGS)
+flags.DEFINE_string("model", "pretrained", "Of --accuracy: an export; pretrained: the one of the package.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], names: list[str]) -> dict:

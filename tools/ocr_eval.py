@@ -14,7 +14,9 @@ from absl import flags
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "Workdir of a training, or an export.", required=True, flag_values=FLAGS)
+flags.DEFINE_string(
+    "model", None, "Workdir of a training, or an export; pretrained: the one of the package.", required=True, flag_values=FLAGS
+)
 flags.DEFINE_string(
     "data",
     None,

@@ -20,7 +20,7 @@ from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("saved_model", "", "Export, or one version in it; otherwise a model for Chinese.", flag_values=FLAGS)
+flags.DEFINE_string("saved_model", "pretrained", "Export, or one version in it; pretrained: for Chinese.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
 
@@ -39,8 +39,7 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
 
     sheet.opened(values["picture_font"])
     answers, bad = [], False
-    model = pathlib.Path(values["saved_model"]) if values["saved_model"] else predict.PRETRAINED
-    for answer in predict.predict(model, paths):
+    for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
         print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
         answers.append(answer)
         if answer.reason:
