@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine", "exponential", "epoch_decay")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
+PATHS = ("train_data", "eval_data", "workdir", "charset", "init_from", "picture_font")  # which mean nothing elsewhere
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 # What may change when a training goes on: how far, where things lie, and how often it tells.
 _MAY_CHANGE = frozenset(

@@ -53,7 +53,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "metrics": metrics,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "training": dict(vars(config).items()),
+            "training": {name: value for name, value in vars(config).items() if name not in configs.PATHS},
             "made_of": made_of,
         }
         files.write_json(extra / "model.json", about)
