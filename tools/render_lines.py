@@ -4,8 +4,7 @@ For example:
 
   render_lines --output=lines --count=2000 --charset=alnum
   render_lines --output=lines --count=5000 --charset=gb2312 --corpus=text.txt --fonts='/usr/share/fonts/**/*.ttc'
-  render_lines --output=records --tfrecords --count=5000 --charset=gb2312 --corpus=news.txt:5,poems.txt:1 --random=2 \
-      --fonts='fonts/NotoSansCJK-*.ttc#2:3,fonts/uming.ttc:1' --degrade=hard --width=0 --contact_sheet=sheet.png
+  render_lines --output=records --tfrecords --count=5000 --charset=gb2312 --corpus=news.txt:5,poems.txt:1 --random=2 --width=0
 """
 
 from typing import Any
