@@ -2,7 +2,8 @@
 
 import base64
 import html
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocr import confusions
@@ -57,11 +58,9 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
         "<h2>What to do next</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in found["advice"]) + "</ul>",
         '<div class="groups">',
     ]
-    for key, name in (("by_length", "Characters"), ("by_width", "Width in pixels"), ("by_font", "Font")):
-        if found[key]:
-            rows = [(html.escape(r["name"]), r["lines"], f"{r['cer']:.2%}", f"{r['line_accuracy']:.1%}") for r in found[key]]
-            parts.append(f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Whole'), rows)}</div>")
-    parts += ["</div>", "<h2>Confidence</h2>", _diagram(found["calibration"])]
+    parts += [_groups("Characters", found["by_length"]), _groups("Width in pixels", found["by_width"])]
+    parts += [f"<div><h2>Confidence</h2>{_diagram(found['calibration'])}</div>", _groups("Font", found["by_font"])]
+    parts.append("</div>")
     rows = [
         (
             _shown(row["truth"]),
@@ -91,14 +90,23 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    def cell(value: Any, tag: str = "td") -> str:
-        number = isinstance(value, int) or (isinstance(value, str) and value.endswith("%"))
-        return f"<{tag}{' class=n' if number else ''}>{value}</{tag}>"
+def _groups(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return ""
+    rows = [(html.escape(row["name"]), row["lines"], f"{row['cer']:.2%}", f"{row['line_accuracy']:.1%}") for row in found]
+    return f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Whole'), rows)}</div>"
 
-    head = "<tr>" + "".join(cell(name, "th") for name in header) + "</tr>" if any(header) else ""
-    body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>\n" for row in rows)
-    return f'<table class="{kind}">{head}{body}</table>'
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+    """Returns a table; columns of numbers stand to the right."""
+    numbers = [bool(rows) and re.fullmatch(r"[\d,.]+%?", str(value)) is not None for value in (rows or [header])[0]]
+
+    def line(tag: str, values: Sequence[Any]) -> str:
+        cells = (f"<{tag}{' class=n' * number}>{value}</{tag}>" for value, number in zip(values, numbers, strict=True))
+        return f"<tr>{''.join(cells)}</tr>\n"
+
+    head = line("th", header) if any(header) else ""
+    return f'<table class="{kind}">{head}{"".join(line("td", row) for row in rows)}</table>'
 
 
 def _shown(character: str) -> str:
