@@ -210,8 +210,8 @@ def test_a_network_that_sees_nothing_any_more_is_told_from_the_plateau(trained, 
     made = []
 
     class Kept(Learner):
-        def __init__(self, model: keras.Model):
-            super().__init__(model)
+        def __init__(self, model: keras.Model, frame_loss: float = 0.0):
+            super().__init__(model, frame_loss)
             made.append(model)
 
     asked = iter(range(100))
