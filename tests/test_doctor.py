@@ -228,7 +228,7 @@ def test_a_network_that_sees_nothing_any_more_is_told_from_the_plateau(trained, 
     train.train(settings, stop=dies_later)
     assert codes(report(tmp_path / "run")) == ["collapsed_blank"]
     evaluated = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "cer" in line]
-    assert evaluated[0]["cer"] > 0.9  # on the plateau it read next to nothing either
+    assert evaluated[0]["cer"] > 0.8  # on the plateau it read next to nothing either
 
 
 # ---- faults that data files carry ----------------------------------------------------------------------------------------
