@@ -29,8 +29,10 @@ def texts(folder: pathlib.Path, spec: str = "") -> list[str]:
 
 
 def test_a_record_comes_back_as_it_was_written():
-    original = record(3)._replace(filename="b\udcffd.png")  # a name that is not UTF-8
-    parsed = schema.parse(tf.constant([original.serialize()]))
+    # A name that is not UTF-8; and what only drawn lines tell.
+    original = record(3)._replace(filename="b\udcffd.png", font="Song 宋", middles=(3, 140, 300))
+    parsed = schema.parse(tf.constant([original.serialize()]), middles=True)
+    assert parsed.pop("middles").to_list() == [[3, 140, 300]]
     assert {key: value.numpy()[0] for key, value in parsed.items()} == {
         "encoded": original.encoded,
         "format": b"png",
@@ -39,7 +41,10 @@ def test_a_record_comes_back_as_it_was_written():
         "channels": 1,
         "text": "第3行".encode(),
         "filename": b"b\xffd.png",
+        "font": "Song 宋".encode(),
     }
+    plain = schema.parse(tf.constant([record(3).serialize()]), middles=True)
+    assert (plain["font"].numpy()[0], plain["middles"].to_list()) == (b"", [[]])
 
 
 def test_the_keys_are_those_of_tensorflows_ocr_data_sets():

@@ -21,9 +21,9 @@ def described(folder: pathlib.Path) -> dict[str, Manifest]:
 
 
 def ours(folder: pathlib.Path, split: Manifest) -> list[dict]:
-    """Returns every field of every record, read without TFDS."""
+    """Returns every field of every record that TFDS knows of, read without it."""
     parsed = (schema.parse(serialized[tf.newaxis]) for serialized in reader.records(folder, split).unbatch())
-    return [{key: value.numpy()[0] for key, value in fields.items()} for fields in parsed]
+    return [{key: value.numpy()[0] for key, value in fields.items() if key != "font"} for fields in parsed]
 
 
 def theirs(folder: pathlib.Path, split: str) -> list[dict]:
