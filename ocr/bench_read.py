@@ -21,8 +21,7 @@ from ocr import drawing, fonts, inputs, predict, reading, sets
 from ocr.reading import Reading
 from ocr.timing import against
 
-_LINES = 32
-_BATCH = 32
+_LINES = 32  # of a full batch
 
 Reader = Callable[[list[bytes]], Sequence[str]]
 
@@ -86,7 +85,7 @@ def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
     for name, way in ways.items():
         found: list[Reading] = []
         seconds = 0.0
-        for batch in inputs.image_files(lines, _BATCH):
+        for batch in inputs.image_files(lines, _LINES):
             begun = time.perf_counter()
             texts = way(batch["encoded"].numpy().tolist())
             seconds += time.perf_counter() - begun
