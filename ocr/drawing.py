@@ -1,4 +1,4 @@
-"""Draws a line of text as an image: clean, as from a scanner, or as bad as a photograph may be."""
+"""Draws a line of text as an image: clean, as on a screen, as from a scanner, or as bad as a photograph may be."""
 
 import dataclasses
 import io
@@ -12,7 +12,6 @@ from ocr.fonts import Font, Mixed
 from tfrecords.errors import InputError
 
 _LEAST_SIZE = 4  # pixels of the em
-_TYPICAL = 26  # likewise, one of the rungs
 _LEAST_CONTRAST = 40.0  # grey levels
 _RISE = 0.2  # of the height, that a line's end may rise or fall
 # Sizes that glyphs are drawn and kept at, in pixels of the em: those of crisp lines, and those that are scaled down.
@@ -34,6 +33,7 @@ class Look:
       lean: largest, pixels aside per pixel up.
       depth: how much larger than at the middle letters are at an end or edge, at most.
       weight: how often strokes are made thinner or bolder.
+      underlined: how often there is an underline as close to the letters as type is underlined.
       outlined: how often letters have an edge of another grey, or a shadow.
       rules: how often there are underlines, table rules, and strokes of the lines above and below.
       paper: grey level of it.
@@ -56,6 +56,7 @@ class Look:
     lean: float = 0.0
     depth: float = 0.0
     weight: float = 0.0
+    underlined: float = 0.0
     outlined: float = 0.0
     rules: float = 0.0
     paper: tuple[int, int] = (215, 255)
@@ -75,14 +76,19 @@ class Look:
 
 LOOKS = {
     "clean": Look(),
+    "screen": Look(
+        size=(0.55, 1.1), margin=(0.0, 1 / 5), tracking=(0.0, 0.15), underlined=0.12, outlined=0.02, paper=(170, 255),
+        ink=(0, 130), inverted=0.4, flat=0.2,
+    ),
     "scan": Look(
         size=(0.55, 1.05), margin=(0.0, 1 / 8), stretch=1.1, tracking=(-0.02, 0.12), slope=1.0, lean=0.05, weight=0.1,
-        rules=0.05, paper=(190, 255), ink=(0, 100), inverted=0.25, blur=(0.0, 0.8), noise=(0.0, 10.0), jpeg=(40, 95),
+        underlined=0.08, rules=0.05, paper=(190, 255), ink=(0, 100), inverted=0.25, blur=(0.0, 0.8), noise=(0.0, 10.0),
+        jpeg=(40, 95),
     ),
     "hard": Look(
         size=(0.5, 1.1), margin=(-1 / 24, 1 / 8), stretch=1.3, tracking=(-0.06, 0.3), wobble=0.04, slope=2.5, lean=0.25,
-        depth=0.12, weight=0.25, outlined=0.08, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35, flat=0.3, uneven=0.5,
-        blur=(0.0, 1.0), shaken=0.25, noise=(0.0, 20.0), jpeg=(20, 90),
+        depth=0.12, weight=0.25, underlined=0.08, outlined=0.08, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35,
+        flat=0.3, uneven=0.5, blur=(0.0, 1.0), shaken=0.25, noise=(0.0, 20.0), jpeg=(20, 90),
     ),
 }  # fmt: skip
 DEGRADATIONS = tuple(LOOKS)
@@ -167,11 +173,14 @@ def _written(
     tracking = rng.uniform(*look.tracking) * (rng.random() < 0.5)
     offsets = rng.uniform(-look.wobble, look.wobble, len(text))
     # Not to draw letters much larger than they can stay: scaled down far they would lose strokes.
-    wide = sum(font.glyph(character, _TYPICAL).advance for character in text) / _TYPICAL + tracking * len(text)
+    wide = sum(font.advance(character) for character in text) + tracking * len(text)
     wanted = max(min(wanted, room[0] / max(wide, 0.1)), _LEAST_SIZE)
     size = _below(wanted) if look.crisp else _above(wanted)
+    underline = rng.uniform((-0.12, 0.04), (0.12, 0.09)) if rng.random() < look.underlined else None
     while True:
         ink, middles = _typeset(text, font, size, tracking * size, offsets * size)
+        if underline is not None:
+            ink = _underlined(ink, *underline * size)
         fits = min(room[0] / max(ink.shape[1], 1), room[1] / max(ink.shape[0], 1))
         if fits * size < _LEAST_SIZE:
             raise _NoRoom
@@ -195,7 +204,8 @@ def _typeset(text: str, font: Font | Mixed, size: int, tracking: float, offsets:
     pen = 0.0
     boxes, middles = [], []
     for character, offset in zip(text, offsets, strict=True):
-        ink, left, top, advance = font.glyph(character, size)
+        ink, left, top = font.glyph(character, size)
+        advance = font.advance(character) * size
         boxes.append((round(pen + left), round(top + offset), ink))
         middles.append(pen + left + ink.shape[1] / 2 if ink.size else pen + advance / 2)
         pen += advance + tracking
@@ -208,6 +218,16 @@ def _typeset(text: str, font: Font | Mixed, size: int, tracking: float, offsets:
         place = line[y - highest : y - highest + ink.shape[0], x - first : x - first + ink.shape[1]]
         np.maximum(place, ink, out=place)
     return line, np.array(middles) - first
+
+
+def _underlined(ink: np.ndarray, gap: float, thick: float) -> np.ndarray:
+    """Returns ink with a line below it, or through its lowest strokes where the gap is below 0; both in pixels."""
+    height, width = ink.shape
+    row, thick = max(round(height + gap), 0), max(round(thick), 1)
+    line = np.zeros((max(row + thick, height), width), np.uint8)
+    line[:height] = ink
+    line[row : row + thick] = 255
+    return line
 
 
 def _placed(

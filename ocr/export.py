@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import config as configs
-from ocr import decode, frozen, predict
+from ocr import decode, frozen, predict, sharpness
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 from tfrecords import files
 from tfrecords.errors import IntegrityError
 
 
-def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int = 0) -> dict:
+def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int = 0, calibrate: str = "") -> dict:
     """Exports the best weights of a training.
 
     Args:
@@ -24,12 +24,13 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       export_dir: the folder of versions, which a server watches.
       decoder: `greedy` or `beam`.
       version: a number above 0, or 0 for one more than the newest there.
+      calibrate: records to calibrate confidences with, `DIR` or `DIR@split`, or nothing.
 
     Returns:
-      `export`, the folder written, `version` and `bytes`.
+      `export`, the folder written, `version` and `bytes`; `sharpness` where it was calibrated.
 
     Raises:
-      InputError: there is no training, or that version is there already.
+      InputError: there is no training, that version is there already, or there are no such records.
       IntegrityError: what was written reads something else than the network in memory.
     """
     model, charset, config, made_of, metrics = Workdir(pathlib.Path(workdir)).load()
@@ -40,6 +41,11 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     configs.check_choice(fields, decoder=tuple(decode.DECODERS))
     configs.check_given(export_dir=export_dir)
     with files.folder_aside(folder / str(version)) as aside:
+        sharper = {}
+        if calibrate:
+            sharper["sharpness"] = sharpness.sharpness(Recogniser(model, charset, decoder), calibrate)
+            for weight in model.get_layer("logits").trainable_variables:
+                weight.assign(weight * sharper["sharpness"])
         _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), aside)
         _check(Recogniser(model, charset, decoder), aside)
         extra = aside / "assets.extra"
@@ -51,6 +57,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "num_classes": charset.num_classes,
             "weights": frozen.fingerprint(model),
             "metrics": metrics,
+            **sharper,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": {name: value for name, value in vars(config).items() if name not in configs.PATHS},
@@ -58,7 +65,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
         }
         files.write_json(extra / "model.json", about)
         size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-    return {"export": str(folder / str(version)), "version": version, "bytes": size}
+    return {"export": str(folder / str(version)), "version": version, "bytes": size, **sharper}
 
 
 def _newest(folder: pathlib.Path) -> int:

@@ -13,6 +13,8 @@ from tfrecords.errors import InputError
 
 _BUILT_IN = ""  # in place of a path: the font that comes with Pillow
 _NO_CHARACTER = "\U0010ffff"  # what a font shows for this it shows for all it lacks
+_EM = 1000  # pixels, of which a character's advance is measured in parts
+_LOOKED_AT = 12  # pixels of the em, to see whether a font has a character
 _KEPT = 250_000  # glyphs, of all fonts
 
 
@@ -23,13 +25,11 @@ class Glyph(NamedTuple):
       ink: uint8[h, w], 255 where it is black; the smallest box that holds it.
       left: of the box, in pixels right of the pen.
       top: of the box, in pixels below the baseline: negative for nearly all.
-      advance: how far the pen moves on, in pixels.
     """
 
     ink: np.ndarray
     left: int
     top: int
-    advance: float
 
 
 class Font:
@@ -67,21 +67,23 @@ class Font:
         shape = self._shape(character)
         return shape != self._lacking and (character.isspace() or any(shape))
 
+    @functools.cache  # noqa: B019
+    def advance(self, character: str) -> float:
+        """Returns how far the pen moves on, in parts of the em."""
+        return float(self.at(_EM).getlength(character)) / _EM
+
     @functools.lru_cache(maxsize=_KEPT)  # noqa: B019  # drawing one takes as long as all else that is done with it
     def glyph(self, character: str, size: int) -> Glyph:
         """Draws a character with an em of `size` pixels."""
-        face = self.at(size)
-        advance = float(face.getlength(character))
         canvas = Image.new("L", (3 * size, 3 * size))
-        ImageDraw.Draw(canvas).text((size, 2 * size), character, fill=255, font=face, anchor="ls")
+        ImageDraw.Draw(canvas).text((size, 2 * size), character, fill=255, font=self.at(size), anchor="ls")
         if (box := canvas.getbbox()) is None:
-            return Glyph(np.zeros((0, 0), np.uint8), 0, 0, advance)
-        return Glyph(np.asarray(canvas.crop(box)), box[0] - size, box[1] - 2 * size, advance)
+            return Glyph(np.zeros((0, 0), np.uint8), 0, 0)
+        return Glyph(np.asarray(canvas.crop(box)), box[0] - size, box[1] - 2 * size)
 
     def _shape(self, character: str) -> bytes:
-        mask = self.at(24).getmask(character)
-        advance = str(self.at(24).getlength(character)).encode() if character.isspace() else b""
-        return bytes(mask) + advance
+        advance = str(self.advance(character)).encode() if character.isspace() else b""
+        return bytes(self.at(_LOOKED_AT).getmask(character)) + advance
 
 
 class Mixed:
@@ -98,7 +100,14 @@ class Mixed:
 
     def glyph(self, character: str, size: int) -> Glyph:
         """Draws a character with an em of `size` pixels."""
-        return (self._latin if character.isascii() else self._font).glyph(character, size)
+        return self._of(character).glyph(character, size)
+
+    def advance(self, character: str) -> float:
+        """Returns how far the pen moves on, in parts of the em."""
+        return self._of(character).advance(character)
+
+    def _of(self, character: str) -> Font:
+        return self._latin if character.isascii() else self._font
 
 
 def open_fonts(patterns: tuple[str, ...]) -> list[Font]:

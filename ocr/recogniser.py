@@ -20,11 +20,12 @@ class Recogniser:
       fixed: whether it is to hold the weights as they are now, for an export; or else to read with what they are at the time.
 
     Attributes:
+      charset: as given.
       logits: runs the network on pixels and widths: see `models.logits`.
     """
 
     def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
-        self._charset = charset
+        self.charset = charset
         self._decode = decode.DECODERS[decoder]
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(models.logits, model, training=False)
@@ -33,7 +34,7 @@ class Recogniser:
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the texts string[B] and their confidences float32[B], each the probability of that text."""
         decoded = self._decode(logits, frames)
-        return self._charset.decode_graph(decoded.ids, decoded.lengths), decoded.confidence
+        return self.charset.decode_graph(decoded.ids, decoded.lengths), decoded.confidence
 
     def read_files(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads image files.

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,15 @@ def test_clean_lines_are_as_crisp_as_the_font_draws_them():
         assert levels.min() <= 80
 
 
+def test_an_underline_runs_below_all_letters():
+    underlined = dataclasses.replace(LOOKS["clean"], underlined=1.0)
+    for seed in range(20):
+        line = drawing.draw("H H", FONT, 40, 0, underlined, np.random.default_rng(seed))
+        ink = np.asarray(line.image) < 128
+        assert ink.sum(1).argmax() > np.flatnonzero(ink.any(1)).mean()
+        assert ink.sum(1).max() == ink.any(0).sum(), "no gap between the letters is left open"
+
+
 def test_hard_lines_are_light_on_dark_about_as_often_as_their_look_says():
     share = np.mean(
         [np.median(np.asarray(line.image)) < np.asarray(line.image).mean() for line in lines("hard", "Hamburg", 300)]
@@ -53,9 +64,9 @@ def test_the_height_is_the_one_asked_for_and_the_file_is_an_image_of_it(look: st
 
 
 def test_glyphs_are_boxes_of_ink_beside_the_pen():
-    ink, left, top, advance = FONT.glyph("H", 40)
+    ink, left, top = FONT.glyph("H", 40)
     assert ink.max() > 200
     assert all(edge.max() > 0 for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]))
     assert top == -ink.shape[0]  # it stands on the baseline
-    assert 0 <= left < left + ink.shape[1] <= advance + 1
+    assert 0 <= left < left + ink.shape[1] <= 40 * FONT.advance("H") + 1
     assert FONT.glyph(" ", 40).ink.size == 0

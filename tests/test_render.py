@@ -114,7 +114,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ),
         ({"charset": "klingon"}, "--charset=klingon"),
         ({"charset": "{here}/chinese_charset.txt"}, "none of the fonts has a character"),
-        ({"degrade": "awful"}, "--degrade=awful: must be one of clean, scan"),
+        ({"degrade": "awful"}, "--degrade=awful: must be one of clean, screen, scan, hard"),
         ({"count": 0}, "--count: has to be given"),
         ({"count": -1}, "--count=-1: must be 1 to"),
         ({"whole_lines": True, "count": 3}, "--whole_lines: takes --corpus, and none of --count"),

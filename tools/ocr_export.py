@@ -3,6 +3,7 @@
 For example:
 
   ocr_export --workdir=run --export_dir=export
+  ocr_export --workdir=run --export_dir=export --calibrate=records
 """
 
 from typing import Any
@@ -17,12 +18,17 @@ flags.DEFINE_string("export_dir", None, "Folder of versions, which a server watc
 flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and at times better.", flag_values=FLAGS)
 flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
 
+flags.DEFINE_string(
+    "calibrate", "", "Records, DIR or DIR@split, by which confidences are made to say how often a line is right; those the "
+    "training did not see.", flag_values=FLAGS,
+)  # fmt: skip
+
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
     from ocr import export
 
-    return export.export(values["workdir"], values["export_dir"], values["decoder"], values["version"])
+    return export.export(values["workdir"], values["export_dir"], values["decoder"], values["version"], values["calibrate"])
 
 
 def run() -> None:

@@ -36,7 +36,8 @@ command.define_fields(
         "width": "Width of the images in pixels; 0 for as wide as the text is.",
         "min_chars": "Fewest characters of a line.",
         "max_chars": "Most characters of a line.",
-        "degrade": "clean; scan: a slight slope, blur, noise and JPEG; hard: as bad as photographs are.",
+        "degrade": "clean; screen: other greys, underlines; scan: a slight slope, blur, noise and JPEG; hard: as bad as "
+        "photographs are.",
         "tfrecords": "Write records instead of files, with each character's middle and the font's name.",
         "split": "Of the records.",
         "contact_sheet": "PNG file to show the first lines on.",
