@@ -100,20 +100,20 @@ class Charset:
         return points.with_flat_values(look_up(points.flat_values))
 
     def decode_graph(self, ids: "tf.Tensor", lengths: "tf.Tensor") -> "tf.Tensor":
-        """Decodes in the graph.
+        """Decodes in the graph: their texts joined are the lines'.
 
         Args:
           ids: int32[B, N], padded with anything.
           lengths: int32[B].
 
         Returns:
-          string[B], UTF-8.
+          string[B, N], a character each in UTF-8, padded with empty ones.
         """
         import tensorflow as tf
 
         characters = tf.constant([c.encode("utf-8") for c in self.characters])
         within = tf.sequence_mask(lengths, tf.shape(ids)[1])
-        return tf.strings.reduce_join(tf.where(within, tf.gather(characters, tf.where(within, ids, 0)), ""), axis=1)
+        return tf.where(within, tf.gather(characters, tf.where(within, ids, 0)), "")
 
     def file_text(self) -> str:
         """Returns the alphabet as the text of a charset file: one character a line."""

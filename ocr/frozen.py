@@ -7,7 +7,7 @@ and kernels are brought into the processor's order once, not with every call.
 import hashlib
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -56,10 +56,15 @@ def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Ten
 
 def fingerprint(model: keras.Model) -> str:
     """Names what an export of a network holds: sha256 over its weights, as they are rounded."""
-    digest = hashlib.sha256()
-    for variable in _stored(model):
-        digest.update(rounded(tf.convert_to_tensor(variable)).numpy().tobytes())
-    return digest.hexdigest()
+    return digest(rounded(tf.convert_to_tensor(variable)).numpy() for variable in _stored(model))
+
+
+def digest(values: Iterable[np.ndarray]) -> str:
+    """Names weights as `weights` returns them."""
+    found = hashlib.sha256()
+    for value in values:
+        found.update(value.tobytes())
+    return found.hexdigest()
 
 
 def weights(export: pathlib.Path) -> list[np.ndarray]:

@@ -92,30 +92,31 @@ def to_line(image: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [HEIGHT, None])
 
 
-def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads image files in the graph; one that cannot be read hurts no other.
 
     Args:
       encoded: string[B], B at least 1.
 
     Returns:
-      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]. A line that was
-      not read is one pixel wide.
+      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
+      the image as it was given, int32[B] in pixels. A line that was not read is one pixel wide.
     """
     blank = tf.zeros([HEIGHT, 1], tf.uint8)
 
-    def read(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         row = headers.first_frame(row)
         height, width = tf.unstack(headers.size(row))
         code = status(row, height, width)
-        return tf.cond(code == READ, lambda: to_line(decode(row)), lambda: blank), code
+        line = tf.cond(code == READ, lambda: to_line(decode(row)), lambda: blank)
+        return line, code, tf.where(code == READ, tf.cast(width, tf.int32), 1)
 
-    def isolated(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def isolated(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         # An op that fails fails its whole graph, but a data set can pass over it.
-        failed = tf.data.Dataset.from_tensors((blank, tf.constant(UNDECODABLE)))
+        failed = tf.data.Dataset.from_tensors((blank, tf.constant(UNDECODABLE), tf.constant(1)))
         outcome = tf.data.Dataset.from_tensors(row).map(read).ignore_errors().concatenate(failed).take(1)
-        pixels, code = outcome.get_single_element()
-        return pixels, tf.shape(pixels)[1], code
+        pixels, code, given = outcome.get_single_element()
+        return pixels, tf.shape(pixels)[1], code, given
 
     rows = tf.data.Dataset.from_tensor_slices(encoded).map(isolated, num_parallel_calls=tf.data.AUTOTUNE)
     return rows.padded_batch(tf.shape(encoded, tf.int64)[0]).get_single_element()

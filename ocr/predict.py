@@ -1,8 +1,8 @@
 """Reads image files with an exported model. It needs the export and TensorFlow, and nothing else of this package's."""
 
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -45,11 +45,26 @@ def newest_version(path: pathlib.Path) -> pathlib.Path:
     return max(versions, key=lambda version: int(version.name))
 
 
-def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]:
-    """Loads an export.
+class Export:
+    """An export, loaded: reads image files.
 
-    Returns:
-      A function of encoded image files to their texts, confidences float32[B] and statuses int32[B].
+    Attributes:
+      signatures: what it can be asked for, by name, as a server has it.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model  # whose variables go when it does
+        self.signatures: Mapping[str, Any] = model.signatures
+
+    def __call__(self, encoded: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Returns the texts of encoded image files, their confidences float32[B] and statuses int32[B]."""
+        outputs = self.signatures["serving_default"](image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))
+        texts = [text.decode("utf-8") for text in outputs["text"].numpy()]
+        return texts, outputs["confidence"].numpy(), outputs["status"].numpy()
+
+
+def load(path: pathlib.Path) -> Export:
+    """Loads an export, or the newest version in a folder of them.
 
     Raises:
       InputError: there is none, or it is not one of ours.
@@ -64,14 +79,7 @@ def load(path: pathlib.Path) -> Callable[[list[bytes]], tuple[list[str], np.ndar
     takes = list(serve.structured_input_signature[1].values()) if serve else []
     if [(t.name, t.dtype) for t in takes] != [("image_bytes", tf.string)] or not serve.structured_outputs.keys() >= _OUTPUTS:
         raise InputError(f"{version}: does not take image_bytes and give text, as what ocr_export writes does")
-
-    def read(encoded: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        outputs = serve(image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))
-        texts = [text.decode("utf-8") for text in outputs["text"].numpy()]
-        return texts, outputs["confidence"].numpy(), outputs["status"].numpy()
-
-    read.model = model  # type: ignore[attr-defined]  # whose variables go when it does
-    return read
+    return Export(model)
 
 
 def predict(export: pathlib.Path, paths: Iterable[str]) -> Iterator[Answer]:

@@ -35,7 +35,7 @@ def test_python_and_graph_encode_and_decode_alike(characters):
     ragged = charset.encode_graph(tf.constant(texts))
     assert ragged.to_list() == classes
     lengths = tf.cast(ragged.row_lengths(), tf.int32)
-    assert [t.decode() for t in charset.decode_graph(ragged.to_tensor(-7), lengths).numpy()] == texts
+    assert [b"".join(row).decode() for row in charset.decode_graph(ragged.to_tensor(-7), lengths).numpy()] == texts
     assert [charset.decode(row) for row in classes] == texts
 
 

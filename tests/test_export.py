@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ocr import export, predict
+from ocr import drawing, export, fonts, predict
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -49,6 +49,67 @@ def test_an_empty_batch_gives_empty_outputs(model):
     assert [value.shape.as_list() for value in outputs.values()] == [[0]] * 3
 
 
+@pytest.mark.parametrize("height", [32, 80])
+def test_each_character_is_where_it_was_drawn(model, height):
+    font = fonts.open_fonts(())[0]
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        line = drawing.draw("".join(map(str, rng.integers(0, 10, 4))), font, height, 0, drawing.LOOKS["clean"], rng)
+        outputs = model.signatures["detailed"](image_bytes=tf.constant([line.encoded()]))
+        chars, starts, ends = (outputs[name].numpy()[0] for name in ("chars", "char_start", "char_end"))
+        if len(chars) == 4:
+            found += 1
+            assert (starts <= line.middles).all()
+            assert (line.middles < ends).all()
+            assert (ends[:-1] <= starts[1:]).all()
+            assert b"".join(chars) == outputs["text"].numpy()[0]
+    assert found >= 15
+
+
+def test_warm_up_requests_are_what_servers_understand(trained):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = trained.export / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    asked = [log.predict_log.request for log in logs]
+    assert {request.model_spec.signature_name for request in asked} == {"serving_default", "detailed", "lines"}
+    sizes = [tf.make_ndarray(r.inputs["image_bytes"]).shape for r in asked if "image_bytes" in r.inputs]
+    assert sorted(sizes) == [(1,), (1,), (32,), (32,)]
+
+
+def damage_alphabet(folder: pathlib.Path):
+    (folder / "assets" / "charset.txt").write_text("\n".join("abcdefghij"))
+
+
+def damage_warm_up(folder: pathlib.Path):
+    (folder / "assets.extra" / "tf_serving_warmup_requests").unlink()
+
+
+def damage_weights(folder: pathlib.Path):
+    about = folder / "assets.extra" / "model.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"weights": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_alphabet, "alphabet of export/1/assets/charset.txt"),
+        (damage_weights, "alphabet and weights: '"),
+        (damage_warm_up, "requests to warm up with: "),
+    ],
+)
+def test_check_names_what_is_wrong_with_an_export(trained, command, last_json, tmp_path, damage, message):
+    shutil.copytree(trained.export, tmp_path / "export")
+    good = command("ocr_export", "--check=export")
+    assert good.returncode == 0, good.stderr
+    assert len(last_json(good)["checked"]) == 9
+    damage(tmp_path / "export" / "1")
+    done = command("ocr_export", "--check=export")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert message in done.stderr
+
+
 def test_the_graph_has_core_kernels_alone_and_no_python(trained):
     # TensorFlow gives the message's class no public name, but the operations' names stand in its bytes.
     graph = (trained.export / "1" / "saved_model.pb").read_bytes()
@@ -79,10 +140,16 @@ def test_versions_count_up_and_are_never_overwritten(trained, tmp_path):
 
 
 def test_an_export_that_reads_otherwise_is_not_put_in_place(trained, tmp_path, monkeypatch):
-    def other(_):
-        return lambda encoded: (["wrong"] * len(encoded), np.zeros(len(encoded)), np.zeros(len(encoded)))
+    save = export._save
 
-    monkeypatch.setattr(predict, "load", other)
+    def save_other(recogniser, *rest):
+        read = recogniser.read_files
+        recogniser.read_files = lambda image_bytes, **how: (
+            read(image_bytes, **how) | {"text": tf.fill(tf.shape(image_bytes), "wrong")}
+        )
+        save(recogniser, *rest)
+
+    monkeypatch.setattr(export, "_save", save_other)
     with pytest.raises(IntegrityError, match="wrong"):
         export.export(str(trained.workdir), str(tmp_path / "export"))
     assert list((tmp_path / "export").iterdir()) == []

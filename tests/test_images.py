@@ -20,7 +20,7 @@ def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
 
 
 def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
-    pixels, width, status = images.read_rows(tf.constant(list(files), tf.string, [len(files)]))
+    pixels, width, status, _ = images.read_rows(tf.constant(list(files), tf.string, [len(files)]))
     return pixels.numpy(), width.numpy().tolist(), status.numpy().tolist()
 
 

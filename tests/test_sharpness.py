@@ -4,7 +4,15 @@ from ocr import evaluate, export, predict, render, sharpness
 from ocr.recogniser import Recogniser
 from ocr.workdir import Workdir
 
-HARD = {"charset": "digits", "width": 112, "min_chars": 2, "max_chars": 6, "degrade": "hard", "tfrecords": True, "split": "eval"}
+HARD = {
+    "charset": "digits",
+    "width": 112,
+    "min_chars": 2,
+    "max_chars": 6,
+    "degrade": "hard",
+    "tfrecords": True,
+    "split": "eval",
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,10 @@ For example:
 
   ocr_export --workdir=run --export_dir=export
   ocr_export --workdir=run --export_dir=export --calibrate=records
+  ocr_export --check=export
 """
 
+import pathlib
 from typing import Any
 
 from absl import flags
@@ -13,21 +15,25 @@ from absl import flags
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", None, "Of the training, whose best weights are taken.", required=True, flag_values=FLAGS)
-flags.DEFINE_string("export_dir", None, "Folder of versions, which a server watches.", required=True, flag_values=FLAGS)
+flags.DEFINE_string("workdir", "", "Of the training, whose best weights are taken.", flag_values=FLAGS)
+flags.DEFINE_string("export_dir", "", "Folder of versions, which a server watches.", flag_values=FLAGS)
 flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and at times better.", flag_values=FLAGS)
 flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
-
 flags.DEFINE_string(
     "calibrate", "", "Records, DIR or DIR@split, by which confidences are made to say how often a line is right; those the "
     "training did not see.", flag_values=FLAGS,
 )  # fmt: skip
+flags.DEFINE_string("check", "", "An export to check, in place of writing one.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import export
+    from ocr import config, export, inspection, predict
 
+    if values["check"]:
+        folder = predict.newest_version(pathlib.Path(values["check"]))
+        return {"export": str(folder), "checked": inspection.inspect(folder)}
+    config.check_given(workdir=values["workdir"], export_dir=values["export_dir"])
     return export.export(values["workdir"], values["export_dir"], values["decoder"], values["version"], values["calibrate"])
 
 
