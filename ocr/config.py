@@ -224,3 +224,32 @@ def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
     fields = [field.name for field in dataclasses.fields(TrainConfig) if field.name not in _MAY_CHANGE]
     pairs = [(name, getattr(saved, name), getattr(given, name)) for name in fields]
     return [f"{name}: saved {was}, given {now}" for name, was, now in pairs if was != now]
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig:
+    """All that a server is told. A flag of `ocr_serve` has the name of its field.
+
+    Raises:
+      InputError: a field's value is none that it takes.
+    """
+
+    export_dir: str
+    host: str = "127.0.0.1"
+    grpc_port: int = 8500
+    rest_port: int = 8501
+    max_batch: int = 32
+    max_waiting: int = 256
+    max_lines: int = 128
+    max_request_mb: int = 64
+    poll_s: float = 1.0
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    def __post_init__(self) -> None:
+        fields, ports = dataclasses.asdict(self), (0, 65_535)
+        check_given(export_dir=self.export_dir, host=self.host)
+        check_range(fields, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
+        check_range(fields, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0))
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InputError("--tls_cert and --tls_key: give both or none")

@@ -1,32 +1,16 @@
-"""Reads image files with an exported model. It needs the export and TensorFlow, and nothing else of this package's."""
+"""An exported model, to read image files with. It needs the export and TensorFlow, and nothing else of this package's."""
 
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 PRETRAINED = pathlib.Path("pretrained")  # stands for the export that comes with the package, which lies beside this file
-_BATCH = 32
-_MAX_BYTES = 20_000_000  # of an image; more than that is not read
 _OUTPUTS = {"text", "confidence", "status"}
-_REASONS = {
-    1: "not an image that can be decoded",
-    2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
-}
-
-
-class Answer(NamedTuple):
-    """What was read of one file; where nothing was, `text` is empty, `confidence` 0 and `reason` says why."""
-
-    path: str
-    text: str
-    confidence: float
-    reason: str
 
 
 def newest_version(path: pathlib.Path) -> pathlib.Path:
@@ -80,30 +64,3 @@ def load(path: pathlib.Path) -> Export:
     if [(t.name, t.dtype) for t in takes] != [("image_bytes", tf.string)] or not serve.structured_outputs.keys() >= _OUTPUTS:
         raise InputError(f"{version}: does not take image_bytes and give text, as what ocr_export writes does")
     return Export(model)
-
-
-def predict(export: pathlib.Path, paths: Iterable[str]) -> Iterator[Answer]:
-    """Yields what an export reads of image files, in their order."""
-    read = load(export)
-    waiting: list[tuple[str, bytes, str]] = []
-
-    def answers() -> Iterator[Answer]:
-        texts, confidences, statuses = read([content for _, content, _ in waiting])
-        for (path, _, reason), text, confidence, status in zip(waiting, texts, confidences, statuses, strict=True):
-            yield Answer(path, text, float(confidence), reason or _REASONS.get(int(status), ""))
-        waiting.clear()
-
-    for path in paths:
-        waiting.append((path, *_content(path)))
-        if len(waiting) == _BATCH:
-            yield from answers()
-    if waiting:
-        yield from answers()
-
-
-def _content(path: str) -> tuple[bytes, str]:
-    """Returns a file's bytes, or none and why."""
-    try:
-        return files.read_at_most(path, _MAX_BYTES + 1), ""
-    except (OSError, ValueError) as error:
-        return b"", getattr(error, "strerror", None) or str(error)

@@ -1,6 +1,8 @@
 import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -65,3 +67,41 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     result = train.train(config)
     export.export(str(here / "run"), str(here / "export"))
     return Trained(here / "lines", here / "records", here / "run", here / "export", result, time.monotonic() - begun)
+
+
+class Server(NamedTuple):
+    process: subprocess.Popen
+    grpc: str
+    rest: str
+    exports: pathlib.Path
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, dict]:
+        """Ends it; returns its exit status, and what it printed last."""
+        self.process.send_signal(number)
+        printed, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, json.loads(printed.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """Returns a function that serves a folder of exports, on ports that are free."""
+
+    def start(exports: pathlib.Path, *arguments: str) -> Server:
+        line = [
+            sys.executable,
+            "-m",
+            "tools.ocr_serve",
+            f"--export_dir={exports}",
+            "--grpc_port=0",
+            "--rest_port=0",
+            *arguments,
+        ]
+        log = exports.parent / "log"
+        with open(log, "w", encoding="utf-8") as stderr:
+            process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=exports.parent)
+        while not (told := re.search(r"gRPC at (\S+:\d+), REST and a page at (https?://\S+:\d+)/", log.read_text("utf-8"))):
+            assert process.poll() is None, log.read_text("utf-8")
+            time.sleep(0.1)
+        return Server(process, told[1], told[2], exports)
+
+    return start

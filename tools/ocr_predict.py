@@ -1,10 +1,12 @@
-"""Reads image files with an exported model: prints file, text and confidence, separated by tabs, a line an image.
+"""Reads image files, with an exported model or through a server: prints file, text and confidence, separated by tabs, a line an
+image.
 
 For example:
 
   ocr_predict line1.png line2.jpg
   ocr_predict --saved_model=export line1.png line2.jpg
   ocr_predict --saved_model=export --picture=read.png *.png
+  ocr_predict --server=localhost:8500 line1.png line2.jpg
 
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
 """
@@ -15,12 +17,16 @@ from typing import Any
 
 from absl import flags
 
+from ocr import answers, charset, sheet
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("saved_model", "pretrained", "Export, or one version in it; pretrained: for Chinese.", flag_values=FLAGS)
+flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server that reads, in place of an export.", flag_values=FLAGS)
+flags.DEFINE_float("timeout_s", 60.0, "Seconds that the server has for a request of up to 32 images.", flag_values=FLAGS)
+flags.DEFINE_string("tls_ca", "", "PEM file with the certificate that the server's is signed by.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
 
@@ -34,25 +40,33 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
             raise InputError(f"--picture={picture}: no such folder")
         if picture.suffix.lower() != ".png":
             raise InputError(f"--picture={picture}: must end in .png")
-    command.import_tensorflow()
-    from ocr import charset, predict, sheet
-
     sheet.opened(values["picture_font"])
-    answers, bad = [], False
-    for answer in predict.predict(pathlib.Path(values["saved_model"]), paths):
+    answered, bad = [], False
+    for answer in answers.answers(_reader(values), paths):
         print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
-        answers.append(answer)
+        answered.append(answer)
         if answer.reason:
             print(f"{files.as_cell(answer.path)}: {answer.reason}", file=sys.stderr)
             bad = True
     if values["picture"]:
         font = values["picture_font"]
-        if lacking := sheet.lacking([answer.text for answer in answers], font):
+        if lacking := sheet.lacking([answer.text for answer in answered], font):
             print(f"{picture}: its font lacks {charset.describe(lacking)}; name another with --picture_font", file=sys.stderr)
-        rows = [(sheet.line_of(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answers]
+        rows = [(sheet.line_of(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answered]
         files.write_bytes(picture, sheet.draw(rows, font))
     if bad:
         sys.exit(1)
+
+
+def _reader(values: dict[str, Any]) -> answers.Read:
+    if values["server"]:
+        from ocr.client import Client
+
+        return Client(values["server"], values["timeout_s"], authority=values["tls_ca"])
+    command.import_tensorflow()
+    from ocr import predict
+
+    return predict.load(pathlib.Path(values["saved_model"]))
 
 
 def run() -> None:
