@@ -23,10 +23,15 @@ def newest_version(path: pathlib.Path) -> pathlib.Path:
         path = pathlib.Path(__file__).parent / PRETRAINED
     if (path / "saved_model.pb").is_file():
         return path
-    versions = [v for v in path.glob("*") if v.name.isdecimal() and (v / "saved_model.pb").is_file()]
-    if not versions:
+    if not (found := versions(path)):
         raise InputError(f"{path}: no exported model in it (no <version>/saved_model.pb); ocr_export writes one")
-    return max(versions, key=lambda version: int(version.name))
+    return path / str(found[-1])
+
+
+def versions(path: pathlib.Path) -> list[int]:
+    """Returns the numbers of the versions in a folder, the newest last."""
+    names = (version.parent.name for version in path.glob("*/saved_model.pb"))
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 class Export:

@@ -110,6 +110,28 @@ def test_check_names_what_is_wrong_with_an_export(trained, command, last_json, t
     assert message in done.stderr
 
 
+def test_the_two_newest_versions_are_configured_for_serving(trained, command, last_json, tmp_path):
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    def configured(folder: str):
+        done = command("ocr_export", "--export_dir=export", f"--serving_config={folder}", "--serving_base_path=/mnt/ocr")
+        assert done.returncode == 0, done.stderr
+        assert sorted(last_json(done)["serving_config"]) == ["batching.config", "models.config", "monitoring.config"]
+        text = (tmp_path / folder / "models.config").read_text("utf-8")
+        (model,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+        assert (model.name, model.base_path) == ("ocr", "/mnt/ocr")
+        return list(model.model_version_policy.specific.versions), dict(model.version_labels)
+
+    for version in "7", "8", "10":
+        shutil.copytree(trained.export / "1", tmp_path / "export" / version)
+        if version == "7":
+            assert configured("one") == ([7], {"stable": 7})
+    assert configured("three") == ([8, 10], {"stable": 8, "canary": 10})
+    again = command("ocr_export", "--export_dir=export", "--serving_config=three")
+    assert (again.returncode, again.stderr) == (1, "error: three: already there\n")
+
+
 def test_the_graph_has_core_kernels_alone_and_no_python(trained):
     # TensorFlow gives the message's class no public name, but the operations' names stand in its bytes.
     graph = (trained.export / "1" / "saved_model.pb").read_bytes()

@@ -4,6 +4,7 @@ For example:
 
   ocr_export --workdir=run --export_dir=export
   ocr_export --workdir=run --export_dir=export --calibrate=records
+  ocr_export --export_dir=export --serving_config=serving
   ocr_export --check=export
 """
 
@@ -23,18 +24,31 @@ flags.DEFINE_string(
     "calibrate", "", "Records, DIR or DIR@split, by which confidences are made to say how often a line is right; those the "
     "training did not see.", flag_values=FLAGS,
 )  # fmt: skip
+flags.DEFINE_string(
+    "serving_config", "", "New folder for the files that TensorFlow Serving is told with how to serve; without --workdir it is "
+    "all that is written.", flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_string("serving_base_path", "/models/ocr", "Of --export_dir, as that server sees it.", flag_values=FLAGS)
 flags.DEFINE_string("check", "", "An export to check, in place of writing one.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import config, export, inspection, predict
+    from ocr import config, export, inspection, predict, serving_config
 
     if values["check"]:
         folder = predict.newest_version(pathlib.Path(values["check"]))
         return {"export": str(folder), "checked": inspection.inspect(folder)}
-    config.check_given(workdir=values["workdir"], export_dir=values["export_dir"])
-    return export.export(values["workdir"], values["export_dir"], values["decoder"], values["version"], values["calibrate"])
+    workdir, export_dir = values["workdir"], values["export_dir"]
+    config.check_given(export_dir=export_dir)
+    result = {}
+    if not values["serving_config"] or workdir:
+        config.check_given(workdir=workdir)
+        result = export.export(workdir, export_dir, values["decoder"], values["version"], values["calibrate"])
+    if values["serving_config"]:
+        folder = pathlib.Path(values["serving_config"])
+        result["serving_config"] = serving_config.write(folder, pathlib.Path(export_dir), values["serving_base_path"])
+    return result
 
 
 def run() -> None:
