@@ -1,5 +1,6 @@
 """Image files in, texts out: with an export, or with a server. It imports no TensorFlow."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -33,20 +34,16 @@ def answers(read: Read, paths: Iterable[str]) -> Iterator[Answer]:
       read: an export or a client: takes encoded files, gives their texts, confidences and statuses.
       paths: of the files.
     """
-    waiting: list[tuple[str, bytes, str]] = []
+    return of(read, ((path, *_content(path)) for path in paths))
 
-    def some() -> Iterator[Answer]:
-        texts, confidences, statuses = read([content for _, content, _ in waiting])
-        for (path, _, reason), text, confidence, status in zip(waiting, texts, confidences, statuses, strict=True):
-            yield Answer(path, text, float(confidence), reason or _REASONS.get(int(status), ""))
-        waiting.clear()
 
-    for path in paths:
-        waiting.append((path, *_content(path)))
-        if len(waiting) == _BATCH:
-            yield from some()
-    if waiting:
-        yield from some()
+def of(read: Read, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Answer]:
+    """Yields what is read of images: each its name, its file, and why it has none, or nothing."""
+    images = iter(images)
+    while batch := list(itertools.islice(images, _BATCH)):
+        texts, confidences, statuses = read([content for _, content, _ in batch])
+        for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
+            yield Answer(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
 
 
 def _content(path: str) -> tuple[bytes, str]:

@@ -1,5 +1,7 @@
 """The input pipeline: from shards to batches, parsed and decoded a batch at a time."""
 
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from ocr import augment, images, order, sets
@@ -124,19 +126,30 @@ def image_files(data: Lines, batch_size: int) -> tf.data.Dataset:
     They have `encoded` string[B], the image file that it was made from (raw pixels as a PNG of them); `text`, `filename`
     and `font` string[B]; and `width` int32[B], scaled.
     """
+    return _in_order(data, batch_size).map(_as_files, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    def as_file(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        def one(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
-            encoded, kind, width = row
-            pixels = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [images.HEIGHT, width, 1])  # noqa: E731
-            return tf.cond(kind == schema.RAW, lambda: tf.io.encode_png(pixels()), lambda: encoded)
 
-        rows = (record["encoded"], record["format"], record["width"])
-        files = tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec([], tf.string))
-        width = tf.cast(images.scaled_width(record["height"], record["width"]), tf.int32)
-        return {"encoded": files, "width": width} | {key: record[key] for key in ("text", "filename", "font")}
+def shard_files(path: str) -> Iterator[tuple[str, bytes]]:
+    """Yields the names and image files of a file of records, as `image_files` gives them.
 
-    return _in_order(data, batch_size).map(as_file, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    Raises:
+      tf.errors.OpError: it is damaged.
+    """
+    records = tf.data.TFRecordDataset(path).batch(_SAMPLED).map(schema.parse).map(_as_files)
+    for batch in records.unbatch().prefetch(_SAMPLED).as_numpy_iterator():
+        yield batch["filename"].decode("utf-8", "replace"), batch["encoded"]
+
+
+def _as_files(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def one(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        encoded, kind, width = row
+        pixels = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [images.HEIGHT, width, 1])  # noqa: E731
+        return tf.cond(kind == schema.RAW, lambda: tf.io.encode_png(pixels()), lambda: encoded)
+
+    rows = (record["encoded"], record["format"], record["width"])
+    files = tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec([], tf.string))
+    width = tf.cast(images.scaled_width(record["height"], record["width"]), tf.int32)
+    return {"encoded": files, "width": width} | {key: record[key] for key in ("text", "filename", "font")}
 
 
 def sample(data: Mixture, charset: Charset, pixels_per_frame: int, count: int) -> list[dict[str, tf.Tensor]]:

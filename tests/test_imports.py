@@ -10,10 +10,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 _ORDER = """
     charset config progress workers imagefile headers images augment labels fonts texts drawing sheet render
     candidates convert convert_beam dummy sets verify order inputs ctc decode fast_layers models frozen learner
-    findings references probe doctor recogniser sharpness predict wire answers client warmup serving_config inspection
-    versions batcher service metadata rpc rest serve optimizer recipe devices steps workdir warm_start calibration
-    confusions reading page report evaluate watch journal diagnose best clock run train reproduce export timing
-    bench_data bench_read bench_train bench
+    findings references probe doctor recogniser sharpness predict wire answers client predict_beam warmup
+    serving_config inspection versions batcher service metadata rpc rest serve optimizer recipe devices steps workdir
+    warm_start calibration confusions reading page report evaluate watch journal diagnose best clock run train
+    reproduce export timing bench_data bench_read bench_train bench
 """
 OCR = tuple(_ORDER.split())
 TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")

@@ -7,17 +7,20 @@ For example:
   ocr_predict --saved_model=export line1.png line2.jpg
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
+  ocr_predict --engine=beam --beam_options=--runner=FlinkRunner --input='images/**/*.png' --output=read/lines
 
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
 """
 
+import importlib.util
+import logging
 import pathlib
 import sys
 from typing import Any
 
 from absl import flags
 
-from ocr import answers, charset, sheet
+from ocr import answers, charset, config, sheet
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
@@ -27,11 +30,18 @@ flags.DEFINE_string("saved_model", "pretrained", "Export, or one version in it; 
 flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server that reads, in place of an export.", flag_values=FLAGS)
 flags.DEFINE_float("timeout_s", 60.0, "Seconds that the server has for a request of up to 32 images.", flag_values=FLAGS)
 flags.DEFINE_string("tls_ca", "", "PEM file with the certificate that the server's is signed by.", flag_values=FLAGS)
+flags.DEFINE_string("engine", "local", "local, or beam to read by the million with Apache Beam.", flag_values=FLAGS)
+flags.DEFINE_string("input", "", "With --engine=beam: pattern of image files, or of files of records.", flag_values=FLAGS)
+flags.DEFINE_string("output", "", "Likewise: what the names of the output begin with, JSON lines.", flag_values=FLAGS)
+flags.DEFINE_string("beam_options", "", "Likewise: options of Beam, a runner among them.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
 
 
-def main(values: dict[str, Any], paths: list[str]) -> None:
+def main(values: dict[str, Any], paths: list[str]) -> dict | None:
+    config.check_choice(values, engine=("local", "beam"))
+    if values["engine"] == "beam":
+        return _with_beam(values, paths)
     if not paths:
         raise InputError("no image named; give their files as arguments")
     picture = pathlib.Path(values["picture"])
@@ -56,6 +66,21 @@ def main(values: dict[str, Any], paths: list[str]) -> None:
         files.write_bytes(picture, sheet.draw(rows, font))
     if bad:
         sys.exit(1)
+    return None
+
+
+def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
+    config.check_given(input=values["input"], output=values["output"])
+    if paths or values["server"] or values["picture"]:
+        raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
+    if importlib.util.find_spec("apache_beam") is None:
+        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
+    command.import_tensorflow()
+    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every client it does not find
+    from ocr import predict_beam
+
+    model = pathlib.Path(values["saved_model"])
+    return predict_beam.run(model, values["input"], values["output"], values["beam_options"])
 
 
 def _reader(values: dict[str, Any]) -> answers.Read:
