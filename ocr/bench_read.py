@@ -28,21 +28,30 @@ Reader = Callable[[list[bytes]], Sequence[str]]
 
 def bench_read() -> dict[str, dict[str, float]]:
     """Times the model that comes with the package, and RapidOCR's recogniser where it is installed, on lines of 32x280: one by
-    one and 32 at once, on one thread and on two."""
+    one and 32 at once, on one thread and on two; and, where its extra is installed, the server with many clients."""
     results: dict[str, dict[str, float]] = {}
     for threads in (1, 2):
         # How many threads TensorFlow takes has to be said before it is used.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, context) as process:
             results |= process.submit(_timed, threads).result()
+    if importlib.util.find_spec("tensorflow_serving") and importlib.util.find_spec("aiohttp"):
+        from ocr import bench_serve
+
+        results |= bench_serve.served(_lines())
     return results
+
+
+def _lines() -> list[bytes]:
+    """Draws lines of 32x280."""
+    font, rng = fonts.Font(""), np.random.default_rng(0)
+    return [drawing.draw("0123456789", font, 32, 280, drawing.LOOKS["clean"], rng).encoded() for _ in range(_LINES)]
 
 
 def _timed(threads: int) -> dict[str, dict[str, float]]:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    font, rng = fonts.Font(""), np.random.default_rng(0)
-    files = [drawing.draw("0123456789", font, 32, 280, drawing.LOOKS["clean"], rng).encoded() for _ in range(_LINES)]
+    files = _lines()
     read = predict.load(predict.PRETRAINED)
     named = f"{threads} thread{'s' * (threads > 1)}"
     others = {"RapidOCR": _rapid(threads)} if importlib.util.find_spec("rapidocr_onnxruntime") else {}

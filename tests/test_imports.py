@@ -13,7 +13,7 @@ _ORDER = """
     findings references probe doctor recogniser sharpness predict wire answers client predict_beam warmup
     serving_config inspection versions batcher service metadata rpc rest serve optimizer recipe devices steps workdir
     warm_start calibration confusions reading page report evaluate watch journal diagnose best clock run train
-    reproduce export timing bench_data bench_read bench_train bench
+    reproduce export timing bench_data bench_serve bench_read bench_train bench
 """
 OCR = tuple(_ORDER.split())
 TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")
