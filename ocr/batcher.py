@@ -22,12 +22,14 @@ class _Waiting(NamedTuple):
       signature: asked for.
       inputs: of the signature, by name.
       lines: first dimension of all of them.
+      size: of them, in bytes.
       answer: to be given.
     """
 
     signature: str
     inputs: dict[str, np.ndarray]
     lines: int
+    size: int
     answer: asyncio.Future
 
 
@@ -38,18 +40,19 @@ class Batcher:
       versions: of the model.
       max_batch: lines of a batch; a request of more is a batch of its own.
       max_waiting: lines that may wait.
+      max_bytes: of the inputs that may wait.
 
     Attributes:
       waiting: lines that wait.
     """
 
-    def __init__(self, versions: Versions, max_batch: int, max_waiting: int):
+    def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int):
         self._versions = versions
-        self._max_batch, self._max_waiting = max_batch, max_waiting
+        self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
         self._queue: collections.deque[_Waiting] = collections.deque()
         self._come = asyncio.Event()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
-        self.waiting = 0
+        self.waiting = self._bytes = 0
 
     async def read(self, signature: str, inputs: dict[str, np.ndarray]) -> tuple[Version, dict[str, np.ndarray]]:
         """Reads lines.
@@ -66,11 +69,13 @@ class Batcher:
           Overloaded: too many wait. Nothing of it is read.
         """
         lines = len(next(iter(inputs.values())))
-        if self.waiting and self.waiting + lines > self._max_waiting:
-            raise Overloaded(f"{self.waiting} lines wait, and {self._max_waiting} may: try again later")
-        request = _Waiting(signature, inputs, lines, asyncio.get_running_loop().create_future())
+        size = sum(_size(value) for value in inputs.values())
+        if self._queue and (self.waiting + lines > self._max_waiting or self._bytes + size > self._max_bytes):
+            raise Overloaded(f"{self.waiting} lines of {self._bytes} bytes wait already: try again later")
+        request = _Waiting(signature, inputs, lines, size, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self.waiting += lines
+        self._bytes += size
         self._come.set()
         return await request.answer
 
@@ -109,10 +114,15 @@ class Batcher:
                 break
             self._queue.popleft()
             self.waiting -= request.lines
+            self._bytes -= request.size
             if not gone:
                 batch.append(request)
                 lines += request.lines
         return batch
+
+
+def _size(value: np.ndarray) -> int:
+    return sum(map(len, value)) if value.dtype == object else value.nbytes
 
 
 def _read(version: Version, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       export_dir: the folder of versions, which a server watches.
       decoder: `greedy` or `beam`.
       version: a number above 0, or 0 for one more than the newest there.
-      calibrate: records to calibrate confidences with, `DIR` or `DIR@split`, or nothing.
+      calibrate: records to calibrate confidences with, as `sharpness.sharpness` takes them, or nothing.
 
     Returns:
       `export`, the folder written, `version` and `bytes`; `sharpness` where it was calibrated.

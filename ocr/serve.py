@@ -18,6 +18,7 @@ from ocr.versions import Versions
 from tfrecords.errors import InputError
 
 _LOOK_S = 0.1  # between two looks whether to end
+_REQUESTS = 4  # of the largest size that may wait
 _GRACE_S = 60.0  # for answers that are being read when the server is to end
 _REPLY_BYTES = 256 * 2**20  # at most
 
@@ -36,7 +37,9 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
       InputError: there is no export, a port is taken, or a certificate cannot be read.
       IntegrityError: the export is damaged.
     """
-    service = Service(Versions(pathlib.Path(config.export_dir)), config.max_batch, config.max_waiting, config.max_lines)
+    versions = Versions(pathlib.Path(config.export_dir))
+    max_bytes = _REQUESTS * config.max_request_mb * 2**20
+    service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines)
     asyncio.run(_serve(config, service, stopped))
     return {"interrupted": True, "version": service.versions.newest.number}
 

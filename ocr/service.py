@@ -50,6 +50,7 @@ class Service:
       versions: of the model.
       max_batch: lines read together.
       max_waiting: lines that may wait; others are refused.
+      max_bytes: likewise.
       max_lines: of a request.
 
     Attributes:
@@ -58,10 +59,10 @@ class Service:
       draining: whether no new request is taken, for the server is about to end.
     """
 
-    def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_lines: int):
+    def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int, max_lines: int):
         self.versions = versions
         self.draining = False
-        self._batcher = Batcher(versions, max_batch, max_waiting)
+        self._batcher = Batcher(versions, max_batch, max_waiting, max_bytes)
         self._max_lines = max_lines
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter("ocr_requests", "Requests.", ["code"], registry=self.registry)

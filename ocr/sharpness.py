@@ -16,7 +16,7 @@ def sharpness(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
 
     Args:
       recogniser: whose confidences are to be calibrated.
-      data: records that it was not trained with, `DIR` or `DIR@split`.
+      data: records that it was not trained with, `DIR` or `DIR@split`, or several with commas in between.
       batch_size: lines read at a time.
 
     Returns:
@@ -39,9 +39,9 @@ def sharpness(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
 
         return tf.map_fn(of, tf.constant(_FACTORS, tf.float32))
 
-    lines = sets.find(data, "eval")
     nats = np.zeros(len(_FACTORS))
-    with sets.naming_damage(lines):
-        for batch in inputs.evaluation_batches(lines, recogniser.charset, batch_size):
-            nats += surprise(batch).numpy()
+    for lines in [sets.find(name, "eval") for name in data.split(",")]:
+        with sets.naming_damage(lines):
+            for batch in inputs.evaluation_batches(lines, recogniser.charset, batch_size):
+                nats += surprise(batch).numpy()
     return _FACTORS[int(nats.argmin())]

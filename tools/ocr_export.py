@@ -21,8 +21,8 @@ flags.DEFINE_string("export_dir", "", "Folder of versions, which a server watche
 flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and at times better.", flag_values=FLAGS)
 flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "calibrate", "", "Records, DIR or DIR@split, by which confidences are made to say how often a line is right; those the "
-    "training did not see.", flag_values=FLAGS,
+    "calibrate", "", "Records that the training did not see, DIRs with commas in between: by them confidences are made to say "
+    "how often a line is right.", flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_string(
     "serving_config", "", "New folder for the files that TensorFlow Serving is told with how to serve; without --workdir it is "

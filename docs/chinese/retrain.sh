@@ -60,6 +60,7 @@ lines screen20 8 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 -
 lines screen26 9 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=26
 lines screen40 10 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=40
 draw dev 901 600 --split=eval --corpus="$out/held.txt" --degrade=scan --width=0 --min_chars=3 --max_chars=20
+draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --width=0 --min_chars=3 --max_chars=20
 
 train() { # WORKDIR and flags
     name=$1
@@ -71,4 +72,4 @@ train() { # WORKDIR and flags
 # First each frame is told which character it shows, then CTC alone finds the best place for each.
 train run1 --steps=10000 --learning_rate=0.002 --frame_loss=0.9
 train run2 --steps=14000 --learning_rate=0.001 --init_from="$out/run1"
-ocr_export --workdir="$out/run2" --export_dir="$out/export" --calibrate="$out/dev"
+ocr_export --workdir="$out/run2" --export_dir="$out/export" --calibrate="$out/dev,$out/dev_hard"
