@@ -129,7 +129,8 @@ def test_the_two_newest_versions_are_configured_for_serving(trained, command, la
             assert configured("one") == ([7], {"stable": 7})
     assert configured("three") == ([8, 10], {"stable": 8, "canary": 10})
     again = command("ocr_export", "--export_dir=export", "--serving_config=three")
-    assert (again.returncode, again.stderr) == (1, "error: three: already there\n")
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: three: already there")
 
 
 def test_the_graph_has_core_kernels_alone_and_no_python(trained):
