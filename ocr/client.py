@@ -36,7 +36,7 @@ class Client:
         timeout_s: float = 60.0,
         max_batch: int = 32,
         max_bytes: int = 48 * 2**20,
-        model: str = "ocr",
+        model: str = wire.MODEL,
         authority: str = "",
     ):
         self._address, self._timeout_s, self._model = address, timeout_s, model

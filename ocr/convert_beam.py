@@ -2,14 +2,12 @@
 
 import math
 import pathlib
-import shlex
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from ocr import candidates, convert, labels
+from ocr import candidates, convert, engine, labels
 from ocr.candidates import Rejected
 from ocr.config import ConvertConfig
 from tfrecords import files, manifest, writer
@@ -27,9 +25,7 @@ def run(config: ConvertConfig) -> dict:
     Raises:
       InputError: as there, or no runner is named.
     """
-    arguments = shlex.split(config.beam_options)
-    if not any(argument.startswith("--runner") for argument in arguments):
-        raise InputError("--beam_options: has to name a runner, as in --runner=FlinkRunner")
+    pipeline = engine.pipeline(config.beam_options)
     found, charset = convert.survey(config)
     num_shards = config.num_shards or _num_shards(config, found)
     with convert.open_split(config, found, charset, num_shards) as split:
@@ -37,11 +33,6 @@ def run(config: ConvertConfig) -> dict:
             raise InputError("--resume: the run that was ended was one of --engine=local; go on with that, or without --resume")
         if not split.manifest:
             paths = [str(split.path(index)) for index in range(num_shards)]
-            try:
-                options = PipelineOptions(arguments)
-                pipeline = beam.Pipeline(options=options)
-            except (ValueError, RuntimeError) as error:
-                raise InputError(f"--beam_options={config.beam_options}: {error}") from error
             _run(pipeline, config, found, paths)
             seen = 0
             for path in map(pathlib.Path, paths):

@@ -5,9 +5,9 @@ and kernels are brought into the processor's order once, not with every call.
 """
 
 import hashlib
-import pathlib
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,13 +67,13 @@ def digest(values: Iterable[np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def weights(export: pathlib.Path) -> list[np.ndarray]:
-    """Returns the weights inside an export, float32, each of one dimension, in the order of `put`.
+def weights(serve: Any) -> list[np.ndarray]:
+    """Returns the weights inside a signature of an export, float32, each of one dimension, in the order of `put`.
 
     Raises:
-      OSError, ValueError: there are none, or not all.
+      ValueError: there are none, or not all.
     """
-    graph = tf.saved_model.load(str(export)).signatures["serving_default"].graph.as_graph_def()
+    graph = serve.graph.as_graph_def()
     parts: dict[int, dict[int, np.ndarray]] = {}
     for function in graph.library.function:
         for node in function.node_def:

@@ -50,7 +50,7 @@ def inspect(folder: pathlib.Path) -> list[str]:
     signatures = export.signatures
     checks: dict[str, Callable[[], None]] = {
         "the signatures": lambda: _signatures(signatures),
-        "alphabet and weights": lambda: _made_of(folder),
+        "alphabet and weights": lambda: _made_of(folder, signatures["serving_default"]),
         "core kernels alone": lambda: _kernels(signatures),
         "batches of none": lambda: _none(signatures),
         "bad images beside good ones": lambda: _bad_rows(signatures["serving_default"]),
@@ -75,11 +75,11 @@ def _signatures(signatures: Mapping[str, Any]) -> None:
     _same(found, _SIGNATURES)
 
 
-def _made_of(folder: pathlib.Path) -> None:
+def _made_of(folder: pathlib.Path, serve: Any) -> None:
     about = files.read_json(folder / "assets.extra" / "model.json")
     charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
     _same(charset.num_classes, about["num_classes"])
-    _same(frozen.digest(frozen.weights(folder)), about["weights"])
+    _same(frozen.digest(frozen.weights(serve)), about["weights"])
 
 
 def _kernels(signatures: Mapping[str, Any]) -> None:

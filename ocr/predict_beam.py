@@ -4,14 +4,12 @@ import glob
 import hashlib
 import json
 import pathlib
-import shlex
 from typing import NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from ocr import answers, inputs, predict
+from ocr import answers, engine, inputs, predict
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -55,9 +53,7 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
       InputError: there is no model or no file, no runner is named, or the output is of another run.
       IntegrityError: the model or a file of records is damaged; all other parts are read then.
     """
-    arguments = shlex.split(beam_options)
-    if not any(argument.startswith("--runner") for argument in arguments):
-        raise InputError("--beam_options: has to name a runner, as in --runner=FlinkRunner")
+    pipeline = engine.pipeline(beam_options)
     version = predict.newest_version(model)
     predict.load(version)
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if not pathlib.Path(path).is_dir())
@@ -69,10 +65,6 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
     _begin(pathlib.Path(f"{output}.plan.json"), version, paths)
     left = [part for part in parts if not pathlib.Path(part.output).exists()]
     if left:
-        try:
-            pipeline = beam.Pipeline(options=PipelineOptions(arguments))
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"--beam_options={beam_options}: {error}") from error
         with pipeline:
             _ = pipeline | beam.Create(left) | "Spread" >> beam.Reshuffle() | beam.ParDo(_Read(str(version)))
     if damaged := [part.shard for part in parts if not pathlib.Path(part.output).exists()]:

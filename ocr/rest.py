@@ -14,8 +14,8 @@ import prometheus_client
 from aiohttp import web
 from google.protobuf import json_format
 
-from ocr import metadata, rpc
-from ocr.service import NAME, Asked, Refused, Service
+from ocr import metadata, rpc, wire
+from ocr.service import Asked, Refused, Service
 
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -72,7 +72,7 @@ def application(service: Service, max_bytes: int) -> web.Application:
     async def describe(request: web.Request) -> web.StreamResponse:
         version = service.find(_asked(request))
         of_model = json_format.MessageToDict(metadata.signatures(version), preserving_proto_field_name=True)
-        spec = {"name": NAME, "signature_name": "", "version": str(version.number)}
+        spec = {"name": wire.MODEL, "signature_name": "", "version": str(version.number)}
         return web.json_response({"model_spec": spec, "metadata": {"signature_def": of_model}}, dumps=_dumps)
 
     async def metrics(_: web.Request) -> web.StreamResponse:

@@ -15,8 +15,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ocr import metadata
-from ocr.service import NAME, Asked, Refused, Service
+from ocr import metadata, wire
+from ocr.service import Asked, Refused, Service
 
 
 class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -34,7 +34,8 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         # A small message may name a large shape.
         self._service.check_sizes(asked, shapes)
         for name, shape in shapes.items():
-            if name != "image_bytes" and math.prod(shape) > request.ByteSize():
+            sent = len(request.inputs[name].string_val) if name == "image_bytes" else request.ByteSize()
+            if math.prod(shape) > sent:
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: fewer values than its shape {list(shape)} says")
         try:
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
@@ -82,7 +83,7 @@ def status(service: Service, asked: Asked) -> get_model_status_pb2.GetModelStatu
       Refused: there is no such model or version.
     """
     states = service.versions.states
-    if asked.name != NAME or asked.label or asked.version not in (None, *states):
+    if asked.name != wire.MODEL or asked.label or asked.version not in (None, *states):
         service.find(asked)
     response = get_model_status_pb2.GetModelStatusResponse()
     for number, state in sorted(states.items(), reverse=True):
@@ -104,6 +105,6 @@ def _asked(spec: model_pb2.ModelSpec) -> Asked:
 
 
 def _spec(number: int, signature: str = "") -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=NAME, signature_name=signature)
+    spec = model_pb2.ModelSpec(name=wire.MODEL, signature_name=signature)
     spec.version.value = number
     return spec

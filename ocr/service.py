@@ -9,10 +9,9 @@ import numpy as np
 import prometheus_client
 import tensorflow as tf
 
+from ocr import wire
 from ocr.batcher import Batcher, Overloaded
 from ocr.versions import Version, Versions
-
-NAME = "ocr"  # of the model, as clients ask for it
 
 
 class Refused(Exception):
@@ -88,10 +87,12 @@ class Service:
           Refused: it is not served.
         """
         newest = self.versions.newest
-        if asked.name != NAME or asked.label or asked.version not in (None, newest.number):
-            what = f"version {asked.version}" if asked.version is not None else f"label {asked.label!r}"
-            what = f"of model {asked.name!r}: {what}" if asked.version is not None or asked.label else f"model {asked.name!r}"
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"{what} is not served; version {newest.number} of {NAME!r} is")
+        if asked.name != wire.MODEL or asked.label or asked.version not in (None, newest.number):
+            what = f"model {asked.name!r}"
+            what += f", version {asked.version}," if asked.version is not None else ""
+            what += f", label {asked.label!r}," if asked.label else ""
+            served = f"version {newest.number} of {wire.MODEL!r} is"
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"{what} is not served; {served}")
         return newest
 
     def signature(self, asked: Asked) -> dict[str, tf.TensorSpec]:
@@ -119,7 +120,7 @@ class Service:
                 f"the inputs are {', '.join(shapes) or 'none'}; they must be {', '.join(wanted)}",
             )
         for name, shape in shapes.items():
-            if not wanted[name].shape.is_compatible_with(shape):
+            if min(shape, default=0) < 0 or not wanted[name].shape.is_compatible_with(shape):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: shape {list(shape)} is not {wanted[name].shape}")
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:

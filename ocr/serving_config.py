@@ -2,7 +2,7 @@
 
 import pathlib
 
-from ocr import predict, warmup
+from ocr import predict, wire
 from tfrecords import files
 from tfrecords.errors import InputError
 
@@ -52,7 +52,7 @@ def _models(versions: list[int], base_path: str) -> str:
 # A label may be moved to another of the versions that are served: canary forward, or stable back.
 model_config_list {{
   config {{
-    name: "{warmup.MODEL}"
+    name: "{wire.MODEL}"
     base_path: "{base_path}"
     model_platform: "tensorflow"
     model_version_policy {{ specific {{ {" ".join(f"versions: {number}" for number in versions)} }} }}

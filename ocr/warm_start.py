@@ -66,7 +66,7 @@ def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         about = files.read_json(folder / "assets.extra" / "model.json")
         charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
         model = models.build(about["network"], charset.num_classes)
-        frozen.put(model, frozen.weights(folder))
+        frozen.put(model, frozen.weights(tf.saved_model.load(str(folder)).signatures["serving_default"]))
         if frozen.fingerprint(model) != about["weights"]:
             raise ValueError("its weights are not those it was written with")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from ocr import images, wire
 
 NAME = "tf_serving_warmup_requests"  # which the server looks for
-MODEL = "ocr"  # as clients name it
 _BATCHES = (1, 32)
 _WIDTH = 280  # pixels
 
@@ -19,9 +18,9 @@ def write(path: pathlib.Path) -> None:
     """Writes requests to each signature: an empty line, and a batch of files with one each."""
     line = np.full([1, images.HEIGHT, _WIDTH], 255, np.uint8)
     file = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
-    asked = [wire.request(MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
+    asked = [wire.request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):
-        asked += [wire.request(MODEL, signature, {"image_bytes": [file] * batch}) for batch in _BATCHES]
+        asked += [wire.request(wire.MODEL, signature, {"image_bytes": [file] * batch}) for batch in _BATCHES]
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in asked:
             writer.write(wire.log(request))

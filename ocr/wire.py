@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+MODEL = "ocr"  # what servers call the model, unless they are told otherwise
+
 _MODEL_SPEC, _INPUTS, _OUTPUTS = 1, 2, 1  # of PredictRequest; of PredictResponse
 _NAME, _SIGNATURE_NAME = 1, 3  # of ModelSpec
 _KEY, _VALUE = 1, 2  # of a map's entries

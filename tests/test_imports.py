@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a module imports only those before it.
 _ORDER = """
     charset config progress workers imagefile headers images augment labels fonts texts drawing sheet render
-    candidates convert convert_beam dummy sets verify order inputs ctc decode fast_layers models frozen learner
+    candidates convert engine convert_beam dummy sets verify order inputs ctc decode fast_layers models frozen learner
     findings references probe doctor recogniser sharpness predict wire answers client predict_beam warmup
     serving_config inspection versions batcher service metadata rpc rest serve optimizer recipe devices steps workdir
     warm_start calibration confusions reading page report evaluate watch journal diagnose best clock run train

@@ -213,9 +213,20 @@ def test_grpc_says_what_is_wrong_with_a_request(server, files):
     request.inputs["width"].CopyFrom(tf.make_tensor_proto(np.full(100, 9, np.int32)))
     with pytest.raises(grpc.RpcError, match="fewer values than its shape"):
         stub.Predict(request)
-    filtered = ask(stub, files[:1])
-    assert sorted(filtered.outputs) == ["confidence", "status", "text"]
-    assert filtered.model_spec.version.value == 1
+    for sizes, message in ([-1], "shape"), ([100], "fewer values than its shape"):  # of one file, sent once
+        request = request_of(files[:1])
+        request.inputs["image_bytes"].tensor_shape.ClearField("dim")
+        for size in sizes:
+            request.inputs["image_bytes"].tensor_shape.dim.add(size=size)
+        with pytest.raises(grpc.RpcError, match=message) as caught:
+            stub.Predict(request)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    answer = ask(stub, files[:1])
+    assert sorted(answer.outputs) == ["confidence", "status", "text"]
+    assert answer.model_spec.version.value == 1
+    request = request_of(files[:1])
+    request.output_filter.append("text")
+    assert list(stub.Predict(request).outputs) == ["text"]
 
 
 def test_what_the_model_is_and_which_versions_there_are(server):

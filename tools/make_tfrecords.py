@@ -13,8 +13,6 @@ Give --images, --labels, --charset and --output; or --dummy, --num_classes and -
 """
 
 import dataclasses
-import importlib.util
-import logging
 import pathlib
 from typing import Any
 
@@ -90,9 +88,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     config = ConvertConfig(**command.fields(values, ConvertConfig))
     if config.engine == "local":
         return convert.convert(config)
-    if importlib.util.find_spec("apache_beam") is None:
-        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
-    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every client it does not find
+    command.check_beam()
     from ocr import convert_beam
 
     return convert_beam.run(config)

@@ -12,8 +12,6 @@ For example:
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
 """
 
-import importlib.util
-import logging
 import pathlib
 import sys
 from typing import Any
@@ -73,10 +71,8 @@ def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     config.check_given(input=values["input"], output=values["output"])
     if paths or values["server"] or values["picture"]:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
-    if importlib.util.find_spec("apache_beam") is None:
-        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
+    command.check_beam()
     command.import_tensorflow()
-    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every client it does not find
     from ocr import predict_beam
 
     model = pathlib.Path(values["saved_model"])

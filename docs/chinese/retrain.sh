@@ -1,6 +1,6 @@
 #!/bin/sh
-# Trains the Chinese model anew, from two text files to an export: about three hours on two cores with AMX. It can be ended at any
-# moment and goes on where it was. The fonts are packages of Debian 12:
+# Trains the Chinese model anew, from two text files to an export: about three hours on two cores with AMX, by what
+# its parts took. It can be ended at any moment and goes on where it was. The fonts are packages of Debian 12:
 #   apt-get install fonts-noto-cjk fonts-noto-cjk-extra fonts-wqy-zenhei fonts-wqy-microhei fonts-arphic-uming \
 #     fonts-arphic-gbsn00lp fonts-arphic-bsmi00lp fonts-cwtex-fs fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming \
 #     fonts-cwtex-yen fonts-cns11643-kai fonts-cns11643-sung fonts-hanazono fonts-babelstone-han fonts-unifont \
