@@ -184,7 +184,7 @@ def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.T
     return Decoded(
         ids=ids,
         lengths=lengths,
-        confidence=tf.minimum(tf.exp(-ctc.loss(logits, frames, ids, lengths)), 1.0),
+        confidence=ctc.probability(logits, frames, ids, lengths),
         char_confidence=of_characters(tf.math.unsorted_segment_max, probability),
         first=of_characters(tf.math.unsorted_segment_min, frame),
         last=of_characters(tf.math.unsorted_segment_max, frame),

@@ -1,5 +1,7 @@
 """What an image file says of itself before it is unfolded: its size, and whether TensorFlow will read it as it is meant."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,11 +17,12 @@ _PLACES = {
 _MOST_EXTENSIONS, _MOST_OF_EACH, _MOST_BLOCKS = 20, 1_000, 100_000
 
 
-def size(encoded: tf.Tensor) -> tf.Tensor:
+def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -> tf.Tensor:
     """Reads an image's size off its header.
 
     Args:
       encoded: string scalar, a PNG, JPEG or BMP file, or a GIF file that `first_frame` has passed.
+      attempt: runs an op on the file that fails where a JPEG's header is damaged, and then may return its last argument.
 
     Returns:
       int64[2]: height and width in pixels; zeros for any other kind of file, and for a BMP that TensorFlow misreads.
@@ -34,7 +37,7 @@ def size(encoded: tf.Tensor) -> tf.Tensor:
     # Of a BMP that is stored from the top down the height is negative.
     found = tf.where(tf.logical_and(found >= 2**31, _begins(encoded, _BMP)), 2**32 - found, found)
     found = tf.cond(_begins(encoded, _BMP), lambda: tf.where(_as_meant(encoded, octets), found, 0), lambda: found)
-    jpeg = lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)  # noqa: E731
+    jpeg = lambda: tf.cast(attempt(tf.io.extract_jpeg_shape, encoded, tf.zeros([3], tf.int32))[:2], tf.int64)  # noqa: E731
     return tf.cond(_begins(encoded, _JPEG), jpeg, lambda: found)
 
 

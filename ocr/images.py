@@ -46,7 +46,10 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: it is damaged.
     """
-    image = decode_image(encoded)
+    return _without_unused_alpha(encoded, decode_image(encoded))
+
+
+def _without_unused_alpha(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     return tf.cond(headers.unused_alpha(encoded), lambda: image[:, :, :3], lambda: image)
 
 
@@ -102,24 +105,56 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.T
       pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
       the image as it was given, int32[B] in pixels. A line that was not read is one pixel wide.
     """
-    blank = tf.zeros([HEIGHT, 1], tf.uint8)
+    return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded), lambda: _read_many(encoded))
 
-    def read(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        row = headers.first_frame(row)
-        height, width = tf.unstack(headers.size(row))
-        code = status(row, height, width)
-        line = tf.cond(code == READ, lambda: to_line(decode(row)), lambda: blank)
-        return line, code, tf.where(code == READ, tf.cast(width, tf.int32), 1)
 
-    def isolated(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        # An op that fails fails its whole graph, but a data set can pass over it.
-        failed = tf.data.Dataset.from_tensors((blank, tf.constant(UNDECODABLE), tf.constant(1)))
-        outcome = tf.data.Dataset.from_tensors(row).map(read).ignore_errors().concatenate(failed).take(1)
-        pixels, code, given = outcome.get_single_element()
-        return pixels, tf.shape(pixels)[1], code, given
+def _read_one(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    # What runs inside a data set is prepared anew with every call, so nothing does but the ops that may fail.
+    def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+        failed = tf.data.Dataset.from_tensors(otherwise)
+        return tf.data.Dataset.from_tensors(file).map(op).ignore_errors().concatenate(failed).take(1).get_single_element()
 
-    rows = tf.data.Dataset.from_tensor_slices(encoded).map(isolated, num_parallel_calls=tf.data.AUTOTUNE)
-    return rows.padded_batch(tf.shape(encoded, tf.int64)[0]).get_single_element()
+    return tuple(value[tf.newaxis] for value in _read(encoded[0], attempt))
+
+
+def _read_many(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    count = tf.size(encoded)
+
+    def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return number, *_read(encoded[number], lambda op, file, _: op(file))
+
+    rows = tf.data.Dataset.range(tf.cast(count, tf.int64), output_type=tf.int32)
+    found = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE)))
+    number, *values = found.concatenate(failed).padded_batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    last = tf.size(number) - 1
+    place = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), number[:, tf.newaxis], tf.range(last + 1))[:count]
+    return tuple(tf.gather(value, place) for value in values)
+
+
+def _read(file: tf.Tensor, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    """Reads an image file: pixels uint8[32, W], its width, its status and its width as it was given.
+
+    Args:
+      file: string scalar.
+      attempt: runs an op that fails where the file is damaged, and then may return its last argument.
+    """
+    file = headers.first_frame(file)
+    height, width = tf.unstack(headers.size(file, attempt))
+    code = status(file, height, width)
+    nothing = tf.zeros([0, 0, 1], tf.uint8)
+    image = tf.cond(code == READ, lambda: attempt(decode_image, file, nothing), lambda: nothing)
+
+    def read() -> tuple[tf.Tensor, ...]:
+        line = to_line(_without_unused_alpha(file, image))
+        return line, tf.shape(line)[1], code, tf.cast(width, tf.int32)
+
+    return tf.cond(tf.size(image) > 0, read, lambda: _unread(tf.where(code == READ, UNDECODABLE, code)))
+
+
+def _unread(code: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
+    """Returns what stands for a file that could not be read: a line one pixel wide."""
+    return tf.zeros([HEIGHT, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
 
 
 def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

@@ -39,6 +39,8 @@ def test_the_loss_is_that_of_all_alignments_one_by_one(frames: int, label: list[
     nats, gradient = loss_and_gradient(logits[None], [frames], padded, [len(label)])
     expected = brute_force(logits[:frames].astype(float), frames, label)
     assert nats[0] == pytest.approx(expected, rel=1e-5)
+    arguments = (tf.constant(value) for value in (logits[None], [frames], padded, [len(label)]))
+    assert ctc.probability(*arguments).numpy()[0] == pytest.approx(np.exp(-expected), rel=1e-5)
     assert not gradient[0, frames:].any()
     if np.isinf(expected):
         assert not gradient.any()
@@ -91,6 +93,15 @@ def test_value_and_gradient_agree_with_tensorflows_own_op_on_ragged_lines():
     np.testing.assert_allclose(gradient[fits][own[fits]], their_gradient[fits][own[fits]], atol=1e-4)
     assert not gradient[~own].any()
     assert not gradient[~fits].any()
+
+
+def test_the_probability_is_that_of_the_loss_on_lines_of_any_length():
+    rng = np.random.default_rng(3)
+    logits, labels = rng.normal(size=(5, 40, 30)).astype("f"), rng.integers(0, 29, (5, 12)).astype("i")
+    logits[np.arange(5)[:, None], np.arange(12) * 3, labels] += 12.0
+    logits[:, :, -1] += 6.0
+    arguments = [tf.constant(value) for value in (logits, [40, 39, 36, 8, 1], labels, [12, 12, 9, 2, 0])]
+    np.testing.assert_allclose(ctc.probability(*arguments), np.exp(-ctc.loss(*arguments)), rtol=1e-4)
 
 
 def test_padding_of_the_labels_means_nothing():

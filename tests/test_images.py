@@ -20,8 +20,15 @@ def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
 
 
 def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
-    pixels, width, status, _ = images.read_rows(tf.constant(list(files), tf.string, [len(files)]))
-    return pixels.numpy(), width.numpy().tolist(), status.numpy().tolist()
+    """Reads files together, and holds it against each alone, which is done in another way."""
+    pixels, width, status, given = (
+        value.numpy() for value in images.read_rows(tf.constant(list(files), tf.string, [len(files)]))
+    )
+    for row, file in enumerate(files):
+        alone = [value.numpy()[0] for value in images.read_rows(tf.constant([file]))]
+        np.testing.assert_array_equal(alone[0], pixels[row, :, : width[row]])
+        assert alone[1:] == [width[row], status[row], given[row]]
+    return pixels, width.tolist(), status.tolist()
 
 
 def test_a_grey_png_of_the_right_height_comes_through_as_it_is():
