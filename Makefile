@@ -34,6 +34,8 @@ train-proof: .venv/installed
 	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/test_survival.py -k again_and_again
 	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/test_soak.py -s
 
-# A server under 10,000 mutated images, 20 new versions and a minute of overload.
+# A server that reads 1,000 lines as the trainer does; and that bears 10,000 mutated images, 20 new versions within 50,000
+# requests, and a minute of overload.
 serve-proof: .venv/installed
-	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/test_serve.py -s -k 'mutated or versions_change or overload'
+	SERVE_LINES=1000 $(BIN)/python -m pytest tests/test_serve.py -k every_way
+	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/test_load.py -s

@@ -146,8 +146,8 @@ def named(name: str) -> Charset:
     """Returns the alphabet that `--charset` names.
 
     Args:
-      name: `digits`, `alnum`, `ascii`, `gb2312`; `chinese_ocr:FILE` for the alphabet file of chinese_ocr; or the path
-        of a charset file.
+      name: `digits`, `alnum`, `ascii`, `gb2312`; `pretrained` for that of the model that comes with the package;
+        `chinese_ocr:FILE` for the alphabet file of chinese_ocr; or the path of a charset file.
 
     Raises:
       InputError: no such name or file, or the file is no alphabet.
@@ -157,13 +157,17 @@ def named(name: str) -> Charset:
     if name.startswith(PREFIX_OF_CHINESE_OCR):
         # Its first line, a space, is never used; five characters are in it twice.
         return Charset("".join(_lines(pathlib.Path(name.removeprefix(PREFIX_OF_CHINESE_OCR)))[1:]))
-    if not pathlib.Path(name).is_file():
-        raise InputError(f"--charset={name}: neither a file nor one of {', '.join(BUILT_IN)}, {PREFIX_OF_CHINESE_OCR}FILE")
-    characters = _lines(pathlib.Path(name))
+    path = pathlib.Path(name)
+    if name == "pretrained":
+        (path,) = (pathlib.Path(__file__).parent / name).glob("*/assets/charset.txt")
+    if not path.is_file():
+        names = ", ".join([*BUILT_IN, "pretrained", f"{PREFIX_OF_CHINESE_OCR}FILE"])
+        raise InputError(f"--charset={name}: neither a file nor one of {names}")
+    characters = _lines(path)
     first: dict[str, int] = {}
     for number, character in enumerate(characters, 1):
         if character in first:
-            raise InputError(f"{name}: {describe(character)} is on line {first[character]} and again on line {number}")
+            raise InputError(f"{path}: {describe(character)} is on line {first[character]} and again on line {number}")
         first[character] = number
     return Charset("".join(characters))
 

@@ -59,9 +59,10 @@ def application(service: Service, max_bytes: int) -> web.Application:
 
     async def predict(request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        asked, inputs, rows = await asyncio.to_thread(_question, _asked(request), body, service)
-        _, outputs = await service.predict(asked, inputs, None)
-        return web.json_response(await asyncio.to_thread(_answer, outputs, rows), dumps=_dumps)
+        with service.counted():
+            asked, inputs, rows = await asyncio.to_thread(_question, _asked(request), body, service)
+            _, outputs = await service.predict(asked, inputs, None)
+            return web.json_response(await asyncio.to_thread(_answer, outputs, rows), dumps=_dumps)
 
     async def status(request: web.Request) -> web.StreamResponse:
         found = json_format.MessageToDict(

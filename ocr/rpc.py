@@ -26,7 +26,11 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext):
-        return await _answered(context, lambda: self._predict(request, context))
+        async def counted():
+            with self._service.counted():
+                return await self._predict(request, context)
+
+        return await _answered(context, counted)
 
     async def _predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext):
         asked = _asked(request.model_spec)

@@ -1,7 +1,9 @@
 """What a server does with a request, whichever way it came: check it, have it read, count it."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import grpc
@@ -80,6 +82,23 @@ class Service:
             tasks.create_task(self._batcher.run())
             tasks.create_task(self.versions.watch(every_s))
 
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts and times a request, which is answered within, by how it ends."""
+        begun = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except Refused as refused:
+            code = refused.code
+            raise
+        except BaseException:
+            code = grpc.StatusCode.UNKNOWN
+            raise
+        finally:
+            self._requests.labels(code.name).inc()
+            self._seconds.observe(time.perf_counter() - begun)
+
     def find(self, asked: Asked) -> Version:
         """Returns the version that is asked for.
 
@@ -146,19 +165,7 @@ class Service:
         Raises:
           Refused: it was not read.
         """
-        begun = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
-            version, outputs = await self._read(asked, inputs, timeout_s)
-        except Refused as refused:
-            code = refused.code
-            raise
-        except BaseException:
-            code = grpc.StatusCode.UNKNOWN
-            raise
-        finally:
-            self._requests.labels(code.name).inc()
-            self._seconds.observe(time.perf_counter() - begun)
+        version, outputs = await self._read(asked, inputs, timeout_s)
         for status, count in zip(*np.unique(outputs["status"], return_counts=True), strict=True):
             self._lines.labels(str(status)).inc(count)
         return version, outputs

@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(here / "lines", here / "records", here / "run", here / "export", result, time.monotonic() - begun)
 
 
+@pytest.fixture(scope="session")
+def files(trained: Trained) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))]
+
+
 class Server(NamedTuple):
     process: subprocess.Popen
     grpc: str
@@ -80,6 +86,13 @@ class Server(NamedTuple):
         self.process.send_signal(number)
         printed, _ = self.process.communicate(timeout=60)
         return self.process.returncode, json.loads(printed.splitlines()[-1])
+
+
+@pytest.fixture
+def exports(trained: Trained, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Returns a folder of one export, for a server of its own."""
+    shutil.copytree(trained.export, tmp_path / "export")
+    return tmp_path / "export"
 
 
 @pytest.fixture(scope="session")

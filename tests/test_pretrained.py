@@ -27,3 +27,4 @@ def test_a_training_can_begin_with_its_weights():
 def test_it_tells_what_it_is():
     about = json.loads((predict.newest_version(predict.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8"))
     assert (about["network"], about["num_classes"]) == ("wide", 7645)
+    assert charset.named("pretrained").fingerprint == about["alphabet"]

@@ -29,7 +29,7 @@ command.define_fields(
     {
         "images": "Folder that the names of the labels file are in.",
         "labels": "Labels file.",
-        "charset": "Alphabet: digits, alnum, ascii, gb2312, chinese_ocr:FILE, or a file of one character a line.",
+        "charset": "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file of one character a line.",
         "output": "Folder for the records; it may hold other splits of the same alphabet.",
         "name": "Name of the data set, the first part of the files' names.",
         "split": "Name of this part of the data set: train, eval, ...",

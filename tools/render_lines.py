@@ -21,7 +21,7 @@ command.define_fields(
     {
         "output": "New folder for the images and labels.txt (name<TAB>text); with --tfrecords a folder of records.",
         "count": "How many lines.",
-        "charset": "Alphabet: digits, alnum, ascii, gb2312, chinese_ocr:FILE, or a file of one character a line.",
+        "charset": "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file of one character a line.",
         "corpus": "UTF-8 text files to take the texts from, separated by commas, each perhaps with :WEIGHT behind it; random "
         "characters where no text is given.",
         "words": "UTF-8 files of a word a line, likewise; words are set one behind the other.",

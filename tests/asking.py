@@ -1,0 +1,33 @@
+"""Requests to a server, for tests."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+
+
+def post(url: str, body: object, **headers: str) -> tuple[int, dict]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def b64(file: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(file).decode()}
+
+
+def request_of(images: list[bytes], signature: str = "", name: str = "ocr") -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(images, tf.string, [len(images)]))
+    return request
+
+
+def ask(stub, images: list[bytes], signature: str = "", name: str = "ocr", **options):
+    return stub.Predict(request_of(images, signature, name), **options)
