@@ -308,6 +308,6 @@ def test_what_cannot_be_used_is_refused(records: str, tmp_path: pathlib.Path, fi
 
 
 def test_a_frame_loss_wants_lines_that_tell_where_their_characters_are(records: str, tmp_path: pathlib.Path):
-    with pytest.raises(InputError, match="--frame_loss=0.5: the lines of --train_data=.* do not tell where"):
+    with pytest.raises(InputError, match=r"--frame_loss=0.5: the lines of --train_data=.* do not tell where"):
         train.train(config(records, tmp_path, frame_loss=0.5))
     assert train.train(config(records, tmp_path, steps=1))["steps"] == 1
