@@ -88,10 +88,10 @@ class Batcher:
                 self._come.clear()
                 continue
             version = self._versions.newest
-            inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
             try:
-                outputs = await loop.run_in_executor(self._thread, _read, version, batch[0].signature, inputs)
-            except tf.errors.OpError as error:
+                outputs = await loop.run_in_executor(self._thread, _read, version, batch)
+            # A new version may have no such signature.
+            except (tf.errors.OpError, ValueError, LookupError, MemoryError) as error:
                 for request in batch:
                     if not request.answer.done():
                         request.answer.set_exception(error)
@@ -125,9 +125,10 @@ def _size(value: np.ndarray) -> int:
     return sum(map(len, value)) if value.dtype == object else value.nbytes
 
 
-def _read(version: Version, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _read(version: Version, batch: list[_Waiting]) -> dict[str, np.ndarray]:
+    inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
     given = {name: tf.constant(value, tf.string if value.dtype == object else None) for name, value in inputs.items()}
-    return {name: value.numpy() for name, value in version.export.signatures[signature](**given).items()}
+    return {name: value.numpy() for name, value in version.export.signatures[batch[0].signature](**given).items()}
 
 
 def _rows(outputs: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from tfrecords.errors import InputError, IntegrityError
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # What may be asked again, since reading changes nothing: a server that is not there for a moment, or has too much to do.
 _RETRIED = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+_ANSWER = {"text": "O", "confidence": "f", "status": "i"}  # kinds of arrays
 _ATTEMPTS = 5  # the most that gRPC makes
 
 
@@ -56,9 +57,12 @@ class Client:
         if authority:
             try:
                 with open(authority, "rb") as file:
-                    credentials = grpc.ssl_channel_credentials(file.read())
+                    certificate = file.read()
             except OSError as error:
                 raise InputError(f"{authority}: {error.strerror}") from error
+            if b"-----BEGIN CERTIFICATE-----" not in certificate:
+                raise InputError(f"{authority}: no certificate in PEM")
+            credentials = grpc.ssl_channel_credentials(certificate)
             self._channel = grpc.secure_channel(address, credentials, options)
         else:
             self._channel = grpc.insecure_channel(address, options)
@@ -87,7 +91,13 @@ class Client:
         confidences, statuses = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
         for some in self._requests(encoded):
             outputs = self.ask("serving_default", {"image_bytes": some})
-            texts += [text.decode() for text in outputs["text"]]
+            kinds = {name: (value.dtype.kind, value.shape) for name, value in outputs.items()}
+            if any(kinds.get(name) != (kind, (len(some),)) for name, kind in _ANSWER.items()):
+                raise IntegrityError(f"--server={self._address}: no texts, confidences and statuses for {len(some)} images")
+            try:
+                texts += [text.decode() for text in outputs["text"]]
+            except UnicodeDecodeError as error:
+                raise IntegrityError(f"--server={self._address}: a text that is not UTF-8") from error
             confidences.append(outputs["confidence"])
             statuses.append(outputs["status"])
         return texts, np.concatenate(confidences), np.concatenate(statuses)
@@ -111,7 +121,7 @@ class Client:
             message = f"--server={self._address}: {error.code().name}: {error.details()}"
             failed = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
             raise (IntegrityError if failed else InputError)(message) from error
-        except (ValueError, LookupError) as error:
+        except ValueError as error:
             raise IntegrityError(f"--server={self._address}: an answer that is none ({error})") from error
 
     def _requests(self, encoded: Sequence[bytes]) -> list[list[bytes]]:

@@ -17,7 +17,10 @@ def pipeline(beam_options: str) -> beam.Pipeline:
     Raises:
       InputError: no runner is named, or the options are none that Beam takes.
     """
-    arguments = shlex.split(beam_options)
+    try:
+        arguments = shlex.split(beam_options)
+    except ValueError as error:
+        raise InputError(f"--beam_options={beam_options}: {error}") from error
     if not any(argument.startswith("--runner") for argument in arguments):
         raise InputError("--beam_options: has to name a runner, as in --runner=FlinkRunner")
     try:

@@ -13,8 +13,9 @@ _PLACES = {
     _GIF: ((8, 2, True), (6, 2, True)),
     _BMP: ((22, 4, True), (18, 4, True)),
 }
-# Of a GIF: before the first frame, blocks of each, and blocks of the frame; as many of 255 bytes make 25 MB.
-_MOST_EXTENSIONS, _MOST_OF_EACH, _MOST_BLOCKS = 20, 1_000, 100_000
+# Blocks that a GIF may have up to the end of its first frame: some, and one more for so many of its bytes. Encoders make them
+# as long as may be, 255 bytes; a file of short ones would take long to walk through.
+_BLOCKS, _BYTES_OF_A_BLOCK = 500, 128
 
 
 def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -> tf.Tensor:
@@ -94,14 +95,15 @@ def _cut_gif(encoded: tf.Tensor) -> tf.Tensor:
     def after_table(flags: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         return place + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def after_blocks(place: tf.Tensor, most: int) -> tf.Tensor:
-        more, following = lambda p: at(p) > 0, lambda p: (p + at(p) + 1,)
-        return tf.while_loop(more, following, (place,), maximum_iterations=most)[0] + 1
+    def after_blocks(place: tf.Tensor, left: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        more, following = lambda p, left: (at(p) > 0) & (left > 0), lambda p, left: (p + at(p) + 1, left - 1)
+        place, left = tf.while_loop(more, following, (place, left))
+        return place + 1, left
 
     start = after_table(at(tf.constant(10)), tf.constant(13))
-    is_extension, past_it = lambda p: at(p) == 0x21, lambda p: (after_blocks(p + 2, _MOST_OF_EACH),)
-    frame = tf.while_loop(is_extension, past_it, (start,), maximum_iterations=_MOST_EXTENSIONS)[0]
-    end = after_blocks(after_table(at(frame + 9), frame + 10) + 1, _MOST_BLOCKS)
+    is_extension, past_it = lambda p, left: (at(p) == 0x21) & (left > 0), lambda p, left: after_blocks(p + 2, left - 1)
+    frame, left = tf.while_loop(is_extension, past_it, (start, _BLOCKS + count // _BYTES_OF_A_BLOCK))
+    end, _ = after_blocks(after_table(at(frame + 9), frame + 10) + 1, left)
 
     def part(first: tf.Tensor | int, last: tf.Tensor | int) -> tf.Tensor:
         first, last = tf.minimum(first, count), tf.minimum(last, count)

@@ -29,9 +29,10 @@ def newest_version(path: pathlib.Path) -> pathlib.Path:
 
 
 def versions(path: pathlib.Path) -> list[int]:
-    """Returns the numbers of the versions in a folder, the newest last."""
+    """Returns the numbers of the versions in a folder, the newest last; servers take none from 2**63."""
     names = (version.parent.name for version in path.glob("*/saved_model.pb"))
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+    numbers = (int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 20 and name[0] != "0")
+    return sorted(number for number in numbers if number < 2**63)
 
 
 class Export:

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
 
     Raises:
       InputError: there is no model or no file, no runner is named, or the output is of another run.
-      IntegrityError: the model or a file of records is damaged; all other parts are read then.
+      IntegrityError: the model, the plan or a file of records is damaged; all other parts are read then.
     """
     pipeline = engine.pipeline(beam_options)
     version = predict.newest_version(model)
@@ -59,7 +60,7 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if not pathlib.Path(path).is_dir())
     if not paths:
         raise InputError(f"--input={pattern}: matches no file")
-    if not pathlib.Path(output).parent.is_dir():
+    if not pathlib.Path(f"{output}-").parent.is_dir():
         raise InputError(f"--output={output}: no such folder")
     parts = _parts(paths, output)
     _begin(pathlib.Path(f"{output}.plan.json"), version, paths)
@@ -89,10 +90,12 @@ def _begin(plan: pathlib.Path, version: pathlib.Path, paths: list[str]) -> None:
       InputError: it is not.
     """
     model = hashlib.sha256((version / "saved_model.pb").read_bytes()).hexdigest()
-    told = {"model": model, "files": len(paths), "named": hashlib.sha256("\0".join(paths).encode()).hexdigest()}
+    told = {"model": model, "files": len(paths), "named": hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()}
     if not plan.exists():
         files.write_json(plan, told)
-    elif (before := files.read_json(plan)) != told:
+    elif not isinstance(before := files.read_json(plan), dict):
+        raise IntegrityError(f"{plan}: damaged")
+    elif before != told:
         what = "another model" if before.get("model") != model else "other files"
         raise InputError(f"{plan}: what was begun there was with {what}; give another --output, or take its files away")
 
@@ -116,11 +119,12 @@ class _Read(beam.DoFn):
         good, bad = [], []
         try:
             for answer in found:
+                name = os.fsencode(answer.path).decode("utf-8", "backslashreplace")
                 if answer.reason:
-                    bad.append({"file": answer.path, "reason": answer.reason})
+                    bad.append({"file": name, "reason": answer.reason})
                 else:
-                    good.append({"file": answer.path, "text": answer.text, "confidence": round(answer.confidence, 6)})
-        except tf.errors.DataLossError:
+                    good.append({"file": name, "text": answer.text, "confidence": round(answer.confidence, 6)})
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
             return  # which leaves the part undone
         for path, rows in ((part.bad, bad), (part.output, good)):  # the output last: when it is there, all is
             files.write_text(pathlib.Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

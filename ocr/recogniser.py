@@ -72,7 +72,7 @@ class Recogniser:
         """
         columns = tf.shape(pixels)[2]
         none = tf.cast(tf.size(width) == 0, tf.int32)
-        some = tf.pad(pixels, [[0, none], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
+        some = tf.pad(pixels[:, :, : imagefile.MAX_WIDTH], [[0, none], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
         padded = tf.pad(width, [[0, none]])
         status = tf.where(padded > imagefile.MAX_WIDTH, images.TOO_LARGE, images.READ)
         status = tf.where((padded < 1) | (padded > columns), images.UNDECODABLE, status)

@@ -5,16 +5,17 @@ import base64
 import binascii
 import json
 import pathlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import numpy as np
 import prometheus_client
-from aiohttp import web
+from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
-from ocr import metadata, rpc, wire
+from ocr import rpc, wire
 from ocr.service import Asked, Refused, Service
 
 _HTTP = {
@@ -33,8 +34,10 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_BODY_S = 60.0  # for a body to come
+_LOOK_S = 0.5  # between two looks whether the server is to end
 _MODEL = "/v1/models/{name:[^/:]+}"
-_VERSION = r"/versions/{version:\d{1,18}}"
+_VERSION = "/versions/{version:[0-9]{1,18}}"
 _LABEL = "/labels/{label:[^/:]+}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,8 +61,8 @@ def application(service: Service, max_bytes: int) -> web.Application:
             return _error(error.status, error.text or error.reason)
 
     async def predict(request: web.Request) -> web.StreamResponse:
-        body = await request.read()
         with service.counted():
+            body = await _body(request, service, max_bytes)
             asked, inputs, rows = await asyncio.to_thread(_question, _asked(request), body, service)
             _, outputs = await service.predict(asked, inputs, None)
             return web.json_response(await asyncio.to_thread(_answer, outputs, rows), dumps=_dumps)
@@ -72,7 +75,7 @@ def application(service: Service, max_bytes: int) -> web.Application:
 
     async def describe(request: web.Request) -> web.StreamResponse:
         version = service.find(_asked(request))
-        of_model = json_format.MessageToDict(metadata.signatures(version), preserving_proto_field_name=True)
+        of_model = json_format.MessageToDict(version.signatures, preserving_proto_field_name=True)
         spec = {"name": wire.MODEL, "signature_name": "", "version": str(version.number)}
         return web.json_response({"model_spec": spec, "metadata": {"signature_def": of_model}}, dumps=_dumps)
 
@@ -106,7 +109,32 @@ def application(service: Service, max_bytes: int) -> web.Application:
 
 
 def _error(status: int, message: str) -> web.Response:
+    message = message.encode("utf-8", "backslashreplace").decode()  # a body may name half a character
     return web.json_response({"error": message}, status=status, dumps=_dumps)
+
+
+async def _body(request: web.Request, service: Service, max_bytes: int) -> bytes:
+    """Returns the body of a request.
+
+    Raises:
+      Refused: it did not come, or not in time.
+      web.HTTPRequestEntityTooLarge: it is larger than may be.
+    """
+    if (announced := request.content_length or 0) > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_bytes, announced)
+    reading = asyncio.ensure_future(request.read())
+    end = time.monotonic() + _BODY_S
+    while not reading.done() and not service.draining and time.monotonic() < end:
+        await asyncio.wait({reading}, timeout=_LOOK_S)
+    if not reading.done():
+        reading.cancel()
+        if service.draining:
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
+        raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, f"the body did not come within {_BODY_S:.0f} seconds")
+    try:
+        return reading.result()
+    except (web.RequestPayloadError, http_exceptions.HttpProcessingError, OSError) as error:
+        raise _bad(f"the body cannot be read: {error}") from error
 
 
 def _dumps(value: Any) -> str:
@@ -136,6 +164,8 @@ def _question(asked: Asked, body: bytes, service: Service) -> tuple[Asked, dict[
         raise _bad("signature_name must be a string")
     asked = asked._replace(signature=signature)
     wanted = service.signature(asked)
+    if isinstance(given.get("instances"), list):
+        service.check_lines(len(given["instances"]))  # before anything is made of each
     columns = _columns(given["instances"], list(wanted)) if "instances" in given else given["inputs"]
     if not isinstance(columns, dict) or "b64" in columns:
         if len(wanted) > 1:

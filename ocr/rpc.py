@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ocr import metadata, wire
+from ocr import wire
 from ocr.service import Asked, Refused, Service
 
 
@@ -43,7 +43,7 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: fewer values than its shape {list(shape)} says")
         try:
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"inputs: {error}") from error
         version, outputs = await self._service.predict(asked, inputs, context.time_remaining())
         response = predict_pb2.PredictResponse(model_spec=_spec(version.number, asked.signature or "serving_default"))
@@ -61,7 +61,7 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"metadata_field: there is no {', '.join(sorted(unknown))}")
             version = self._service.find(_asked(request.model_spec))
             response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_spec(version.number))
-            response.metadata["signature_def"].Pack(metadata.signatures(version))
+            response.metadata["signature_def"].Pack(version.signatures)
             return response
 
         return await _answered(context, found)

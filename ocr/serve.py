@@ -37,20 +37,21 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
       InputError: there is no export, a port is taken, or a certificate cannot be read.
       IntegrityError: the export is damaged.
     """
+    tls = _tls(config)
     versions = Versions(pathlib.Path(config.export_dir))
     max_bytes = _REQUESTS * config.max_request_mb * 2**20
     service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines)
-    asyncio.run(_serve(config, service, stopped))
+    asyncio.run(_serve(config, service, tls, stopped))
     return {"interrupted": True, "version": service.versions.newest.number}
 
 
-async def _serve(config: ServeConfig, service: Service, stopped: Callable[[], bool]) -> None:
+async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | None, stopped: Callable[[], bool]) -> None:
     running = asyncio.create_task(service.run(config.poll_s))
     max_bytes = config.max_request_mb * 2**20
     of_grpc, grpc_port = _grpc_server(config, service, max_bytes)
     of_rest = web.AppRunner(rest.application(service, max_bytes), access_log=None, shutdown_timeout=_GRACE_S)
     await of_rest.setup()
-    site = web.TCPSite(of_rest, config.host, config.rest_port, ssl_context=_tls(config))
+    site = web.TCPSite(of_rest, config.host, config.rest_port, ssl_context=tls)
     try:
         await site.start()
     except OSError as error:

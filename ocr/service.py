@@ -11,9 +11,11 @@ import numpy as np
 import prometheus_client
 import tensorflow as tf
 
-from ocr import wire
+from ocr import imagefile, wire
 from ocr.batcher import Batcher, Overloaded
 from ocr.versions import Version, Versions
+
+_LONGEST = 300  # characters of a message: a client's own words may be in it, and gRPC sends no more than a few thousand bytes
 
 
 class Refused(Exception):
@@ -24,7 +26,7 @@ class Refused(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
-        super().__init__(message)
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …")
         self.code = code
 
 
@@ -141,13 +143,22 @@ class Service:
         for name, shape in shapes.items():
             if min(shape, default=0) < 0 or not wanted[name].shape.is_compatible_with(shape):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: shape {list(shape)} is not {wanted[name].shape}")
+            if name == "pixels" and shape[2] > imagefile.MAX_WIDTH:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"pixels: lines are at most {imagefile.MAX_WIDTH} pixels wide")
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"the inputs have {' and '.join(map(str, sorted(lines)))} rows")
-        if max(lines) > self._max_lines:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, f"{max(lines)} lines in a request; at most {self._max_lines} are taken"
-            )
+        self.check_lines(max(lines))
+
+    def check_lines(self, count: int) -> None:
+        """Makes sure that a request has no more lines than are taken.
+
+        Raises:
+          Refused: it has.
+        """
+        if count > self._max_lines:
+            told = f"{count} lines in a request; at most {self._max_lines} are taken"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, told)
 
     async def predict(
         self, asked: Asked, inputs: dict[str, np.ndarray], timeout_s: float | None
@@ -186,5 +197,5 @@ class Service:
             raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
         except Overloaded as error:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-        except tf.errors.OpError as error:
-            raise Refused(grpc.StatusCode.INTERNAL, str(error.message).splitlines()[0]) from error
+        except (tf.errors.OpError, ValueError, LookupError, MemoryError) as error:
+            raise Refused(grpc.StatusCode.INTERNAL, (str(error) or "out of memory").splitlines()[0]) from error

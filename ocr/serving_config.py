@@ -32,8 +32,10 @@ def write(folder: pathlib.Path, export_dir: pathlib.Path, base_path: str) -> lis
       The names of the files.
 
     Raises:
-      InputError: there is no version, or the folder is there already.
+      InputError: there is no version, the folder is there already, or `base_path` has quotation marks or the like.
     """
+    if not base_path.isprintable() or set(base_path) & {'"', "\\"}:
+        raise InputError(f"--serving_base_path={base_path!r}: has a character that stands in no path here")
     versions = predict.versions(export_dir)[-2:]
     if not versions:
         raise InputError(f"--export_dir={export_dir}: no version in it")

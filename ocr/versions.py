@@ -1,12 +1,15 @@
 """The versions of a model in a folder, of which the newest is served: it is looked for again and again."""
 
 import asyncio
+import contextlib
 import pathlib
 import sys
 from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
+from google.protobuf import message
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from ocr import predict, warmup
 from ocr.predict import Export
@@ -22,13 +25,13 @@ class Version(NamedTuple):
 
     Attributes:
       number: of it.
-      folder: of it.
       export: what reads.
+      signatures: as its SavedModel has them.
     """
 
     number: int
-    folder: pathlib.Path
     export: Export
+    signatures: get_model_metadata_pb2.SignatureDefMap
 
 
 class Versions:
@@ -49,7 +52,7 @@ class Versions:
 
     def __init__(self, folder: pathlib.Path):
         self.states: dict[int, int] = {}
-        self._refused: set[int] = set()  # damaged ones, each of which is named once
+        self._refused: dict[int, object] = {}  # damaged ones, as they were when they were named
         found = predict.newest_version(folder)
         self._folder = found.parent
         if found == folder:
@@ -63,33 +66,50 @@ class Versions:
             await self.look()
 
     async def look(self) -> None:
-        """Takes the newest version there is, unless it is the one that is served or cannot be loaded."""
-        try:
-            number = int(predict.newest_version(self._folder).name)
-        except InputError:
-            return  # what is served goes on
-        if number == self.newest.number or number in self._refused:
+        """Takes the newest version that can be loaded, unless it is the one that is served. One that could not be is tried
+        again when its files have changed: it may have been on its way."""
+        for number in reversed(predict.versions(self._folder)):
+            if number == self.newest.number:
+                return
+            seen = self._seen(number)
+            if self._refused.get(number) == seen:
+                continue
+            try:
+                version = await asyncio.to_thread(self._load, number)
+            except (InputError, IntegrityError) as error:
+                self._refused[number] = seen
+                self.states.pop(number, None)
+                print(f"version {number} is not served: {error}", file=sys.stderr)
+                continue
+            old, self.newest = self.newest, version
+            self.states[old.number] = END
+            print(f"version {number} takes the place of version {old.number}", file=sys.stderr)
             return
-        try:
-            version = await asyncio.to_thread(self._load, number)
-        except (InputError, IntegrityError, tf.errors.OpError) as error:
-            self._refused.add(number)
-            self.states.pop(number, None)
-            print(f"version {number} is not served: {error}", file=sys.stderr)
-            return
-        old, self.newest = self.newest, version
-        self.states[old.number] = END
-        print(f"version {number} takes the place of version {old.number}", file=sys.stderr)
+
+    def _seen(self, number: int) -> object:
+        """Returns what changes when a version's files do."""
+        found = set()
+        for path in (self._folder / str(number)).rglob("*"):
+            with contextlib.suppress(OSError):
+                told = path.stat()
+                found.add((str(path), told.st_size, told.st_mtime_ns))
+        return found
 
     def _load(self, number: int) -> Version:
         self.states[number] = LOADING
         folder = self._folder / str(number)
-        version = Version(number, folder, predict.load(folder))
+        export = predict.load(folder)
+        try:
+            model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        except (OSError, message.DecodeError) as error:
+            raise IntegrityError(f"{folder}: damaged ({error})") from error
+        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=dict(model.meta_graphs[0].signature_def))
+        version = Version(number, export, signatures)
         requests = folder / "assets.extra" / warmup.NAME
         try:
             for signature, inputs in warmup.read(requests) if requests.exists() else ():
                 version.export.signatures[signature](**inputs)
-        except (tf.errors.OpError, ValueError, LookupError, TypeError) as error:
+        except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError) as error:
             raise IntegrityError(f"{requests}: damaged ({str(error).splitlines()[0]})") from error
         self.states[number] = AVAILABLE
         return version

@@ -4,6 +4,7 @@ The numbers of the fields are those of `predict.proto`, `model.proto` and `predi
 TensorFlow's `tensor.proto`.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,19 +45,30 @@ def logged(message: bytes) -> tuple[str, dict[str, np.ndarray]]:
     """Decodes a PredictionLog: the signature asked for, and the inputs by name.
 
     Raises:
-      ValueError, LookupError: it is none, or damaged.
+      ValueError: it is none, or damaged.
     """
-    fields = _fields(_fields(_fields(message)[_PREDICT_LOG][0])[_REQUEST][0])
-    return _fields(fields[_MODEL_SPEC][0])[_SIGNATURE_NAME][0].decode(), _tensors(fields[_INPUTS])
+    with _damage():
+        fields = _fields(_fields(_fields(message)[_PREDICT_LOG][0])[_REQUEST][0])
+        return _fields(fields[_MODEL_SPEC][0])[_SIGNATURE_NAME][0].decode(), _tensors(fields[_INPUTS])
 
 
 def response(message: bytes) -> dict[str, np.ndarray]:
     """Decodes a PredictResponse: the outputs by name, those of strings as arrays of bytes.
 
     Raises:
-      ValueError, LookupError: it is none, or damaged.
+      ValueError: it is none, or damaged.
     """
-    return _tensors(_fields(message)[_OUTPUTS])
+    with _damage():
+        return _tensors(_fields(message)[_OUTPUTS])
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Makes one error of all that bytes which are no such message, or fields of another kind, lead to."""
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, OverflowError) as error:
+        raise ValueError(f"no such message: {error}") from error
 
 
 def _tensor(value: "np.ndarray | Sequence[bytes]") -> bytes:

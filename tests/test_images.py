@@ -97,6 +97,8 @@ def gif_bomb() -> bytes:
     return bytes(gif)
 
 
+A_FRAME = b",\0\0\0\0<\0 \0\0\x08"  # of 60 x 32 pixels, and what its codes begin with
+
 BAD = {
     "junk": (b"\x00\x01\x02junk", images.UNDECODABLE),
     "empty": (b"", images.UNDECODABLE),
@@ -112,6 +114,7 @@ BAD = {
     "GIF bomb": (gif_bomb(), images.TOO_LARGE),
     "GIF without a frame": (encoded(a_line(), "GIF")[:13] + b";", images.UNDECODABLE),
     "GIF of endless extensions": (encoded(a_line(), "GIF")[:13] + b"!\xfe\x00" * 5000, images.UNDECODABLE),
+    "GIF of endless blocks": (encoded(a_line(), "GIF")[:13] + A_FRAME + b"\x01\x00" * 100_000, images.UNDECODABLE),
     "BMP with a palette": (encoded(a_line().convert("RGB").quantize(16), "BMP"), images.UNDECODABLE),
     "BMP with a header beyond its end": (b"BM\xa5" + b"\0" * 11 + b"\0\0\x10\0" + b"\0" * 100, images.UNDECODABLE),
     "BMP header alone": (encoded(a_line(), "BMP")[:26], images.UNDECODABLE),

@@ -6,16 +6,18 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import time
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from asking import ask, b64, post, request_of
 from PIL import Image
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
-from ocr import predict
+from ocr import predict, warmup, wire
 from ocr.client import Client
 
 # `make serve-proof` asks for more.
@@ -69,6 +71,54 @@ def test_versions_change_under_load_and_no_request_is_lost(start_server, exports
     print(f"{SWAPS} swaps, {count} requests")
     assert server.end()[0] == 143
     assert "version 999 is not served: " in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_version_that_is_not_whole_is_passed_over_until_it_is(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--poll_s=0.1")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+
+    def wait_for(version: int) -> None:
+        deadline = time.monotonic() + 60
+        while ask(stub, files[:1]).model_spec.version.value != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    shutil.copytree(exports / "1", exports / "4", ignore=shutil.ignore_patterns("variables", "assets*"))  # on its way
+    odd = exports / "3" / "assets.extra" / warmup.NAME
+    shutil.copytree(exports / "1", tmp_path / "aside")
+    with tf.io.TFRecordWriter(str(tmp_path / "aside" / "assets.extra" / warmup.NAME)) as writer:
+        writer.write(wire.log(wire._field(1, wire._number(3, 5)) + wire._field(2, b"")))
+    (tmp_path / "aside").rename(exports / "3")
+    shutil.copytree(exports / "1", exports / str(2**63))  # a number that no server takes
+    shutil.copytree(exports / "1", tmp_path / "whole")
+    (tmp_path / "whole").rename(exports / "2")
+    wait_for(2)
+    shutil.copytree(exports / "1", exports / "4", dirs_exist_ok=True)
+    wait_for(4)
+    for version in (1, 2, 3, 4):
+        shutil.rmtree(exports / str(version))
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "ocr"
+    assert stub.GetModelMetadata(asked).metadata["signature_def"].ByteSize() > 100
+    assert ask(stub, files[:1]).model_spec.version.value == 4
+    assert server.end()[0] == 143
+    told = (tmp_path / "log").read_text("utf-8")
+    assert f"version 3 is not served: {odd}: damaged" in told
+    assert "version 4 is not served: " in told
+
+
+def test_a_client_that_sends_no_more_does_not_keep_it(start_server, exports):
+    server = start_server(exports)
+    host, port = server.rest.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stalled:
+        stalled.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
+        with socket.create_connection((host, int(port))) as boastful:
+            boastful.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\n{")
+            assert boastful.recv(100).startswith(b"HTTP/1.1 413 ")
+        begun = time.monotonic()
+        assert server.end()[0] == 143
+        assert time.monotonic() - begun < 20.0
+    assert "Traceback" not in (exports.parent / "log").read_text("utf-8")
 
 
 def test_too_many_at_once_are_refused_and_the_others_answered(start_server, exports, files, tmp_path):

@@ -3,6 +3,7 @@ import pathlib
 import shutil
 
 import pytest
+import tensorflow as tf
 
 RUNNER = "--beam_options=--runner=BundleBasedDirectRunner"
 
@@ -39,6 +40,9 @@ def test_images_are_read_as_they_are_alone_and_a_run_that_was_ended_goes_on(trai
     other = read("lines/**/*1.png")
     assert (other.returncode, len(other.stderr.splitlines())) == (1, 1)
     assert "what was begun there was with other files" in other.stderr
+    (tmp_path / "out" / "read.plan.json").write_text("[1]")
+    damaged = read("lines/**/*.png")
+    assert (damaged.returncode, damaged.stderr.splitlines()) == (2, ["error: out/read.plan.json: damaged"])
 
 
 def test_records_are_read_shard_by_shard_and_a_damaged_one_is_named(trained, read, last_json, tmp_path):
@@ -50,6 +54,10 @@ def test_records_are_read_shard_by_shard_and_a_damaged_one_is_named(trained, rea
     damaged = read("records/lines-eval.tfrecord-*")
     assert (damaged.returncode, len(damaged.stderr.splitlines())) == (2, 1), damaged.stderr
     assert damaged.stderr.endswith(f"{shards[1].name}: damaged\n")
+    with tf.io.TFRecordWriter(str(shards[1])) as writer:
+        writer.write(b"no example")
+    damaged = read("records/lines-eval.tfrecord-*")
+    assert (damaged.returncode, damaged.stderr.splitlines()[0][-9:]) == (2, ": damaged"), damaged.stderr
     shards[1].write_bytes(whole)
     done = read("records/lines-eval.tfrecord-*")
     assert last_json(done) == {"images": 200, "bad": 0, "parts": 2, "parts_before": 1}
@@ -65,6 +73,10 @@ def test_what_cannot_be_run_is_said_in_one_line(read, command, tmp_path):
         (read(__file__, "image.png"), "--engine=beam: takes --input in place of images"),
         (command("ocr_predict", "--engine=beam"), "--input: has to be given"),
         (command("ocr_predict", "--engine=beam", "--input=x", "--output=y"), "--beam_options: has to name a runner"),
+        (
+            command("ocr_predict", "--engine=beam", "--input=x", "--output=y", "--beam_options=--runner='a"),
+            "No closing quotation",
+        ),
         (command("ocr_predict", "--engine=flink"), "--engine=flink: must be one of local, beam"),
     ):
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr

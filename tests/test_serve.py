@@ -129,6 +129,8 @@ def test_rest_answers_in_the_form_it_was_asked_in(server, files):
             400,
             "different shapes",
         ),
+        ("ocr:predict", b'{"inputs": {"\\ud800": [1]}}', 400, "the inputs are \\ud800"),
+        ("ocr:predict", b'{"instances": [' + b"[]," * 1_000_000 + b"0]}", 400, "1000001 lines in a request"),
         ("ocr/versions/7:predict", {"instances": []}, 404, "version 7"),
         ("ocr/labels/stable:predict", {"instances": []}, 404, "label 'stable'"),
         ("other:predict", {"instances": []}, 404, "model 'other' is not served"),
@@ -181,12 +183,40 @@ def test_grpc_says_what_is_wrong_with_a_request(server, files):
     request.model_spec.name, request.model_spec.signature_name = "ocr", "lines"
     large = request.inputs["pixels"]  # a few bytes that claim to be gigabytes
     large.dtype = tf.uint8.as_datatype_enum
-    for size in (100, 32, 10_000_000):
+    for size in (100, 32, 8000):
         large.tensor_shape.dim.add(size=size)
     large.int_val.append(7)
     request.inputs["width"].CopyFrom(tf.make_tensor_proto(np.full(100, 9, np.int32)))
     with pytest.raises(grpc.RpcError, match="fewer values than its shape"):
         stub.Predict(request)
+    none = request_of([], "lines")
+    none.ClearField("inputs")
+    for name, kind, shape in (("pixels", tf.uint8, (0, 32, 60_000_000)), ("width", tf.int32, (0,))):
+        none.inputs[name].dtype = kind.as_datatype_enum
+        for size in shape:
+            none.inputs[name].tensor_shape.dim.add(size=size)
+    pixels = request_of([], "lines")
+    pixels.ClearField("inputs")
+    pixels.inputs["pixels"].CopyFrom(tf.make_tensor_proto(np.zeros([1, 32, 1], np.uint8)))
+    pixels.inputs["pixels"].ClearField("tensor_content")
+    pixels.inputs["pixels"].int_val.extend([300] * 32)
+    pixels.inputs["width"].CopyFrom(tf.make_tensor_proto(np.ones(1, np.int32)))
+    resource = request_of(files[:1])
+    resource.inputs["image_bytes"].dtype = 20
+    named = request_of(files[:1])
+    named.inputs["x" * 50_000].CopyFrom(named.inputs["image_bytes"])
+    filtered = request_of(files[:1])
+    filtered.output_filter.append("x" * 100_000)
+    for bad, message in (
+        (none, "at most 8000 pixels wide"),
+        (pixels, "inputs: "),
+        (resource, "inputs: "),
+        (named, "the inputs are"),
+        (filtered, "output_filter: there is no xxx"),
+    ):
+        with pytest.raises(grpc.RpcError, match=message) as caught:
+            stub.Predict(bad)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     for sizes, message in ([-1], "shape"), ([100], "fewer values than its shape"):  # of one file, sent once
         request = request_of(files[:1])
         request.inputs["image_bytes"].tensor_shape.ClearField("dim")
@@ -201,6 +231,11 @@ def test_grpc_says_what_is_wrong_with_a_request(server, files):
     request = request_of(files[:1])
     request.output_filter.append("text")
     assert list(stub.Predict(request).outputs) == ["text"]
+
+
+def test_a_body_that_is_not_what_its_header_says_is_refused(server):
+    code, answer = post(f"{server.rest}/v1/models/ocr:predict", b"{}", **{"Content-Encoding": "gzip"})
+    assert (code, answer["error"][:26]) == (400, "the body cannot be read: 4")
 
 
 def test_what_the_model_is_and_which_versions_there_are(server):
@@ -261,6 +296,7 @@ def test_predict_reads_through_a_server(trained, server, command, tmp_path):
 
 
 def test_a_server_that_cannot_start_says_why(server, command, tmp_path):
+    (tmp_path / "junk.pem").write_bytes(b"junk")
     exports, port = server.exports, server.grpc.rpartition(":")[2]
     for arguments, message in (
         ((f"--export_dir={exports}", f"--grpc_port={port}", "--rest_port=0"), f"--grpc_port={port}: "),
@@ -269,6 +305,7 @@ def test_a_server_that_cannot_start_says_why(server, command, tmp_path):
         ((f"--export_dir={tmp_path}",), "no exported model in it"),
         ((f"--export_dir={exports}", "--tls_cert=cert.pem"), "--tls_cert and --tls_key: give both or none"),
         ((f"--export_dir={exports}", "--tls_cert=no.pem", "--tls_key=no.pem"), "no.pem"),
+        ((f"--export_dir={exports}", "--tls_cert=junk.pem", "--tls_key=junk.pem"), "--tls_cert=junk.pem --tls_key=junk.pem: "),
         ((f"--export_dir={exports}", "--max_batch=0"), "--max_batch=0: must be 1 to 1024"),
     ):
         done = command("ocr_serve", *arguments)
@@ -279,6 +316,8 @@ def test_a_server_that_cannot_start_says_why(server, command, tmp_path):
 def test_a_client_names_a_certificate_that_is_not_there():
     with pytest.raises(InputError, match=r"no\.pem: No such file"):
         Client("localhost:8500", authority="no.pem")
+    with pytest.raises(InputError, match="no certificate in PEM"):
+        Client("localhost:8500", authority=__file__)
 
 
 def test_it_talks_encrypted_where_it_has_a_certificate(start_server, exports, files, tmp_path):

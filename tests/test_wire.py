@@ -1,11 +1,16 @@
 """Our encoding of TensorFlow Serving's messages against its own classes."""
 
+import concurrent.futures
+
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ocr import wire
+from ocr.client import Client
+from tfrecords.errors import IntegrityError
 
 
 def test_a_request_is_what_serving_understands():
@@ -69,3 +74,54 @@ def test_a_cut_answer_is_found():
     for length in range(1, len(whole)):
         with pytest.raises((ValueError, LookupError)):
             wire.response(whole[:length])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"junk",
+        wire._field(1, wire._number(1, 5)),
+        wire._number(1, 5),
+        wire._field(1, wire._field(1, b"text") + wire._number(2, 3)),
+        wire._field(1, wire._field(1, b"text") + wire._field(2, wire._number(1, 3) + wire._number(2, 7))),
+        wire._field(
+            1, wire._field(1, b"it") + wire._field(2, wire._number(1, 3) + wire._field(2, b"") + wire._number(7, 2**70))
+        ),
+    ],
+)
+def test_what_is_no_message_is_said_to_be_none(message: bytes):
+    with pytest.raises(ValueError, match=r"."):
+        wire.response(message)
+    with pytest.raises(ValueError, match=r"."):
+        wire.logged(message)
+
+
+def an_answer(**outputs) -> bytes:
+    response = predict_pb2.PredictResponse()
+    for name, value in outputs.items():
+        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return response.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"junk",
+        an_answer(confidence=[0.5], status=[0]),
+        an_answer(text=[b"a", b"b"], confidence=[0.5], status=[0]),
+        an_answer(text=[b"\xff"], confidence=[0.5], status=[0]),
+        an_answer(text=[1], confidence=[0.5], status=[0]),
+    ],
+)
+def test_a_client_names_a_server_whose_answer_is_none(answer: bytes):
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    handler = grpc.unary_unary_rpc_method_handler(lambda *_: answer)
+    service = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": handler})
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        with Client(f"localhost:{port}") as client, pytest.raises(IntegrityError, match=f"--server=localhost:{port}: "):
+            client([b"image"])
+    finally:
+        server.stop(None)

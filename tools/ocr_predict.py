@@ -38,6 +38,7 @@ flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture,
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     config.check_choice(values, engine=("local", "beam"))
+    config.check_range(values, timeout_s=(0.001, 1e6))
     if values["engine"] == "beam":
         return _with_beam(values, paths)
     if not paths:

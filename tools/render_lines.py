@@ -48,6 +48,8 @@ command.define_fields(
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    if values["tfrecords"]:
+        command.import_tensorflow()
     return render.render(render.RenderConfig(**command.fields(values, render.RenderConfig)))
 
 
