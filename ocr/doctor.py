@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from ocr import ctc, images, inputs, probe, references
+from ocr import ctc, images, inputs, keras_versions, probe, references
 from ocr.charset import Charset
 from ocr.findings import Finding
 from ocr.labels import repeats
@@ -334,9 +334,11 @@ def _statistics(case: Case) -> Iterator[Finding]:
     """Looks whether batch norm's statistics move in training."""
     learner, batch = _examined(case)
     with _unchanged(learner):
-        before = {weight.path: weight.numpy() for weight in learner.model.weights if "/moving_" in weight.path}
+        statistics = [weight for weight in learner.model.weights if "/moving_" in keras_versions.path(weight)]
+        before = [weight.numpy() for weight in statistics]
         learner.logits(batch, training=True)
-        still = [w.path for w in learner.model.weights if w.path in before and np.array_equal(before[w.path], w.numpy())]
+        unmoved = [np.array_equal(old, weight.numpy()) for old, weight in zip(before, statistics, strict=True)]
+        still = [keras_versions.path(weight) for weight, same in zip(statistics, unmoved, strict=True) if same]
     if still:
         layer = still[0].rsplit("/", 1)[0]
         sentence = f"{len(still)} of {len(before)} batch norm statistics do not move with the data, {layer} among them."
@@ -362,9 +364,9 @@ def _gradients(case: Case) -> Iterator[Finding]:
     none, broken = [], []
     for weight, gradient in zip(weights, tape.gradient(objective, weights), strict=True):
         if gradient is None or not bool(tf.reduce_any(gradient != 0.0)):
-            none.append(weight.path)
+            none.append(keras_versions.path(weight))
         elif not bool(tf.reduce_all(tf.math.is_finite(gradient))):
-            broken.append(weight.path)
+            broken.append(keras_versions.path(weight))
     # Where a number is none, all layers below it get none: the last layer is the nearest to the cause.
     if broken:
         yield Finding("bad_gradients", f"The gradients of {len(broken)} weights are not finite, from {broken[-1]} down.")

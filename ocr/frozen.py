@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ocr import images, models
+from ocr import images, keras_versions, models
 
 # Values of a constant in half precision: TensorFlow unfolds none that becomes larger than 100 KB.
 _PART = 24 * 1024
@@ -40,16 +40,8 @@ def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Ten
         weights = {
             id(variable): _constant(*numbered) for variable, numbered in zip(_stored(model), enumerate(values), strict=True)
         }
-
-        # What dropout depends on is not looked at.
-        def of(variables: list) -> list[tf.Tensor]:
-            return [weights[id(v)] if id(v) in weights else tf.zeros(v.shape, v.dtype) for v in variables]
-
         inputs = images.to_network(pixels, width, pixels_per_frame)
-        out, _ = model.stateless_call(
-            of(model.trainable_variables), of(model.non_trainable_variables), list(inputs), training=False
-        )
-        return out, images.frames(width, pixels_per_frame)
+        return keras_versions.call_with(model, weights, inputs), images.frames(width, pixels_per_frame)
 
     return logits
 

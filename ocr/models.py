@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from ocr import fast_layers, images
+from ocr import fast_layers, images, keras_versions
 from tfrecords.errors import InputError
 
 
@@ -27,7 +27,7 @@ class Network:
       last_layer: how the weights of the last layer begin.
     """
 
-    body: Callable[[keras.KerasTensor, keras.KerasTensor, Callable[..., keras.Layer]], keras.KerasTensor]
+    body: Callable
     pixels_per_frame: int
     last_layer: str = "he_normal"  # of the originals
 
@@ -207,19 +207,18 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
 
 def weights(model: keras.Model) -> list[tf.Variable]:
     """Returns what is trained of a network."""
-    return [_variable(weight) for weight in model.trainable_variables]
+    return [keras_versions.variable(weight) for weight in model.trainable_variables]
 
 
 def statistics(model: keras.Model) -> list[tf.Variable]:
     """Returns what training changes of a network without gradients: batch norm's statistics."""
-    return [_variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating]
+    return [
+        keras_versions.variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating
+    ]
 
 
 def randomness(model: keras.Model) -> list[tf.Variable]:
     """Returns what the next dropout depends on; no checkpoint of the network has it."""
-    return [_variable(weight) for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating]
-
-
-def _variable(weight) -> tf.Variable:
-    """Returns the variable itself, which Keras 3 wraps."""
-    return weight if callable(weight.value) else weight.value
+    return [
+        keras_versions.variable(weight) for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating
+    ]

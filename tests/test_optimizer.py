@@ -44,7 +44,10 @@ def test_the_rules_are_those_of_keras(rule: optimizer.Rule, theirs, fields: dict
     values, gradients = some(1)
     ours = steps(rule, values, gradients, clip_norm=clip, **fields)
     other = theirs(clip or None)
-    variables = [keras.Variable(value, name=name) for value, name in zip(values, ("kernel", "bias"), strict=True)]
+    variables = [
+        getattr(keras, "Variable", tf.Variable)(value, name=name)
+        for value, name in zip(values, ("kernel", "bias"), strict=True)
+    ]
     if fields:
         other.exclude_from_weight_decay(var_names=["bias"])
     other.build(variables)

@@ -1,0 +1,63 @@
+"""What differs between Keras 2.15, which comes with TensorFlow 2.15, and Keras 3.
+
+Each function has a comment that says how; nothing else in this package asks which one there is.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+_KERAS_2 = keras.__version__.startswith("2.")
+
+
+def variable(weight) -> tf.Variable:
+    """Returns the variable of a weight."""
+    # In Keras 3 a weight wraps it, and has it as `value`; in Keras 2 it is the variable, which has a method of that name.
+    return weight if _KERAS_2 else weight.value
+
+
+def path(weight) -> str:
+    """Returns the name of a weight in its network, such as `conv2d/kernel`."""
+    # Keras 3 has it as `path` and only its last part as `name`; in Keras 2 the name is all of it, and the output's number.
+    return weight.name.partition(":")[0] if _KERAS_2 else weight.path
+
+
+def call_with(model: keras.Model, values: Mapping[int, tf.Tensor], inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Runs a network, in inference, with other values in place of its weights.
+
+    Args:
+      model: a network.
+      values: by `id` of the weight; what depends on any other must not be looked at.
+      inputs: of the network.
+
+    Returns:
+      Its output.
+    """
+    if _KERAS_2:
+        # Keras 2 has no such call: the layers are told that their weights are these.
+        with _replaced(model, values):
+            return model(list(inputs), training=False)
+
+    def of(weights: list) -> list[tf.Tensor]:
+        return [values[id(w)] if id(w) in values else tf.zeros(w.shape, w.dtype) for w in weights]
+
+    output, _ = model.stateless_call(
+        of(model.trainable_variables), of(model.non_trainable_variables), list(inputs), training=False
+    )
+    return output
+
+
+@contextlib.contextmanager
+def _replaced(model: keras.Model, values: Mapping[int, tf.Tensor]) -> Iterator[None]:
+    found = [
+        (vars(part), name, value) for part in model.submodules for name, value in vars(part).items() if id(value) in values
+    ]
+    for attributes, name, value in found:
+        attributes[name] = values[id(value)]
+    try:
+        yield
+    finally:
+        for attributes, name, value in found:
+            attributes[name] = value
