@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install demo test doctor-proof resume-proof train-proof serve-proof
+.PHONY: install demo test test-addons doctor-proof resume-proof train-proof serve-proof
 
 install: .venv/installed
 
@@ -19,6 +19,19 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
+OLD = .venv-addons/bin
+
+.venv-addons/installed: setup.cfg pyproject.toml
+	python3.11 -m venv .venv-addons
+	$(OLD)/pip install --quiet --disable-pip-version-check --editable '.[addons]' pytest tensorflow-serving-api==2.15.1
+	touch $@
+
+test-addons: .venv-addons/installed
+	$(OLD)/python -m pytest -W default tests/test_addons.py tests/test_charset.py tests/test_ctc.py tests/test_decode.py \
+		tests/test_export.py tests/test_fast_layers.py tests/test_frozen.py tests/test_images.py tests/test_inputs.py \
+		tests/test_learner.py tests/test_models.py tests/test_optimizer.py tests/test_order.py tests/test_records.py
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed

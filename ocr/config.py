@@ -6,6 +6,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ocr import addons
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -183,7 +184,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         fields = dataclasses.asdict(self)
         check_given(train_data=self.train_data, eval_data=self.eval_data, workdir=self.workdir)
-        check_choice(fields, trainer=TRAINERS, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        check_choice(fields, trainer=TRAINERS, schedule=SCHEDULES)
+        if self.optimizer.startswith(addons.PREFIX):
+            addons.optimizer(self.optimizer)
+        else:
+            check_choice(fields, optimizer=(*OPTIMIZERS, f"{addons.PREFIX}NAME"))
         check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES)
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
         check_range(fields, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))

@@ -153,19 +153,25 @@ class Optimizer:
         if self._clip_norm:
             factor *= self._clip_norm / tf.maximum(norm, self._clip_norm)
         told = {"factor": factor, "fine": fine, "rate": self.rate, "count": tf.cast(self.steps + 1, tf.float32)}
-        context = tf.distribute.get_replica_context()
-        context.merge_call(self._step_all, args=(list(gradients), list(statistics), told))
+        self._step_weights(list(gradients), told)
+        tf.distribute.get_replica_context().merge_call(self._step_others, args=(list(statistics), told))
         return fine, norm
 
-    def _step_all(self, strategy: tf.distribute.Strategy, gradients: list, statistics: list, told: dict) -> None:
+    def _step_others(self, strategy: tf.distribute.Strategy, statistics: list, told: dict) -> None:
         update = strategy.extended.update
-        for place, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
-            update(weight, self._step, args=(gradient, self._moments[place], self._averages[place : place + 1], told))
         for value, before in zip(self._statistics, statistics, strict=True):
             update(value, lambda value, before, fine: value.assign(tf.where(fine, value, before)), args=(before, told["fine"]))
         if self._scaling:
             update(self.scale, self._rescale, args=(self._calm, told["fine"]))
         update(self.steps, lambda steps, fine: steps.assign_add(tf.cast(fine, tf.int64)), args=(told["fine"],))
+
+    def _step_weights(self, gradients: list, told: dict) -> None:
+        def step_all(strategy: tf.distribute.Strategy, gradients: list) -> None:
+            for place, (weight, gradient) in enumerate(zip(self.weights, gradients, strict=True)):
+                args = (gradient, self._moments[place], self._averages[place : place + 1], told)
+                strategy.extended.update(weight, self._step, args=args)
+
+        tf.distribute.get_replica_context().merge_call(step_all, args=(gradients,))
 
     def _step(self, weight: tf.Variable, gradient: tf.Tensor, moments: list, averages: list, told: dict) -> None:
         """Changes a weight on one device, and what is kept of it, if the step may be taken."""
@@ -174,11 +180,14 @@ class Optimizer:
             decay = self._decay if len(weight.shape) > 1 else 0.0
             self._rule.change(weight, moments, gradient * told["factor"], told["rate"], told["count"], decay)
             for kept in averages:
-                # At first it follows closely: the first weights are to be forgotten.
-                keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
-                kept.assign_add((1.0 - keeps) * (weight - kept))
+                self._follow(kept, weight, told)
 
         tf.cond(told["fine"], change, lambda: None)
+
+    def _follow(self, kept: tf.Variable, weight: tf.Variable, told: dict) -> None:
+        # At first it follows closely: the first weights are to be forgotten.
+        keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
+        kept.assign_add((1.0 - keeps) * (weight - kept))
 
     def _rescale(self, scale: tf.Variable, calm: tf.Variable, fine: tf.Tensor) -> None:
         """Halves the scale after an overflow, doubles it after a long time without one."""
@@ -186,6 +195,40 @@ class Optimizer:
         over = lasted >= _CALM
         scale.assign(tf.where(fine, tf.where(over, tf.minimum(scale * 2.0, 2.0**24), scale), tf.maximum(scale / 2.0, 1.0)))
         calm.assign(tf.where(over, tf.zeros_like(lasted), lasted))
+
+
+class Borrowed(Optimizer):
+    """Steps of a network's weights, on one device, by an optimizer of Keras 2's older kind: those of TensorFlow Addons.
+
+    Args:
+      weights, statistics, rate, clip_norm, average, scaling: as above.
+      theirs: the optimizer.
+    """
+
+    def __init__(
+        self, weights: Sequence[tf.Variable], statistics: Sequence[tf.Variable], theirs: Any, rate: Callable, **fields
+    ):
+        super().__init__(weights, statistics, Rule(0, lambda *_: None), rate, **fields)
+        self._theirs = theirs
+        # It makes its moments with its first step: one of no length, which counts for nothing.
+        rate_of_theirs = theirs.learning_rate
+        rate_of_theirs.assign(0.0)
+        theirs.apply_gradients([(tf.zeros_like(weight), weight) for weight in weights])
+        theirs.iterations.assign(0)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        return {**super().kept, "theirs": list(self._theirs.weights)}
+
+    def _step_weights(self, gradients: list, told: dict) -> None:
+        def change() -> None:
+            self._theirs.learning_rate.assign(told["rate"])
+            scaled = [gradient * told["factor"] for gradient in gradients]
+            self._theirs.apply_gradients(zip(scaled, self.weights, strict=True))
+            for kept, weight in zip(self._averages, self.weights, strict=False):
+                self._follow(kept, weight, told)
+
+        tf.cond(told["fine"], change, lambda: None)
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ocr import models, optimizer
+from ocr import addons, models, optimizer
 from ocr.config import TrainConfig
-from ocr.optimizer import Optimizer
+from ocr.optimizer import Borrowed, Optimizer
 
 _RULES = {
     "sgd": optimizer.sgd(),
@@ -28,16 +29,16 @@ def build(config: TrainConfig, model: keras.Model, lines: int) -> Optimizer:
       model: whose weights are trained.
       lines: of an epoch.
     """
-    return Optimizer(
-        models.weights(model),
-        models.statistics(model),
-        _RULES[config.optimizer],
-        schedule(config, lines),
-        decay=config.weight_decay if config.optimizer in _DECAYING else 0.0,
-        clip_norm=config.clip_norm,
-        average=config.ema,
-        scaling=config.precision == "mixed_float16",
-    )
+    weights, statistics, rate = models.weights(model), models.statistics(model), schedule(config, lines)
+    fields: dict[str, Any] = {
+        "clip_norm": config.clip_norm,
+        "average": config.ema,
+        "scaling": config.precision == "mixed_float16",
+    }
+    if config.optimizer.startswith(addons.PREFIX):
+        return Borrowed(weights, statistics, addons.made(config.optimizer, config.learning_rate), rate, **fields)
+    decay = config.weight_decay if config.optimizer in _DECAYING else 0.0
+    return Optimizer(weights, statistics, _RULES[config.optimizer], rate, decay=decay, **fields)
 
 
 def schedule(config: TrainConfig, lines: int) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from ocr import addons, devices, models, sets, sheet
 from ocr import charset as charsets
-from ocr import devices, models, sets, sheet
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.devices import Devices
@@ -82,6 +82,8 @@ def _devices(config: TrainConfig) -> Devices:
         raise InputError(f"--batch_size={config.batch_size}: must be at least 1 for each of {found.replicas} replicas")
     if config.trainer == "keras" and found.replicas > 1:
         raise InputError(f"--trainer=keras: takes one device, not {found.replicas}; --trainer=loop takes them")
+    if config.optimizer.startswith(addons.PREFIX) and found.replicas > 1:
+        raise InputError(f"--optimizer={config.optimizer}: takes one device, not {found.replicas}")
     return found
 
 

@@ -25,7 +25,8 @@ command.define_fields(
         "trainer": "loop: our own, compiled whole; keras: the same steps taken by Keras's fit, on one device.",
         "steps": "Number of steps, those already done included.",
         "batch_size": "Lines a step.",
-        "optimizer": "adam, adamw, sgd or lamb.",
+        "optimizer": "adam, adamw, sgd or lamb; with the extra [addons] tfa:NAME or tfa:NAME:ARGUMENT=NUMBER,… for "
+        "LAMB, LazyAdam, Lookahead, NovoGrad and RectifiedAdam of TensorFlow Addons, on one device.",
         "learning_rate": "The highest of the schedule.",
         "weight_decay": "Of adamw, whose beta_2 is 0.98, and of lamb; biases and batch norm do not decay.",
         "clip_norm": "Gradients are scaled down to this norm, all weights together; 0 leaves them as they are.",
