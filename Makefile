@@ -1,8 +1,10 @@
 # `make demo` and `make test` set everything up in .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
+# Tests take mostly one core each: TensorFlow prepares its graphs on one.
+PYTEST = python -m pytest -n 2 --dist worksteal
 
-.PHONY: install demo test test-addons doctor-proof resume-proof train-proof serve-proof
+.PHONY: install demo test test-addons addons-proof doctor-proof resume-proof train-proof serve-proof
 
 install: .venv/installed
 
@@ -18,20 +20,25 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
 
 # What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
 OLD = .venv-addons/bin
 
-.venv-addons/installed: setup.cfg pyproject.toml
+.venv-addons/installed: setup.cfg pyproject.toml constraints-addons.txt
 	python3.11 -m venv .venv-addons
-	$(OLD)/pip install --quiet --disable-pip-version-check --editable '.[addons]' pytest tensorflow-serving-api==2.15.1
+	$(OLD)/pip install --quiet --disable-pip-version-check --constraint constraints-addons.txt --editable '.[addons]' \
+		pytest-xdist tensorflow-serving-api
 	touch $@
 
-test-addons: .venv-addons/installed
-	$(OLD)/python -m pytest -W default tests/test_addons.py tests/test_charset.py tests/test_ctc.py tests/test_decode.py \
-		tests/test_export.py tests/test_fast_layers.py tests/test_frozen.py tests/test_images.py tests/test_inputs.py \
-		tests/test_learner.py tests/test_models.py tests/test_optimizer.py tests/test_order.py tests/test_records.py
+test-addons: .venv/installed .venv-addons/installed
+	OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py \
+		charset.py ctc.py decode.py doctor.py export.py fast_layers.py frozen.py images.py inputs.py learner.py models.py \
+		optimizer.py order.py records.py replicas.py resume.py survival.py train.py)
+
+# A training with each optimizer of TensorFlow Addons, and with its augmentation, that reads within two minutes.
+addons-proof: .venv-addons/installed
+	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/test_addons.py -k two_minutes
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed

@@ -1,10 +1,12 @@
 """TensorFlow Addons, which ended in 2024 and needs TensorFlow 2.15: what of it a training can be told to take.
 
-It is imported where it is used, and nowhere else.
+It is imported when it is used, and nowhere else than here.
 """
 
+import importlib.metadata
 import importlib.util
 import warnings
+from types import ModuleType
 from typing import Any
 
 from tfrecords.errors import InputError
@@ -27,7 +29,7 @@ def optimizer(spec: str) -> tuple[str, dict[str, float]]:
       The name, and the arguments.
 
     Raises:
-      InputError: it has no such optimizer, an argument is no number, or it is not installed.
+      InputError: it has no such optimizer, or an argument is no number.
     """
     name, _, given = spec.removeprefix(PREFIX).partition(":")
     if name not in OPTIMIZERS:
@@ -39,10 +41,31 @@ def optimizer(spec: str) -> tuple[str, dict[str, float]]:
             arguments[argument] = int(value) if value.isdecimal() else float(value)
         except ValueError as error:
             raise InputError(f"--optimizer={spec}: {item!r} is no ARGUMENT=NUMBER") from error
-    if importlib.util.find_spec("tensorflow_addons") is None:
-        needed = "TensorFlow Addons is not installed: pip install 'line-ocr[addons]' with Python 3.11"
-        raise InputError(f"--optimizer={spec}: {needed}; of those that need nothing, {OPTIMIZERS[name]} comes closest")
     return name, arguments
+
+
+def check_usable(given: str, closest: str) -> None:
+    """Makes sure that it is installed, with a TensorFlow that it works with.
+
+    Args:
+      given: the flag that asks for it, and its value.
+      closest: what of ours is most like what was asked for.
+
+    Raises:
+      InputError: it is not.
+    """
+    # With Keras 3 it cannot even be imported, which would take seconds to find out.
+    if importlib.util.find_spec("tensorflow_addons") is None or not importlib.metadata.version("keras").startswith("2."):
+        needed = "takes TensorFlow Addons with TensorFlow 2.15: pip install 'line-ocr[addons]' with Python 3.11"
+        raise InputError(f"{given}: {needed}; of what needs neither, {closest} comes closest")
+
+
+def imported() -> ModuleType:
+    """Returns TensorFlow Addons."""
+    with warnings.catch_warnings(action="ignore"):  # which say that it has ended
+        import tensorflow_addons as tfa
+
+    return tfa
 
 
 def made(spec: str, learning_rate: float) -> Any:
@@ -51,9 +74,7 @@ def made(spec: str, learning_rate: float) -> Any:
     Raises:
       InputError: it takes no such argument.
     """
-    with warnings.catch_warnings(action="ignore"):  # which say that it has ended
-        import tensorflow_addons as tfa
-
+    tfa = imported()
     name, arguments = optimizer(spec)
     try:
         if name == "Lookahead":

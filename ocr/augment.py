@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from ocr import images
+from ocr import augment_addons, images
 
 # How often a line is changed in this way, and how much at most at strength 1.
 _WARPED, _BLURRED, _RELIT, _NOISY = 0.3, 0.25, 0.5, 0.3
@@ -19,21 +19,24 @@ _BLUR = 0.25  # weight of either neighbour of a pixel
 _CONTRAST = 0.4  # lost or gained
 _BRIGHTNESS = 50.0  # grey levels
 _NOISE = 10.0  # standard deviation in grey levels
+_CUT, _HOLE = 0.3, 8  # of the lines, and the side of the square in pixels, with TensorFlow Addons alone
 _EDGES = np.diag([-1.0] + [-2.0] * (images.HEIGHT - 2) + [-1.0])
 _BENT = (_EDGES + np.eye(images.HEIGHT, k=1) + np.eye(images.HEIGHT, k=-1)).astype(np.float32)  # both neighbours less itself
 
 
-def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False) -> tf.Tensor:
     """Changes each line of a batch by itself, about one in five not at all.
 
     A line may slope, lean, shrink, lie higher or lower, be blurred, lose or gain contrast, be lighter or darker, have light
     and dark exchanged, and have noise added. No part of it leaves the image, and no grey level of it is clipped but by noise.
+    With TensorFlow Addons it may have a hole too.
 
     Args:
       pixels: uint8[B, 32, W], 0 beyond a line's width.
       width: int32[B], in pixels, at least 1.
       strength: above 0, at most 1: how much lines are changed.
       seed: int32[2] or int64[2]; the same one gives the same pixels.
+      with_addons: whether lines slope and lean, and get holes, by TensorFlow Addons.
 
     Returns:
       uint8[B, 32, W], 0 beyond a line's width.
@@ -52,7 +55,12 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     own = tf.sequence_mask(width, tf.shape(pixels)[2])[:, tf.newaxis]
     # Beyond a line comes more of its edge, which is what a warp or a blur then draws in.
     pixels = tf.where(own, pixels, tf.gather(pixels, width[:, tf.newaxis] - 1, axis=2, batch_dims=1))
-    pixels = _change(warped, _warp, pixels, width, signed[:, :3], amounts[:, 5] * _ROOM)
+    warp = augment_addons.warp if with_addons else _warp
+    pixels = _change(warped, warp, pixels, width, *_geometry(width, signed, amounts[:, 5] * _ROOM))
+    if with_addons:
+        holes = tf.random.stateless_uniform([tf.shape(pixels)[0], 3], tf.random.experimental.stateless_fold_in(seed, 3))
+        cut_out = functools.partial(augment_addons.cut_out, side=2 * round(_HOLE * strength / 2))
+        pixels = _change(holes[:, 0] < _CUT, cut_out, pixels, width, holes[:, 1:])
     pixels = _change(blurred, _blur, pixels, amounts[:, 6:8] * _BLUR)
     pixels = _change(relit, _relight, pixels, 1.0 + signed[:, 3] * _CONTRAST, signed[:, 4] * _BRIGHTNESS, inverted)
     add_noise = functools.partial(_add_noise, seed=tf.random.experimental.stateless_fold_in(seed, 1))
@@ -67,27 +75,34 @@ def _change(chosen: tf.Tensor, change: Callable[..., tf.Tensor], pixels: tf.Tens
     return tf.dynamic_stitch([tf.range(tf.shape(pixels)[0]), rows], [pixels, changed])  # the later one wins
 
 
-def _warp(pixels: tf.Tensor, width: tf.Tensor, signed: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
-    """Lets lines slope and lean, and shrinks them by as much, so that nothing leaves the image.
+def _geometry(width: tf.Tensor, signed: tf.Tensor, room: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Says how lines are to slope, lean, shrink and move so that nothing of them leaves the image.
 
     Args:
-      pixels: uint8[N, 32, W].
-      width: int32[N], in pixels.
-      signed: float32[N, 3], -1 to 1: slope, lean and place, as parts of the most there may be.
-      room: float32[N], in pixels, above and below.
+      width: int32[B], in pixels.
+      signed: float32[B, 3 or more], -1 to 1: slope, lean and place, as parts of the most there may be.
+      room: float32[B], in pixels, above and below.
 
     Returns:
-      uint8[N, 32, W].
+      slope, lean, along, down and shift, float32[B] each: around its centre, a line's (x, y) is to go to
+      (along * x + lean * y, slope * x + down * y + shift).
     """
-    # Around the centre, a line's (x, y) goes to (along * x + lean * y, slope * x + down * y + shift).
-    middle_x, middle_y = (tf.cast(width, tf.float32) - 1.0) / 2.0, (images.HEIGHT - 1) / 2.0
-    length = tf.maximum(middle_x, 0.5)
+    length, middle_y = tf.maximum(_middle(width), 0.5), (images.HEIGHT - 1) / 2.0
     slope = signed[:, 0] * tf.minimum(_SLOPE / length, _STEEPEST)
-    sideways = signed[:, 1] * tf.minimum(_LEAN, 0.1 * middle_x)
-    lean = sideways / middle_y
-    along = 1.0 - tf.abs(sideways) / length
+    sideways = signed[:, 1] * tf.minimum(_LEAN, 0.1 * _middle(width))
     down = 1.0 - (tf.abs(slope) * length + room) / middle_y
-    shift = signed[:, 2] * room
+    return slope, sideways / middle_y, 1.0 - tf.abs(sideways) / length, down, signed[:, 2] * room
+
+
+def _middle(width: tf.Tensor) -> tf.Tensor:
+    return (tf.cast(width, tf.float32) - 1.0) / 2.0
+
+
+def _warp(
+    pixels: tf.Tensor, width: tf.Tensor, slope: tf.Tensor, lean: tf.Tensor, along: tf.Tensor, down: tf.Tensor, shift: tf.Tensor
+) -> tf.Tensor:
+    """Warps lines uint8[N, 32, W] as `_geometry` has it."""
+    middle_x, middle_y = _middle(width), (images.HEIGHT - 1) / 2.0
     # The op asks where a pixel comes from: the inverse of that.
     scale = 1.0 / (along * down - lean * slope)
     a0, a1, b0, b1 = down * scale, -lean * scale, -slope * scale, along * scale

@@ -15,6 +15,7 @@ SCHEDULES = ("constant", "cosine", "exponential", "epoch_decay")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
+AUGMENTERS = ("ours", "tfa")
 PATHS = ("train_data", "eval_data", "workdir", "charset", "init_from", "picture_font")  # which mean nothing elsewhere
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 # What may change when a training goes on: how far, where things lie, and how often it tells.
@@ -38,6 +39,7 @@ _MAY_CHANGE = frozenset(
         "init_from",
         "picture_font",
         "augment",
+        "augmenter",
         "frame_loss",
         "override",
     )
@@ -178,6 +180,7 @@ class TrainConfig:
     patience: int = 0
     bad_steps: int = 10
     augment: float = 0.0
+    augmenter: str = "ours"
     picture_font: str = ""
     override: bool = False
 
@@ -189,7 +192,9 @@ class TrainConfig:
             addons.optimizer(self.optimizer)
         else:
             check_choice(fields, optimizer=(*OPTIMIZERS, f"{addons.PREFIX}NAME"))
-        check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES)
+        check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES, augmenter=AUGMENTERS)
+        if self.augmenter == "tfa" and not self.augment:
+            raise InputError("--augmenter=tfa: taken only with --augment above 0")
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
         check_range(fields, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
         check_range(fields, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))

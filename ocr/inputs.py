@@ -26,6 +26,7 @@ def training_batches(
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     strength: float = 0.0,
+    with_addons: bool = False,
     middles: bool = False,
 ) -> tf.data.Dataset:
     """Returns shuffled batches without end, of the lines that fit the network; those of a batch are of like width.
@@ -41,6 +42,7 @@ def training_batches(
       start: number of the first step, from 0.
       share: (i, n) for the part of each batch that worker i of n has, counting from 0; it decodes no other.
       strength: of the augmentation; 0 for none.
+      with_addons: whether it takes TensorFlow Addons: see `augment.augment`.
       middles: whether the characters' middles are wanted.
 
     Returns:
@@ -97,7 +99,7 @@ def training_batches(
             shape, apart = -(-tf.shape(batch["labels"]) // [1, _OTHERS]), tf.random.experimental.stateless_fold_in(drawn, 2)
             batch["draws"] = tf.ensure_shape(tf.random.stateless_uniform(shape, apart), [None, None])
         if strength:
-            batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn)
+            batch["pixels"] = augment.augment(batch["pixels"], batch["width"], strength, drawn, with_addons)
         return batch
 
     windows = tf.data.Dataset.range(start // in_window, tf.int64.max)

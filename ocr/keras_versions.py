@@ -10,6 +10,9 @@ import keras
 import tensorflow as tf
 
 _KERAS_2 = keras.__version__.startswith("2.")
+if _KERAS_2:
+    # Else its dropout draws by an op whose state nobody can save.
+    keras.backend.experimental.enable_tf_random_generator()
 
 
 def variable(weight) -> tf.Variable:
@@ -22,6 +25,15 @@ def path(weight) -> str:
     """Returns the name of a weight in its network, such as `conv2d/kernel`."""
     # Keras 3 has it as `path` and only its last part as `name`; in Keras 2 the name is all of it, and the output's number.
     return weight.name.partition(":")[0] if _KERAS_2 else weight.path
+
+
+def randomness(model: keras.Model) -> list[tf.Variable]:
+    """Returns what the next dropout of a network depends on; no checkpoint of the network has it."""
+    if _KERAS_2:
+        # In Keras 3 they are weights, the only ones that are integers; in Keras 2 each layer hides a generator.
+        hidden = [layer._random_generator for layer in model.layers if hasattr(layer, "_random_generator")]
+        return [one._generator.state for one in hidden if one._generator is not None]
+    return [weight.value for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating]
 
 
 def call_with(model: keras.Model, values: Mapping[int, tf.Tensor], inputs: Sequence[tf.Tensor]) -> tf.Tensor:

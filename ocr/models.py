@@ -215,10 +215,3 @@ def statistics(model: keras.Model) -> list[tf.Variable]:
     return [
         keras_versions.variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating
     ]
-
-
-def randomness(model: keras.Model) -> list[tf.Variable]:
-    """Returns what the next dropout depends on; no checkpoint of the network has it."""
-    return [
-        keras_versions.variable(weight) for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating
-    ]

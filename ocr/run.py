@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from PIL import Image
 
-from ocr import doctor, evaluate, frozen, inputs, models, reading, recipe, sheet, warm_start
+from ocr import doctor, evaluate, frozen, inputs, keras_versions, models, reading, recipe, sheet, warm_start
 from ocr.best import Best, rank
 from ocr.charset import Charset
 from ocr.clock import Clock
@@ -86,7 +86,7 @@ class Run:
         self._best = Best()
         self._parts = {
             "model": self._model,
-            "randomness": models.randomness(self._model),
+            "randomness": keras_versions.randomness(self._model),
             "optimizer": self._optimizer.kept,
             "steps": self.steps.kept,
             "best": self._best.kept,
@@ -110,6 +110,7 @@ class Run:
             self._saved,
             share=(devices.worker, devices.workers),
             strength=config.augment,
+            with_addons=config.augmenter == "tfa",
             middles=config.frame_loss > 0.0,
         )
         if config.frame_loss and not any(bool(tf.reduce_any(batch["middles"] >= 0)) for batch in self.batches.take(1)):
@@ -303,7 +304,7 @@ class Run:
         """
         for weight in self._model.weights:
             if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(weight, tf.float32)))):
-                raise IntegrityError(f"the weights {weight.path} are not finite after step {self.steps.number}")
+                raise IntegrityError(f"the weights {keras_versions.path(weight)} are not finite after step {self.steps.number}")
 
     def _examine(self, case: doctor.Case) -> Watch:
         """Has the doctor look at everything before the first step.

@@ -39,6 +39,7 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     """
     begun = time.monotonic()
     sheet.opened(config.picture_font)
+    _check_addons(config)
     found = _devices(config)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -69,6 +70,19 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
         "seconds": round(time.monotonic() - begun, 1),
         **interrupted,
     }
+
+
+def _check_addons(config: TrainConfig) -> None:
+    """Makes sure that TensorFlow Addons can be used where a configuration asks for it.
+
+    Raises:
+      InputError: it cannot.
+    """
+    if config.optimizer.startswith(addons.PREFIX):
+        name, _ = addons.optimizer(config.optimizer)
+        addons.check_usable(f"--optimizer={config.optimizer}", addons.OPTIMIZERS[name])
+    if config.augmenter == "tfa":
+        addons.check_usable("--augmenter=tfa", "ours, which cuts no holes,")
 
 
 def _devices(config: TrainConfig) -> Devices:

@@ -234,11 +234,10 @@ def test_a_network_that_sees_nothing_any_more_is_told_from_the_plateau(trained, 
 # ---- faults that data files carry ----------------------------------------------------------------------------------------
 
 
-def pack(command, folder: pathlib.Path, split: str = "train", charset: str = "digits", **flags) -> None:
-    given = [f"--{name}={value}" for name, value in flags.items()]
-    images = (f"--images={folder}", f"--labels={folder / 'labels.txt'}", f"--charset={charset}", f"--split={split}")
-    done = command("make_tfrecords", *images, "--output=records", *given)
-    assert done.returncode == 0, done.stderr
+def pack(folder: pathlib.Path, split: str = "train", charset: str = "digits") -> None:
+    """Packs lines into records beside them."""
+    packing = {"images": str(folder), "labels": str(folder / "labels.txt"), "charset": charset}
+    convert.convert(ConvertConfig(output=str(folder.parent / "records"), split=split, **packing))
 
 
 def drawn(folder: pathlib.Path, count: int, seed: int, **fields) -> pathlib.Path:
@@ -278,8 +277,8 @@ def test_a_fault_of_the_data_is_named_on_the_command_line(
     training = drawn(tmp_path / "training", 600, 10 * seed)
     held_out = drawn(tmp_path / "held_out", 300, 10 * seed + 1)
     plant(code, training, held_out, seed)
-    pack(command, training)
-    pack(command, held_out, split="eval")
+    pack(training)
+    pack(held_out, split="eval")
     done = command("ocr_doctor", "--data=records")
     assert codes(last_json(done)) == [code]
     assert done.stderr.startswith(f"{code}: ")
@@ -294,7 +293,7 @@ def test_a_fault_of_the_data_is_named_on_the_command_line(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lines_that_are_too_long_for_the_network_are_named(command, last_json, tmp_path: pathlib.Path, seed: int):
-    pack(command, drawn(tmp_path / "training", 300, seed, min_chars=10, max_chars=16))
+    pack(drawn(tmp_path / "training", 300, seed, min_chars=10, max_chars=16))
     done = command("ocr_doctor", "--data=records", "--model=cnn")
     assert codes(last_json(done)) == ["infeasible_lines"]
     assert codes(last_json(command("ocr_doctor", "--data=records", "--model=lite"))) == []
@@ -305,7 +304,7 @@ def test_lines_that_are_too_long_for_the_network_are_named(command, last_json, t
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_another_alphabet_than_the_training_is_named(command, last_json, trained, tmp_path: pathlib.Path, seed: int):
-    pack(command, drawn(tmp_path / "training", 50, seed, charset="alnum"), charset="alnum")
+    pack(drawn(tmp_path / "training", 50, seed, charset="alnum"), charset="alnum")
     done = command("ocr_doctor", "--data=records", f"--workdir={trained.workdir}")
     assert done.returncode == 2
     assert codes(last_json(done)) == ["alphabet_differs"]
@@ -320,7 +319,7 @@ def test_held_out_labels_that_are_shifted_show_once_the_network_reads(
 ):
     shifted = drawn(tmp_path / "shifted", 100, seed)
     relabel(shifted, lambda rows: [f"{name}\t{''.join(str((int(c) + step) % 10) for c in text)}" for name, text in rows])
-    pack(command, shifted, split="eval")
+    pack(shifted, split="eval")
     told = last_json(command("ocr_doctor", "--data=records", f"--workdir={trained.workdir}"))
     assert codes(told) == ["labels_shifted"]
     assert told["standing"].startswith("loss ")
@@ -356,9 +355,8 @@ def test_a_healthy_run_has_no_finding(trained, tmp_path: pathlib.Path, fields: d
 
 def test_a_healthy_run_on_lines_of_many_widths_has_no_finding(tmp_path: pathlib.Path):
     for split, seed in (("train", 1), ("eval", 2)):
-        folder = drawn(tmp_path / split, 400, seed, charset="alnum", width=0, min_chars=1, max_chars=12, degrade="scan")
-        packing = {"images": str(folder), "labels": str(folder / "labels.txt"), "charset": "alnum"}
-        convert.convert(ConvertConfig(output=str(tmp_path / "records"), split=split, **packing))
+        looks = {"charset": "alnum", "width": 0, "min_chars": 1, "max_chars": 12, "degrade": "scan"}
+        pack(drawn(tmp_path / split, 400, seed, **looks), split, "alnum")
     train.train(config(tmp_path / "records", tmp_path / "run"))
     assert codes(report(tmp_path / "run")) == []
 

@@ -8,8 +8,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a module imports only those before it.
 _ORDER = """
-    addons charset config progress workers imagefile headers images augment labels fonts texts drawing sheet render
-    candidates convert engine convert_beam dummy sets verify order inputs ctc decode keras_versions fast_layers models
+    addons charset config progress workers imagefile headers images augment_addons augment labels fonts texts drawing sheet
+    render candidates convert engine convert_beam dummy sets verify order inputs ctc decode keras_versions fast_layers models
     frozen learner findings references probe doctor recogniser sharpness predict wire answers client predict_beam
     warmup serving_config inspection versions batcher service rpc rest serve optimizer recipe devices steps
     workdir warm_start calibration confusions reading page report evaluate watch journal diagnose best clock run train

@@ -53,6 +53,7 @@ command.define_fields(
         "patience": "Stop after so many evaluations in a row that are no better; 0: never.",
         "bad_steps": "Stop once more than so many steps in a row have a loss or gradient that is not finite.",
         "augment": "How much training lines are varied while they are read, from 0, not at all, to 1.",
+        "augmenter": "ours; or, with the extra [addons], tfa: slopes and leans are made, and holes cut, by tfa.image.",
         "picture_font": "Font file for the lines that TensorBoard shows with what was read, where they are not Latin.",
         "override": "Train even where the doctor has found why it must fail.",
     },
