@@ -31,13 +31,17 @@ OLD = .venv-addons/bin
 		pytest-xdist tensorflow-serving-api
 	touch $@
 
-test-addons: .venv/installed .venv-addons/installed
-	OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py \
-		charset.py ctc.py decode.py doctor.py export.py fast_layers.py frozen.py images.py inputs.py learner.py models.py \
-		optimizer.py order.py records.py replicas.py resume.py survival.py train.py)
+OLD_TESTS = $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py charset.py ctc.py decode.py doctor.py \
+	export.py fast_layers.py frozen.py images.py inputs.py learner.py models.py optimizer.py order.py records.py replicas.py \
+	resume.py survival.py train.py)
 
-# A training with each optimizer of TensorFlow Addons, and with its augmentation, that reads within two minutes.
+test-addons: .venv/installed .venv-addons/installed
+	OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD_TESTS) -m "not alike"
+
+# All of these tests, and a training with each optimizer and the augmentation of TensorFlow Addons, that reads within two
+# minutes: about half an hour.
 addons-proof: .venv-addons/installed
+	$(OLD_TESTS)
 	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/test_addons.py -k two_minutes
 
 # Each fault that the doctor must find, with three seeds: about half an hour.

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-_KERAS_2 = keras.__version__.startswith("2.")
+MAJOR = keras.__version__.partition(".")[0]  # checkpoints of one mean nothing to the other
+_KERAS_2 = MAJOR == "2"
 if _KERAS_2:
     # Else its dropout draws by an op whose state nobody can save.
     keras.backend.experimental.enable_tf_random_generator()

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ocr import charset as charsets
 from ocr import config as configs
-from ocr import models
+from ocr import keras_versions, models
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.sets import Lines, Mixture
@@ -65,7 +65,7 @@ class Workdir:
           IntegrityError: its checkpoints are gone.
         """
         fingerprints = (charset.fingerprint, train.fingerprint, held_out.fingerprint)
-        made_of = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True))
+        made_of = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True)) | {"keras": keras_versions.MAJOR}
         if writes:
             for folder in (self.path, self._newest, self._best):
                 files.make_folder(folder)
@@ -82,8 +82,9 @@ class Workdir:
                 saved, was_made_of = configs.read(self.path / "config.json")
                 different = configs.differences(saved, config)
                 for name, fingerprint in made_of.items():
-                    if was_made_of[name] != fingerprint:
-                        different.append(f"{name}: saved {was_made_of[name][:12]}, given {fingerprint[:12]}")
+                    was = was_made_of.get(name) or fingerprint
+                    if was != fingerprint:
+                        different.append(f"{name}: saved {was[:12]}, given {fingerprint[:12]}")
                 if different:
                     raise InputError(f"--workdir={self.path}: was made with another configuration: {'; '.join(different)}")
                 if config.init_from not in ("", saved.init_from):
@@ -102,12 +103,17 @@ class Workdir:
         """Returns the network with its best weights, or the newest where none has been evaluated yet.
 
         Raises:
-          InputError: there is no training here, or no checkpoint yet.
+          InputError: there is no training here, no checkpoint yet, or one of another Keras.
           IntegrityError: the alphabet is not the one it was trained with, or the weights are damaged.
         """
         if not self.begun:
             raise InputError(f"{self.path}: no training in it (no config.json); ocr_train makes one")
         config, made_of = configs.read(self.path / "config.json")
+        if (theirs := made_of.get("keras", keras_versions.MAJOR)) != keras_versions.MAJOR:
+            raise InputError(
+                f"{self.path}: trained with Keras {theirs}, whose checkpoints Keras {keras_versions.MAJOR} cannot read; "
+                "ocr_export has to be run where it was trained"
+            )
         charset = charsets.saved(self.path / "charset.txt", made_of["alphabet"])
         model = models.build(config.model, charset.num_classes)
         if best := self.best():

@@ -188,6 +188,7 @@ def test_a_fault_can_be_overridden(trained, tmp_path: pathlib.Path, monkeypatch,
 # ---- faults that show while it runs --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("code", "fields"),
@@ -266,6 +267,7 @@ def plant(code: str, training: pathlib.Path, held_out: pathlib.Path, seed: int) 
             ImageOps.invert(Image.open(path)).save(path)
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("code", "definite"),
@@ -291,6 +293,7 @@ def test_a_fault_of_the_data_is_named_on_the_command_line(
         assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lines_that_are_too_long_for_the_network_are_named(command, last_json, tmp_path: pathlib.Path, seed: int):
     pack(drawn(tmp_path / "training", 300, seed, min_chars=10, max_chars=16))
@@ -302,6 +305,7 @@ def test_lines_that_are_too_long_for_the_network_are_named(command, last_json, t
     assert codes(report(tmp_path / "run")) == ["infeasible_lines"]
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("seed", SEEDS)
 def test_another_alphabet_than_the_training_is_named(command, last_json, trained, tmp_path: pathlib.Path, seed: int):
     pack(drawn(tmp_path / "training", 50, seed, charset="alnum"), charset="alnum")
@@ -312,6 +316,7 @@ def test_another_alphabet_than_the_training_is_named(command, last_json, trained
     assert codes(last_json(command("ocr_doctor", "--data=records"))) == ["alphabet_differs"]
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("step", [1, -1])
 def test_held_out_labels_that_are_shifted_show_once_the_network_reads(
@@ -353,6 +358,7 @@ def test_a_healthy_run_has_no_finding(trained, tmp_path: pathlib.Path, fields: d
     assert codes(report(tmp_path / "run")) == []
 
 
+@pytest.mark.alike
 def test_a_healthy_run_on_lines_of_many_widths_has_no_finding(tmp_path: pathlib.Path):
     for split, seed in (("train", 1), ("eval", 2)):
         looks = {"charset": "alnum", "width": 0, "min_chars": 1, "max_chars": 12, "degrade": "scan"}
@@ -361,6 +367,7 @@ def test_a_healthy_run_on_lines_of_many_widths_has_no_finding(tmp_path: pathlib.
     assert codes(report(tmp_path / "run")) == []
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(("model", "rate"), [("lite", 0.003), ("cnn", 0.0005)])
 def test_on_dummy_data_unrelated_labels_are_no_finding(tmp_path: pathlib.Path, model: str, rate: float):
     dummy.convert(str(tmp_path / "records"), 600, 12, width=120, max_label_length=5)

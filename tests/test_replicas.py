@@ -254,6 +254,7 @@ def test_devices_that_there_are_not_are_refused(fields: dict, message: str):
         devices.find(**fields)
 
 
+@pytest.mark.alike
 def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: pathlib.Path):
     ports, flags = free_ports(2), ("--steps=100000", "--checkpoint_every=100000", "--eval_every=100000")
     workers = [start_worker(index, ports, trained.records, tmp_path / "run", *flags) for index in (0, 1)]
@@ -265,6 +266,7 @@ def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: p
     assert Workdir(tmp_path / "run").newest() >= 15
 
 
+@pytest.mark.alike
 def test_workers_that_were_given_different_things_are_refused(trained, tmp_path: pathlib.Path):
     ports = free_ports(2)
     flags = ((), ("--log_every=3", "--seed=1"))

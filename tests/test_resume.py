@@ -90,6 +90,7 @@ def test_resuming_a_finished_one_changes_nothing(arguments, uninterrupted, tmp_p
         assert process.wait() == 1
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_bytes_are_the_same_for_any_number_of_workers(arguments, uninterrupted, tmp_path: pathlib.Path, workers: int):
     with start(arguments, tmp_path / "records", f"--workers={workers}") as process:
@@ -98,6 +99,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(arguments, uninterrupt
 
 
 def test_beam_makes_the_same_bytes(arguments, uninterrupted, tmp_path: pathlib.Path):
+    pytest.importorskip("apache_beam")
     beam = ["--engine=beam", "--beam_options=--runner=BundleBasedDirectRunner"]
     with start(arguments, tmp_path / "records", *beam) as process:
         assert process.wait() == 0, process.stderr.read()

@@ -94,6 +94,7 @@ def saved(trained, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return workdir
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("how", ["truncated", "emptied", "0.01", "0.3", "0.6", "0.99"])
 @pytest.mark.parametrize("part", ["ckpt-10.index", "ckpt-10.data-00000-of-00001"])
 def test_of_a_damaged_checkpoint_the_one_before_is_taken(saved, trained, tmp_path: pathlib.Path, part: str, how: str, capsys):
@@ -112,6 +113,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(saved, trained, tmp_pat
     assert "taking the one before" in said
 
 
+@pytest.mark.alike
 def test_what_is_saved_after_a_damaged_checkpoint_stays(saved, trained, tmp_path: pathlib.Path):
     shutil.copytree(saved, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "ckpt-10.index", "emptied")
@@ -214,6 +216,7 @@ def test_a_training_whose_last_step_failed_is_not_done(trained, tmp_path: pathli
         train.train(settings(trained, tmp_path / "run", **blown))
 
 
+@pytest.mark.alike
 def test_a_disk_that_fills_leaves_the_older_checkpoint(trained, tmp_path: pathlib.Path):
     line = command_line(trained, tmp_path / "run", steps=5)
     subprocess.run(line, check=True, capture_output=True)

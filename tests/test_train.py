@@ -80,6 +80,7 @@ def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(r
     assert figures(tmp_path / "run", "loss")[8] == pytest.approx(figures(tmp_path / "whole", "loss")[8], rel=1e-5)
 
 
+@pytest.mark.alike
 def test_lines_of_the_journal_beyond_the_checkpoint_are_dropped(records: str, run: pathlib.Path):
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"step": 14, "loss": 1.0}\n{"step": 16, "lo')  # of a run that was killed
@@ -87,6 +88,7 @@ def test_lines_of_the_journal_beyond_the_checkpoint_are_dropped(records: str, ru
     assert list(figures(run, "loss")) == [4, 8, 12, 16]
 
 
+@pytest.mark.alike
 def test_a_workdir_of_another_configuration_is_refused_difference_by_difference(
     records: str, run: pathlib.Path, tmp_path: pathlib.Path
 ):
@@ -106,12 +108,23 @@ def test_a_workdir_of_another_configuration_is_refused_difference_by_difference(
     assert train.train(config(str(tmp_path / "moved"), run, steps=13, log_every=1))["steps"] == 13
 
 
+def test_a_workdir_of_another_keras_is_not_called_damaged(records: str, run: pathlib.Path):
+    told = json.loads((run / "config.json").read_text("utf-8"))
+    told["fingerprints"]["keras"] = "1"
+    (run / "config.json").write_text(json.dumps(told), "utf-8")
+    with pytest.raises(InputError, match=r"keras: saved 1, given \d"):
+        train.train(config(records, run))
+    with pytest.raises(InputError, match=r"trained with Keras 1, whose checkpoints Keras \d cannot read; ocr_export has to"):
+        Workdir(run).load()
+
+
 def test_an_alphabet_that_lacks_a_character_is_refused_before_anything_is_written(records: str, tmp_path: pathlib.Path):
     with pytest.raises(InputError, match=r"the alphabet lacks '一' \(U\+4E00\)"):
         train.train(config(records, tmp_path / "run", charset="digits"))
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.alike
 def test_lines_that_do_not_fit_the_network_are_counted_named_and_left_out(tmp_path: pathlib.Path, capsys):
     charset = charsets.named("digits")
     with writer.SplitWriter(tmp_path, "lines", "train", charset.file_text()) as out:
@@ -176,6 +189,7 @@ def test_weights_and_figures_of_the_best_evaluation_stay_together(run: pathlib.P
         workdir.load()
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -203,6 +217,7 @@ def test_a_file_where_a_workdir_has_a_folder_is_named(records: str, tmp_path: pa
         train.train(config(records, tmp_path / "run"))
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -230,6 +245,7 @@ def test_a_record_that_cannot_be_used_is_named(records: str, tmp_path: pathlib.P
         train.train(config(str(tmp_path / "records"), tmp_path / "run"))
 
 
+@pytest.mark.alike
 def test_one_training_at_a_time_in_a_workdir(records: str, tmp_path: pathlib.Path):
     def meanwhile() -> bool:
         with pytest.raises(InputError, match="another process is writing"):
@@ -289,6 +305,7 @@ def test_the_schedule_of_confusing_ctc_falls_by_epochs(records: str, tmp_path: p
     assert rates == pytest.approx({2: 5e-4, 4: 2e-4, 6: 2e-4, 8: 8e-5, 10: 8e-5, 12: 3.2e-5})
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_follows_its_schedule(schedule: str, records: str, tmp_path: pathlib.Path):
     settings = config(records, tmp_path, optimizer="sgd", schedule=schedule, learning_rate=0.01, steps=6, log_every=1)
