@@ -12,13 +12,16 @@ from typing import Any
 from tfrecords.errors import InputError
 
 PREFIX = "tfa:"
-# Its optimizers, and what of ours comes closest.
-OPTIMIZERS = {
-    "LAMB": "lamb",
-    "LazyAdam": "adam",
-    "Lookahead": "adamw with --ema",
-    "NovoGrad": "adamw",
-    "RectifiedAdam": "adamw",
+_BETAS = {"beta_1": (0.0, 0.999999), "beta_2": (0.0, 0.999999), "epsilon": (1e-12, 1.0)}
+_DECAY, _AMSGRAD = {"weight_decay": (0.0, 1000.0)}, {"amsgrad": (False, True)}
+# Its optimizers: what of ours comes closest, and the least and most of each argument. Those for rates are left out: the rate is
+# the schedule's.
+OPTIMIZERS: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
+    "LAMB": ("lamb", _BETAS | _DECAY),
+    "LazyAdam": ("adam", _BETAS | _AMSGRAD),
+    "Lookahead": ("adamw with --ema", {"sync_period": (1, 10**6), "slow_step_size": (0.0, 1.0)}),
+    "NovoGrad": ("adamw", _BETAS | _DECAY | _AMSGRAD | {"grad_averaging": (False, True)}),
+    "RectifiedAdam": ("adamw", _BETAS | _DECAY | _AMSGRAD | {"sma_threshold": (4.0, 1000.0)}),
 }
 
 
@@ -29,19 +32,30 @@ def optimizer(spec: str) -> tuple[str, dict[str, float]]:
       The name, and the arguments.
 
     Raises:
-      InputError: it has no such optimizer, or an argument is no number.
+      InputError: it has no such optimizer, or that takes no such argument or value.
     """
-    name, _, given = spec.removeprefix(PREFIX).partition(":")
+    name, colon, given = spec.removeprefix(PREFIX).partition(":")
     if name not in OPTIMIZERS:
         raise InputError(f"--optimizer={spec}: must be one of {', '.join(PREFIX + name for name in OPTIMIZERS)}")
-    arguments = {}
-    for item in given.split(",") if given else ():
+    ranges, arguments = OPTIMIZERS[name][1], {}
+    for item in given.split(",") if colon else ():
         argument, _, value = item.partition("=")
-        try:
-            arguments[argument] = int(value) if value.isdecimal() else float(value)
-        except ValueError as error:
-            raise InputError(f"--optimizer={spec}: {item!r} is no ARGUMENT=NUMBER") from error
+        if argument not in ranges:
+            raise InputError(f"--optimizer={spec}: {argument!r} is none of its arguments: {', '.join(ranges)}")
+        if argument in arguments:
+            raise InputError(f"--optimizer={spec}: {argument} is given twice")
+        arguments[argument] = _number(f"--optimizer={spec}", argument, value, *ranges[argument])
     return name, arguments
+
+
+def _number(given: str, argument: str, value: str, low: float, high: float) -> float:
+    whole = isinstance(low, int)
+    try:
+        if low <= (number := int(value) if whole else float(value)) <= high:  # nor is a NaN
+            return type(low)(number)
+    except ValueError:
+        pass
+    raise InputError(f"{given}: {argument} must be a {'whole ' if whole else ''}number, {low:g} to {high:g}")
 
 
 def check_usable(given: str, closest: str) -> None:
@@ -69,16 +83,9 @@ def imported() -> ModuleType:
 
 
 def made(spec: str, learning_rate: float) -> Any:
-    """Returns an optimizer of TensorFlow Addons; Lookahead is put around its RectifiedAdam.
-
-    Raises:
-      InputError: it takes no such argument.
-    """
-    tfa = imported()
+    """Returns an optimizer of TensorFlow Addons; Lookahead is put around its RectifiedAdam."""
+    optimizers = imported().optimizers
     name, arguments = optimizer(spec)
-    try:
-        if name == "Lookahead":
-            return tfa.optimizers.Lookahead(tfa.optimizers.RectifiedAdam(learning_rate), **arguments)
-        return getattr(tfa.optimizers, name)(learning_rate, **arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--optimizer={spec}: {str(error).splitlines()[0]}") from error
+    if name == "Lookahead":
+        return optimizers.Lookahead(optimizers.RectifiedAdam(learning_rate), **arguments)
+    return getattr(optimizers, name)(learning_rate, **arguments)

@@ -59,7 +59,7 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     pixels = _change(warped, warp, pixels, width, *_geometry(width, signed, amounts[:, 5] * _ROOM))
     if with_addons:
         holes = tf.random.stateless_uniform([tf.shape(pixels)[0], 3], tf.random.experimental.stateless_fold_in(seed, 3))
-        cut_out = functools.partial(augment_addons.cut_out, side=2 * round(_HOLE * strength / 2))
+        cut_out = functools.partial(augment_addons.cut_out, side=2 * max(round(_HOLE * strength / 2), 1))
         pixels = _change(holes[:, 0] < _CUT, cut_out, pixels, width, holes[:, 1:])
     pixels = _change(blurred, _blur, pixels, amounts[:, 6:8] * _BLUR)
     pixels = _change(relit, _relight, pixels, 1.0 + signed[:, 3] * _CONTRAST, signed[:, 4] * _BRIGHTNESS, inverted)
