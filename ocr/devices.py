@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ocr import keras_versions
 from tfrecords.errors import InputError
 
 
@@ -123,7 +124,12 @@ def _logical_cpus(count: int) -> list[tf.config.LogicalDevice]:
 
 
 def _join(worker: int, workers: int) -> Devices:
-    """Meets the other workers."""
+    """Meets the other workers.
+
+    Raises:
+      InputError: this Keras cannot.
+    """
+    keras_versions.check_workers()
     print(f"worker {worker} of {workers}: waiting for the others that TF_CONFIG names", file=sys.stderr)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from tfrecords.errors import InputError
+
 MAJOR = keras.__version__.partition(".")[0]  # checkpoints of one mean nothing to the other
 _KERAS_2 = MAJOR == "2"
 if _KERAS_2:
@@ -26,6 +28,17 @@ def path(weight) -> str:
     """Returns the name of a weight in its network, such as `conv2d/kernel`."""
     # Keras 3 has it as `path` and only its last part as `name`; in Keras 2 the name is all of it, and the output's number.
     return weight.name.partition(":")[0] if _KERAS_2 else weight.path
+
+
+def check_workers() -> None:
+    """Makes sure that several machines can train together.
+
+    Raises:
+      InputError: they cannot.
+    """
+    # In Keras 2 batch norm's statistics are read by all workers at once or not at all, so that one cannot save for all.
+    if _KERAS_2:
+        raise InputError(f"TF_CONFIG: several workers take TensorFlow 2.16 or newer, not {tf.__version__}")
 
 
 def randomness(model: keras.Model) -> list[tf.Variable]:

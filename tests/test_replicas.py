@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 from ocr import charset as charsets
-from ocr import devices, inputs, models, recipe, sets
+from ocr import devices, inputs, keras_versions, models, recipe, sets
 from ocr.config import TrainConfig
 from ocr.learner import Learner
 from ocr.steps import Steps
@@ -187,6 +187,15 @@ def test_the_scale_doubles_after_a_long_calm():
 
 # ---- several processes ----------------------------------------------------------------------------------------------------
 
+together = pytest.mark.skipif(keras_versions.MAJOR == "2", reason="several workers take Keras 3")
+
+
+@pytest.mark.skipif(keras_versions.MAJOR != "2", reason="with Keras 3 they can")
+def test_several_workers_are_refused_with_keras_2(trained, tmp_path: pathlib.Path):
+    worker = start_worker(0, free_ports(2), trained.records, tmp_path / "run")
+    said = worker.communicate(timeout=300)[1].splitlines()[-1]
+    assert (worker.returncode, said) == (1, "error: TF_CONFIG: several workers take TensorFlow 2.16 or newer, not 2.15.1")
+
 
 def start_worker(index: int, ports: list[int], records: pathlib.Path, workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
@@ -220,6 +229,7 @@ def losses(workdir: pathlib.Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@together
 def test_two_workers_train_as_one_process_does_and_go_on_after_one_is_killed(trained, tmp_path: pathlib.Path):
     one = start_worker(0, [], trained.records, tmp_path / "one")
     assert one.communicate(timeout=300)[0].startswith("{"), one.stderr
@@ -254,7 +264,7 @@ def test_devices_that_there_are_not_are_refused(fields: dict, message: str):
         devices.find(**fields)
 
 
-@pytest.mark.alike
+@together
 def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: pathlib.Path):
     ports, flags = free_ports(2), ("--steps=100000", "--checkpoint_every=100000", "--eval_every=100000")
     workers = [start_worker(index, ports, trained.records, tmp_path / "run", *flags) for index in (0, 1)]
@@ -266,7 +276,7 @@ def test_a_signal_to_one_worker_stops_all_of_them_and_saves(trained, tmp_path: p
     assert Workdir(tmp_path / "run").newest() >= 15
 
 
-@pytest.mark.alike
+@together
 def test_workers_that_were_given_different_things_are_refused(trained, tmp_path: pathlib.Path):
     ports = free_ports(2)
     flags = ((), ("--log_every=3", "--seed=1"))

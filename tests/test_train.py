@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr import dummy, models, train
+from ocr import dummy, export, models, train
 from ocr.config import TrainConfig
 from ocr.workdir import Workdir
 from tfrecords import files, schema, shards, writer
@@ -116,6 +116,10 @@ def test_a_workdir_of_another_keras_is_not_called_damaged(records: str, run: pat
         train.train(config(records, run))
     with pytest.raises(InputError, match=r"trained with Keras 1, whose checkpoints Keras \d cannot read; ocr_export has to"):
         Workdir(run).load()
+
+
+def test_a_network_that_reads_nothing_yet_can_be_exported(run: pathlib.Path, tmp_path: pathlib.Path):
+    assert export.export(str(run), str(tmp_path / "export"))["version"] == 1
 
 
 def test_an_alphabet_that_lacks_a_character_is_refused_before_anything_is_written(records: str, tmp_path: pathlib.Path):
