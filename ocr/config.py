@@ -222,7 +222,7 @@ def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
             wanted: Any = (int, float) if field.type is float else field.type
             if field.name in fields and not isinstance(fields[field.name], wanted):
                 raise ValueError(f"{field.name} is {fields[field.name]!r:.40}")
-        if not all(isinstance(made_of.get(name), str) for name in FINGERPRINTS):
+        if not made_of.keys() >= set(FINGERPRINTS) or not all(isinstance(value, str) for value in made_of.values()):
             raise ValueError(f"fingerprints are {made_of!r:.80}")
         return TrainConfig(**fields), made_of
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:

@@ -205,6 +205,11 @@ def test_weights_and_figures_of_the_best_evaluation_stay_together(run: pathlib.P
         ("best/metrics.json", '{"step": -1, "cer": 1}', r"metrics.json: damaged"),
         ("config.json", "{}", r"config.json: damaged"),
         ("config.json", '{"fingerprints": {"alphabet": 3}}', r"config.json: damaged"),
+        (
+            "config.json",
+            '{"fingerprints": {"alphabet": "", "train_data": "", "eval_data": "", "keras": 3}}',
+            r"config.json: damaged",
+        ),
     ],
 )
 def test_a_damaged_file_of_a_workdir_is_named(records: str, run: pathlib.Path, name: str, content: str, message: str):
