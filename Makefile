@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Tests take mostly one core each: TensorFlow prepares its graphs on one.
 PYTEST = python -m pytest -n 2 --dist worksteal
 
-.PHONY: install demo test test-addons addons-proof doctor-proof resume-proof train-proof serve-proof
+.PHONY: install install-addons demo test test-addons addons-proof doctor-proof resume-proof train-proof serve-proof
 
 install: .venv/installed
 
@@ -25,22 +25,24 @@ test: .venv/installed
 # What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
 OLD = .venv-addons/bin
 
+install-addons: .venv-addons/installed
+
 .venv-addons/installed: setup.cfg pyproject.toml constraints-addons.txt
 	python3.11 -m venv .venv-addons
 	$(OLD)/pip install --quiet --disable-pip-version-check --constraint constraints-addons.txt --editable '.[addons]' \
 		pytest-xdist tensorflow-serving-api
 	touch $@
 
-OLD_TESTS = $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py charset.py ctc.py decode.py doctor.py \
+OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py charset.py ctc.py decode.py doctor.py \
 	export.py fast_layers.py frozen.py images.py inputs.py learner.py models.py optimizer.py order.py records.py replicas.py \
 	resume.py survival.py train.py)
 
 test-addons: .venv/installed .venv-addons/installed
-	OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD_TESTS) -m "not alike"
+	$(OLD_TESTS) -m "not alike"
 
 # All of these tests, and a training with each optimizer and the augmentation of TensorFlow Addons, that reads within two
 # minutes: about half an hour.
-addons-proof: .venv-addons/installed
+addons-proof: .venv/installed .venv-addons/installed
 	$(OLD_TESTS)
 	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/test_addons.py -k two_minutes
 

@@ -191,7 +191,7 @@ class TrainConfig:
         if self.optimizer.startswith(addons.PREFIX):
             addons.optimizer(self.optimizer)
         else:
-            check_choice(fields, optimizer=(*OPTIMIZERS, f"{addons.PREFIX}NAME"))
+            check_choice(fields, optimizer=(*OPTIMIZERS, *(addons.PREFIX + name for name in addons.OPTIMIZERS)))
         check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES, augmenter=AUGMENTERS)
         if self.augmenter == "tfa" and not self.augment:
             raise InputError("--augmenter=tfa: taken only with --augment above 0")

@@ -112,7 +112,7 @@ class Workdir:
         if (theirs := made_of.get("keras", keras_versions.MAJOR)) != keras_versions.MAJOR:
             raise InputError(
                 f"{self.path}: trained with Keras {theirs}, whose checkpoints Keras {keras_versions.MAJOR} cannot read; "
-                "ocr_export has to be run where it was trained"
+                "run ocr_export where it was trained, and take that export"
             )
         charset = charsets.saved(self.path / "charset.txt", made_of["alphabet"])
         model = models.build(config.model, charset.num_classes)

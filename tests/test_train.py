@@ -114,7 +114,9 @@ def test_a_workdir_of_another_keras_is_not_called_damaged(records: str, run: pat
     (run / "config.json").write_text(json.dumps(told), "utf-8")
     with pytest.raises(InputError, match=r"keras: saved 1, given \d"):
         train.train(config(records, run))
-    with pytest.raises(InputError, match=r"trained with Keras 1, whose checkpoints Keras \d cannot read; ocr_export has to"):
+    with pytest.raises(
+        InputError, match=r"trained with Keras 1, whose checkpoints Keras \d cannot read; run ocr_export where it"
+    ):
         Workdir(run).load()
 
 

@@ -21,14 +21,16 @@ command.define_fields(
         "eval_data": "Folder of records; its split eval if there is one, else the only split, or DIR@split.",
         "workdir": "Folder for checkpoints, figures and the best weights.",
         "charset": "Alphabet, in place of the one that the records were packed with.",
-        "model": "lite; cnn, the network of confusing-ctc; crnn, that with two recurrent layers; or densenet, of chinese_ocr.",
+        "model": "lite; wide, for large alphabets; cnn, the network of confusing-ctc; crnn, that with two recurrent layers; "
+        "or densenet, of chinese_ocr.",
         "trainer": "loop: our own, compiled whole; keras: the same steps taken by Keras's fit, on one device.",
         "steps": "Number of steps, those already done included.",
         "batch_size": "Lines a step.",
-        "optimizer": "adam, adamw, sgd or lamb; with the extra [addons] tfa:NAME or tfa:NAME:ARGUMENT=NUMBER,… for "
-        "LAMB, LazyAdam, Lookahead, NovoGrad and RectifiedAdam of TensorFlow Addons, on one device.",
+        "optimizer": "adam, adamw, sgd or lamb; with the extra [addons] and TensorFlow 2.15 tfa:NAME or "
+        "tfa:NAME:ARGUMENT=NUMBER,… for LAMB, LazyAdam, Lookahead, NovoGrad and RectifiedAdam, on one device.",
         "learning_rate": "The highest of the schedule.",
-        "weight_decay": "Of adamw, whose beta_2 is 0.98, and of lamb; biases and batch norm do not decay.",
+        "weight_decay": "Of adamw, whose beta_2 is 0.98, and of lamb; biases and batch norm do not decay. To tfa:… it is "
+        "an argument.",
         "clip_norm": "Gradients are scaled down to this norm, all weights together; 0 leaves them as they are.",
         "schedule": "constant; cosine: down to 0 at the last step; exponential: times 0.98 every 10,000 steps, smoothly; "
         "epoch_decay: times 0.4 each epoch. The last two are those of confusing-ctc.",
@@ -53,7 +55,7 @@ command.define_fields(
         "patience": "Stop after so many evaluations in a row that are no better; 0: never.",
         "bad_steps": "Stop once more than so many steps in a row have a loss or gradient that is not finite.",
         "augment": "How much training lines are varied while they are read, from 0, not at all, to 1.",
-        "augmenter": "ours; or, with the extra [addons], tfa: slopes and leans are made, and holes cut, by tfa.image.",
+        "augmenter": "How --augment does it. ours; or, with the extra [addons], tfa: slopes, leans and holes by tfa.image.",
         "picture_font": "Font file for the lines that TensorBoard shows with what was read, where they are not Latin.",
         "override": "Train even where the doctor has found why it must fail.",
     },
