@@ -33,15 +33,15 @@ install-addons: .venv-addons/installed
 		pytest-xdist tensorflow-serving-api
 	touch $@
 
-OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py augment.py charset.py ctc.py decode.py doctor.py \
-	export.py fast_layers.py frozen.py images.py inputs.py learner.py models.py optimizer.py order.py records.py replicas.py \
-	resume.py survival.py train.py)
+OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py \
+	augment.py charset.py ctc.py decode.py doctor.py export.py fast_layers.py frozen.py images.py inputs.py learner.py \
+	models.py optimizer.py order.py records.py replicas.py resume.py survival.py train.py)
 
 test-addons: .venv/installed .venv-addons/installed
 	$(OLD_TESTS) -m "not alike"
 
-# All of these tests, and a training with each optimizer and the augmentation of TensorFlow Addons, that reads within two
-# minutes: about half an hour.
+# All of these tests, and a training with each optimizer and the augmentation of TensorFlow Addons that reads within two
+# minutes.
 addons-proof: .venv/installed .venv-addons/installed
 	$(OLD_TESTS)
 	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/test_addons.py -k two_minutes

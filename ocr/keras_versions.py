@@ -46,7 +46,7 @@ def randomness(model: keras.Model) -> list[tf.Variable]:
     if _KERAS_2:
         # In Keras 3 they are weights, the only ones that are integers; in Keras 2 each layer hides a generator.
         hidden = [layer._random_generator for layer in model.layers if hasattr(layer, "_random_generator")]
-        return [one._generator.state for one in hidden if one._generator is not None]
+        return [generator._generator.state for generator in hidden]
     return [weight.value for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating]
 
 
