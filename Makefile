@@ -33,9 +33,10 @@ install-addons: .venv-addons/installed
 		pytest-xdist tensorflow-serving-api
 	touch $@
 
-OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/test_, addons.py \
-	augment.py charset.py ctc.py decode.py doctor.py export.py fast_layers.py frozen.py images.py inputs.py learner.py \
-	models.py optimizer.py order.py records.py replicas.py resume.py survival.py train.py)
+OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/, ground/test_addons.py \
+	ground/test_charset.py ground/test_ctc.py images doctor/test_examine.py saving/test_export.py model \
+	data/test_pipeline.py data/test_sampling.py data/test_resume.py tfrecords/test_records.py training/test_optimizer.py \
+	training/test_replicas.py training/test_survival.py training/test_train.py)
 
 test-addons: .venv/installed .venv-addons/installed
 	$(OLD_TESTS) -m "not alike"
@@ -44,24 +45,24 @@ test-addons: .venv/installed .venv-addons/installed
 # minutes.
 addons-proof: .venv/installed .venv-addons/installed
 	$(OLD_TESTS)
-	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/test_addons.py -k two_minutes
+	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/ground/test_addons.py -k two_minutes
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed
-	DOCTOR_SEEDS=3 $(BIN)/python -m pytest tests/test_doctor.py
+	DOCTOR_SEEDS=3 $(BIN)/python -m pytest tests/doctor/test_examine.py
 
 # A conversion of 100,000 files killed at 20 moments and resumed, compared to the byte: about ten minutes.
 resume-proof: .venv/installed
-	RESUME_LINES=100000 RESUME_MOMENTS=20 $(BIN)/python -m pytest tests/test_resume.py -k killed
+	RESUME_LINES=100000 RESUME_MOMENTS=20 $(BIN)/python -m pytest tests/data/test_resume.py -k killed
 
 # A training killed at ten moments, compared to the bit; 10,000 steps that get neither slower nor larger: about ten
 # minutes, on cores that do nothing else.
 train-proof: .venv/installed
-	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/test_survival.py -k again_and_again
-	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/test_soak.py -s
+	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/training/test_survival.py -k again_and_again
+	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/training/test_soak.py -s
 
 # A server that reads 1,000 lines as the trainer does; and that bears 10,000 mutated images, 20 new versions within 50,000
 # requests, and a minute of overload.
 serve-proof: .venv/installed
-	SERVE_LINES=1000 $(BIN)/python -m pytest tests/test_serve.py -k every_way
-	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/test_load.py -s
+	SERVE_LINES=1000 $(BIN)/python -m pytest tests/serving/test_server.py -k every_way
+	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/serving/test_load.py -s

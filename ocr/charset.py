@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ocr import pretrained
 from tfrecords.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:  # the methods that need it import it: drawing lines must not wait for TensorFlow to start
@@ -159,7 +160,7 @@ def named(name: str) -> Charset:
         return Charset("".join(_lines(pathlib.Path(name.removeprefix(PREFIX_OF_CHINESE_OCR)))[1:]))
     path = pathlib.Path(name)
     if name == "pretrained":
-        (path,) = (pathlib.Path(__file__).parent / name).glob("*/assets/charset.txt")
+        (path,) = pretrained.FOLDER.glob("*/assets/charset.txt")
     if not path.is_file():
         names = ", ".join([*BUILT_IN, "pretrained", f"{PREFIX_OF_CHINESE_OCR}FILE"])
         raise InputError(f"--charset={name}: neither a file nor one of {names}")

@@ -50,8 +50,11 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Renders, packs, trains and exports for real; about half a minute."""
-    from ocr import convert, export, render, train
     from ocr.config import ConvertConfig, TrainConfig
+    from ocr.data import convert
+    from ocr.saving import export
+    from ocr.synthesis import render
+    from ocr.training import train
 
     begun = time.monotonic()
     here = tmp_path_factory.mktemp("trained")

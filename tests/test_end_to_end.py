@@ -5,9 +5,11 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from ocr import evaluate, inputs, predict, sets
-from ocr.recogniser import Recogniser
-from ocr.workdir import Workdir
+from ocr.data import dataset, pipeline
+from ocr.evaluation import evaluate
+from ocr.model.recogniser import Recogniser
+from ocr.saving.workdir import Workdir
+from ocr.serving import saved_model
 
 
 def test_a_recogniser_learns_to_read(trained):
@@ -18,12 +20,12 @@ def test_a_recogniser_learns_to_read(trained):
 
 def test_the_trainer_the_saved_model_and_ocr_predict_read_the_same_of_every_line(trained, command):
     model, charset, *_ = Workdir(trained.workdir).load()
-    held_out = sets.find(str(trained.records), "eval")
-    readings, _ = evaluate.Evaluator(Recogniser(model, charset))(inputs.evaluation_batches(held_out, charset, 16))
+    held_out = dataset.find(str(trained.records), "eval")
+    readings, _ = evaluate.Evaluator(Recogniser(model, charset))(pipeline.evaluation_batches(held_out, charset, 16))
     assert len(readings) == held_out.manifest.records == 200
 
     files = [trained.lines / "eval" / reading.filename for reading in readings]
-    texts, confidences, statuses = predict.load(trained.export)([file.read_bytes() for file in files])
+    texts, confidences, statuses = saved_model.load(trained.export)([file.read_bytes() for file in files])
     assert texts == [reading.text for reading in readings]
     np.testing.assert_allclose(confidences, [reading.confidence for reading in readings], atol=1e-3)
     assert not statuses.any()

@@ -79,7 +79,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         if values[name] in (None, ""):
             raise InputError(f"--{name}: has to be given{' with --dummy' if mode == 'dummy' else ''}")
     command.import_tensorflow()
-    from ocr import convert, dummy, verify
+    from ocr.data import convert, dummy, verify
 
     if mode == "verify":
         return verify.verify(pathlib.Path(values["verify"]), values["verify_images"])
@@ -89,7 +89,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     if config.engine == "local":
         return convert.convert(config)
     command.check_beam()
-    from ocr import convert_beam
+    from ocr.data import convert_beam
 
     return convert_beam.run(config)
 

@@ -31,22 +31,22 @@ flags.DEFINE_string("model", "pretrained", "Of --accuracy: an export; pretrained
 
 def main(values: dict[str, Any], names: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import bench, bench_read
+    from tools.benchmarks import ctc, read
 
-    if not names or (unknown := set(names) - {*bench.BENCHES, "all"}):
+    if not names or (unknown := set(names) - {*ctc.BENCHES, "all"}):
         given = f"{' '.join(sorted(unknown))}: no such bench; " if names else ""
-        raise InputError(f"{given}name one of {', '.join(bench.BENCHES)}, all")
+        raise InputError(f"{given}name one of {', '.join(ctc.BENCHES)}, all")
     if values["accuracy"]:
         if names != ["read"]:
             raise InputError("--accuracy: goes with read, and no other bench")
-        compared = bench_read.accuracy(values["accuracy"], values["model"])
+        compared = read.accuracy(values["accuracy"], values["model"])
         for name, row in compared.items():
             print(f"{name:12} CER {row['cer_nfkc']:7.2%} after NFKC, {row['line_accuracy']:6.1%} of {row['lines']} whole, "
                   f"{row['lines_per_second']:6.1f} lines a second")  # fmt: skip
         return {"read": compared}
     results = {}
-    for name in bench.BENCHES if "all" in names else names:
-        results[name] = bench.BENCHES[name]()
+    for name in ctc.BENCHES if "all" in names else names:
+        results[name] = ctc.BENCHES[name]()
         for other, row in results[name].items():
             if "ratio" not in row:
                 print(f"{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)

@@ -37,18 +37,18 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         if not values["output"]:
             raise InputError("--output: has to be given with --reproduce")
         command.import_tensorflow()
-        from ocr import reproduce
+        from ocr.training import puzzle
 
         with command.stop_on_signal() as stop:
-            result = reproduce.reproduce(values["output"], values["steps"], stop)
+            result = puzzle.reproduce(values["output"], values["steps"], stop)
         for name, row in result["ways"].items():
             print(f"{name:58} {row['settles_at']:6} nats  {', '.join(row['findings']) or 'no finding'}")
-        print("", *reproduce.EXPLANATION, "", sep="\n")
+        print("", *puzzle.EXPLANATION, "", sep="\n")
         return {**result, "interrupted": True} if stop() else result
     if not values["data"]:
         raise InputError("--data: has to be given, or --reproduce")
     command.import_tensorflow()
-    from ocr import diagnose
+    from ocr.doctor import diagnose
 
     report = diagnose.diagnose(values["data"], values["workdir"], values["model"])
     for finding in report["findings"]:

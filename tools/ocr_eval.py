@@ -34,7 +34,7 @@ flags.DEFINE_string(
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import evaluate
+    from ocr.evaluation import evaluate
 
     return evaluate.evaluate(pathlib.Path(values["model"]), values["data"], report_to=values["report"])
 

@@ -34,11 +34,13 @@ flags.DEFINE_string("check", "", "An export to check, in place of writing one.",
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import config, export, inspection, predict, serving_config
+    from ocr import config
+    from ocr.saving import check_export, export
+    from ocr.serving import saved_model, tf_serving_config
 
     if values["check"]:
-        folder = predict.newest_version(pathlib.Path(values["check"]))
-        return {"export": str(folder), "checked": inspection.inspect(folder)}
+        folder = saved_model.newest_version(pathlib.Path(values["check"]))
+        return {"export": str(folder), "checked": check_export.inspect(folder)}
     workdir, export_dir = values["workdir"], values["export_dir"]
     config.check_given(export_dir=export_dir)
     result = {}
@@ -47,7 +49,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         result = export.export(workdir, export_dir, values["decoder"], values["version"], values["calibrate"])
     if values["serving_config"]:
         folder = pathlib.Path(values["serving_config"])
-        result["serving_config"] = serving_config.write(folder, pathlib.Path(export_dir), values["serving_base_path"])
+        result["serving_config"] = tf_serving_config.write(folder, pathlib.Path(export_dir), values["serving_base_path"])
     return result
 
 

@@ -18,7 +18,9 @@ from typing import Any
 
 from absl import flags
 
-from ocr import answers, charset, config, sheet
+from ocr import charset, config
+from ocr.evaluation import picture as sheet
+from ocr.serving import predict
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
@@ -51,7 +53,7 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
             raise InputError(f"--picture={picture}: must end in .png")
     sheet.opened(values["picture_font"])
     answered, bad = [], False
-    for answer in answers.answers(_reader(values), paths):
+    for answer in predict.answers(_reader(values), paths):
         print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
         answered.append(answer)
         if answer.reason:
@@ -74,21 +76,21 @@ def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
     command.check_beam()
     command.import_tensorflow()
-    from ocr import predict_beam
+    from ocr.serving import predict_beam
 
     model = pathlib.Path(values["saved_model"])
     return predict_beam.run(model, values["input"], values["output"], values["beam_options"])
 
 
-def _reader(values: dict[str, Any]) -> answers.Read:
+def _reader(values: dict[str, Any]) -> predict.Read:
     if values["server"]:
-        from ocr.client import Client
+        from ocr.serving.client import Client
 
         return Client(values["server"], values["timeout_s"], authority=values["tls_ca"])
     command.import_tensorflow()
-    from ocr import predict
+    from ocr.serving import saved_model
 
-    return predict.load(pathlib.Path(values["saved_model"]))
+    return saved_model.load(pathlib.Path(values["saved_model"]))
 
 
 def run() -> None:

@@ -37,11 +37,11 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     config = ServeConfig(**command.fields(values, ServeConfig))
     command.import_tensorflow()
     try:
-        from ocr import serve
+        from ocr.serving import server
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'line-ocr[serve]'") from error
     with command.stop_on_signal("answering what was taken, then leaving") as stopped:
-        return serve.serve(config, stopped)
+        return server.serve(config, stopped)
 
 
 def run() -> None:

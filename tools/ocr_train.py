@@ -65,7 +65,7 @@ command.define_fields(
 def main(values: dict[str, Any], _: list[str]) -> dict:
     config = TrainConfig(**command.fields(values, TrainConfig))
     command.import_tensorflow()
-    from ocr import train
+    from ocr.training import train
 
     with command.stop_on_signal() as stop:
         return train.train(config, stop)

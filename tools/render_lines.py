@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from ocr import render
+from ocr.synthesis import render
 from tools import command
 
 FLAGS = flags.FlagValues()

@@ -1,0 +1,203 @@
+"""From a line of a labels file to what may become a record: all that needs no TensorFlow, so that workers start at once."""
+
+import errno
+import os
+import pathlib
+import stat
+from typing import NamedTuple
+
+from ocr import charset as charsets
+from ocr.config import ConvertConfig
+from ocr.data import labels
+from ocr.data.labels import Reject
+from ocr.images import header as imagefile
+from tfrecords.schema import Record
+
+_FOLDERS = 64  # kept open
+
+
+# A line that may be written: its number from 1, the image's name, the record, the text and the scaled width in pixels. A plain
+# tuple, for there are many and they travel between processes.
+Packed = tuple[int, str, bytes, str, int]
+
+
+class Candidate(NamedTuple):
+    """A line whose label is right and whose image is there, still to be decoded.
+
+    Attributes:
+      number: of the line, from 1.
+      name: of the image.
+      text: of the line.
+      encoded: the image file.
+      kind: what the image file says of itself: see `imagefile.Header`.
+      height: the same.
+      width: the same.
+      channels: the same.
+    """
+
+    number: int
+    name: str
+    text: str
+    encoded: bytes
+    kind: str
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def packed(self) -> Packed:
+        """The line with its image as it is, which is a PNG or JPEG file of as many channels as it says."""
+        _, name, text, encoded, kind, height, width, channels = self
+        record = Record(encoded, kind, height, width, channels, text, name)
+        return self.number, name, record.serialize(), text, imagefile.scaled_width(height, width)
+
+
+class Rejected(NamedTuple):
+    """A line that is left out: its number from 1, the image's name as far as it is known, and why."""
+
+    number: int
+    name: str
+    reason: str
+    detail: str
+
+
+class Reader:
+    """Makes a candidate, or a reject, of each line; or all that is to be written, where nothing is to be decoded."""
+
+    def __init__(self, config: ConvertConfig, label_format: str):
+        self._label_format, self._charset = label_format, charsets.named(config.charset)
+        self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
+        self._as_it_is = config.image_format == "keep" and config.check == "header"
+        self._folder = _Folder(config.images)
+
+    def read(self, piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
+        """Reads a piece of the labels file and the images it names."""
+        return [self.read_line(line) for line in labels.read(self._labels, piece)]
+
+    def read_line(self, line: labels.Line) -> Packed | Candidate | Rejected:
+        name = ""
+        try:
+            name, text = labels.parse(line, self._label_format, self._charset)
+            encoded = self._folder.read(name)
+            header = imagefile.read(encoded)
+            if header is None:
+                raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette" if encoded else "no bytes in it")
+            if header.kind != imagefile.OTHER:
+                check_size(header.kind, header.height, header.width)
+                check_length(text, header.height, header.width, self._pixels_per_frame)
+            candidate = Candidate(line.number, name, text, encoded, *header)
+            return candidate.packed if self._as_it_is and header.channels else candidate
+        except Reject as reject:
+            return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
+
+
+def check_size(kind: str, height: int, width: int) -> None:
+    """Makes sure that an image may be decoded.
+
+    Raises:
+      Reject: `undecodable` or `too_large`.
+    """
+    if min(height, width) <= 0:
+        raise Reject("undecodable", f"damaged {kind.upper() or 'image'}")
+    if imagefile.is_too_large(height, width):
+        raise Reject("too_large", f"{width}x{height} pixels")
+
+
+def check_length(text: str, height: int, width: int, pixels_per_frame: int) -> None:
+    """Makes sure that a text can be aligned with its image.
+
+    Raises:
+      Reject: `too_long`.
+    """
+    scaled = imagefile.scaled_width(height, width)
+    if 2 * len(text) * pixels_per_frame <= scaled:
+        return  # even if all its characters are equal
+    needed = len(text) + labels.repeats(text)
+    if needed * pixels_per_frame > scaled:
+        frames = scaled / pixels_per_frame
+        raise Reject("too_long", f"needs {needed} frames, {scaled} pixels of scaled width give {frames:g}")
+
+
+class _Folder:
+    """Reads regular files of a folder, and nothing outside of it, whatever they are called and wherever links lead."""
+
+    def __init__(self, path: str):
+        self._opened: dict[str, int] = {}
+        self._path, self._real = path, os.path.realpath(path)
+
+    def __del__(self) -> None:
+        self._close()
+
+    def read(self, name: str) -> bytes:
+        """Returns a file's bytes.
+
+        Raises:
+          Reject: `outside_images`, `missing_file` or `too_large`.
+        """
+        try:
+            descriptor = self._file(name)
+        except (OSError, ValueError) as error:
+            raise Reject("missing_file", getattr(error, "strerror", None) or str(error)) from error
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise Reject("missing_file", "not a regular file")
+            if facts.st_size > imagefile.MAX_BYTES:
+                raise Reject("too_large", f"at most {imagefile.MAX_BYTES} bytes are read")
+            return os.read(descriptor, facts.st_size)
+        except OSError as error:
+            raise Reject("missing_file", error.strerror or "") from error
+        finally:
+            os.close(descriptor)
+
+    def _file(self, name: str) -> int:
+        # A device or fifo could keep us waiting. A link is looked into before it is followed.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+        inside, _, base = name.rpartition("/")
+        if name.startswith("/") or (".." in name and ".." in name.split("/")):
+            return os.open(self._inside(name), flags)
+        try:
+            return os.open(base, flags, dir_fd=self._open(inside))
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        return os.open(self._inside(name), flags)
+
+    def _open(self, inside: str) -> int:
+        """Opens a folder of the folder, and keeps it open."""
+        if inside not in self._opened:
+            if len(self._opened) >= _FOLDERS:
+                self._close()
+            self._opened[inside] = os.open(self._inside(inside), os.O_RDONLY | os.O_DIRECTORY)
+        return self._opened[inside]
+
+    def _close(self) -> None:
+        for descriptor in self._opened.values():
+            os.close(descriptor)
+        self._opened.clear()
+
+    def _inside(self, name: str) -> str:
+        """Returns what a name leads to.
+
+        Raises:
+          Reject: `outside_images`.
+        """
+        real = os.path.realpath(pathlib.Path(self._path) / name)
+        if name.startswith("/") or os.path.commonpath([real, self._real]) != self._real:
+            raise Reject("outside_images", f"{name} is not in {self._path}")
+        return real
+
+
+_reader: Reader | None = None  # of a worker
+
+
+def prepare(config: ConvertConfig, label_format: str) -> None:
+    """Makes a worker ready for `read`."""
+    global _reader
+    _reader = Reader(config, label_format)
+
+
+def read(piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
+    """Reads a piece of the labels file, in a worker that was prepared."""
+    assert _reader is not None
+    return _reader.read(piece)

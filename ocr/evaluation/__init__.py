@@ -1,0 +1,1 @@
+"""How well it reads: metrics (CER, line accuracy, intervals, calibration, confusions), the report, pictures of results."""

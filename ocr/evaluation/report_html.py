@@ -1,0 +1,157 @@
+"""A report as a page that is complete in one file: no other is loaded."""
+
+import base64
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocr.evaluation import confusions
+from ocr.evaluation.metrics import Reading
+
+_KINDS = {"png": b"\x89PNG", "jpeg": b"\xff\xd8", "gif": b"GIF8", "bmp": b"BM"}
+_STYLE = """
+:root { color-scheme: light dark; --faint: #8888; --bad: #c0143c; --good: #16794a }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0 }
+td { border-top: 1px solid var(--faint); vertical-align: middle }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+img { max-height: 40px; max-width: 520px; display: block; background: #fff }
+.text { font-size: 1.15rem }
+mark { background: none; color: var(--bad); font-weight: bold; text-decoration: underline }
+ins { color: var(--good); font-weight: bold }
+.groups { display: flex; flex-wrap: wrap; gap: 0 3rem } .figures td { font-size: 1.3rem } small { opacity: .7 }
+"""
+
+
+def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images: Mapping[int, bytes]) -> str:
+    """Returns the HTML of a report.
+
+    Args:
+      title: of the page.
+      found: what it tells: see `report.facts`.
+      lines: that it is about.
+      images: the image files of those that it shows, by their numbers.
+    """
+
+    def picture(number: int) -> str:
+        kind = next((kind for kind, magic in _KINDS.items() if images[number].startswith(magic)), "png")
+        data = base64.b64encode(images[number]).decode("ascii")
+        return f'<img alt="line {number}" src="data:image/{kind};base64,{data}">'
+
+    figures = found["figures"]
+    ranges = {key: " to ".join(f"{bound:.2%}" for bound in figures[f"{key}_interval"]) for key in ("cer", "line_accuracy")}
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        _table(
+            ("", "", ""),
+            [
+                ("Character errors (CER)", f"{figures['cer']:.2%}", f"<small>95%: {ranges['cer']}</small>"),
+                ("Lines without an error", f"{figures['line_accuracy']:.2%}", f"<small>95%: {ranges['line_accuracy']}</small>"),
+                ("CER after NFKC, without spaces", f"{figures['cer_nfkc']:.2%}", ""),
+                ("Calibration error of confidences", f"{figures['calibration_error']:.2%}", ""),
+                ("Lines", f"{figures['lines']:,}", ""),
+            ],
+            "figures",
+        ),
+        "<h2>What to do next</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in found["advice"]) + "</ul>",
+        '<div class="groups">',
+    ]
+    parts += [_groups("Characters", found["by_length"]), _groups("Width in pixels", found["by_width"])]
+    parts += [f"<div><h2>Confidence</h2>{_diagram(found['calibration'])}</div>", _groups("Font", found["by_font"])]
+    parts.append("</div>")
+    rows = [
+        (
+            _shown(row["truth"]),
+            _shown(row["text"]),
+            row["count"],
+            "".join(
+                f"{picture(p['line'])}<span class=text>{_marked(lines[p['line']].truth, p['place'], row['truth'])}</span>"
+                for p in row["places"]
+            ),
+        )
+        for row in found["confusions"]
+    ]
+    parts.append(f"<h2>What is taken for what</h2>{_table(('Should be', 'Read', 'Times', 'Where'), rows)}")
+    worst = [
+        (
+            picture(row["line"]),
+            f"<span class=text>{_compared(row['truth'], row['text'])}</span>",
+            row["edits"],
+            f"{row['confidence']:.0%}",
+            f"<small>{html.escape(row['filename'])}</small>",
+        )
+        for row in found["worst"]
+    ]
+    header = ("Line", "Read; <ins>should be</ins>", "Edits", "Confidence", "File")
+    parts.append(f"<h2>The worst lines</h2>{_table(header, worst)}")
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _groups(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return ""
+    rows = [(html.escape(row["name"]), row["lines"], f"{row['cer']:.2%}", f"{row['line_accuracy']:.1%}") for row in found]
+    return f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Whole'), rows)}</div>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+    """Returns a table; columns of numbers stand to the right."""
+    numbers = [bool(rows) and re.fullmatch(r"[\d,.]+%?", str(value)) is not None for value in (rows or [header])[0]]
+
+    def line(tag: str, values: Sequence[Any]) -> str:
+        cells = (f"<{tag}{' class=n' * number}>{value}</{tag}>" for value, number in zip(values, numbers, strict=True))
+        return f"<tr>{''.join(cells)}</tr>\n"
+
+    head = line("th", header) if any(header) else ""
+    return f'<table class="{kind}">{head}{"".join(line("td", row) for row in rows)}</table>'
+
+
+def _shown(character: str) -> str:
+    """Shows a character of a confusion, with its number where it cannot be seen well."""
+    if not character:
+        return "<small>nothing</small>"
+    return f"<span class=text>{html.escape(character)}</span> <small>U+{ord(character):04X}</small>"
+
+
+def _marked(text: str, place: int, truth: str) -> str:
+    end = place + len(truth)
+    return f"{html.escape(text[:place])}<mark>{html.escape(text[place:end] or '|')}</mark>{html.escape(text[end:])}"
+
+
+def _compared(truth: str, text: str) -> str:
+    """Shows a text with what is wrong in it, and what should be there."""
+    parts, rest = [], text
+    at = 0
+    for edit in confusions.between(truth, text):
+        same, at = edit.place - at, edit.place + len(edit.truth)
+        parts.append(html.escape(rest[:same]))
+        parts.append(
+            (f"<mark>{html.escape(edit.text)}</mark>" if edit.text else "")
+            + (f"<ins>{html.escape(edit.truth)}</ins>" if edit.truth else "")
+        )
+        rest = rest[same + len(edit.text) :]
+    return "".join(parts) + html.escape(rest)
+
+
+def _diagram(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Draws how often lines are right against their confidence, dots as large as there are lines."""
+    side, edge = 260, 34
+    most = max(each["lines"] for each in bins)
+    dots = "".join(
+        f'<circle cx="{edge + each["confidence"] * side:.1f}" cy="{(1 - each["right"]) * side + 8:.1f}" '
+        f'r="{3 + 9 * (each["lines"] / most) ** 0.5:.1f}" fill="#3366cc" fill-opacity=".75">'
+        f"<title>{each['lines']} lines, confidence {each['confidence']:.1%}, right {each['right']:.1%}</title></circle>"
+        for each in bins
+    )
+    return (
+        f'<svg width="{side + 2 * edge}" height="{side + 52}" role="img" aria-label="share of right lines against confidence" '
+        'font-size="12" fill="currentColor" stroke="none">'
+        f'<rect x="{edge}" y="8" width="{side}" height="{side}" fill="none" stroke="currentColor" stroke-opacity=".4"/>'
+        f'<line x1="{edge}" y1="{side + 8}" x2="{edge + side}" y2="8" stroke="currentColor" stroke-opacity=".4"/>{dots}'
+        f'<text x="{edge}" y="{side + 24}">0</text><text x="{edge + side - 24}" y="{side + 24}">100%</text>'
+        f'<text x="{edge + 60}" y="{side + 42}">confidence of a line</text>'
+        f'<text x="14" y="{side}" transform="rotate(-90 14 {side})">lines without an error</text></svg>'
+    )

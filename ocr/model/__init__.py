@@ -1,0 +1,1 @@
+"""The networks, their training objective (the CTC loss), decoding, and the recogniser that is made of them."""

@@ -1,0 +1,217 @@
+"""The networks: images in, logits out, built of plain Keras layers.
+
+Each takes what `images.to_network` gives, `[image float32[B, 32, T * pixels_per_frame, 1], mask float32[B, 1, T, 1]]`,
+and returns logits float32[B, T, C], never a softmax. Wherever a layer looks sideways, what lies beyond a line's own frames
+is zero first, as the padding at an image's edge is: so a line's logits do not depend on the lines beside it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from ocr import keras_compat
+from ocr.images import preprocess
+from ocr.model import layers as fast_layers
+from tfrecords.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One way to build a network.
+
+    Attributes:
+      body: image, mask and a maker of batch norm layers to features [B, T, D].
+      pixels_per_frame: width of a frame, in pixels of scaled width.
+      last_layer: how the weights of the last layer begin.
+    """
+
+    body: Callable
+    pixels_per_frame: int
+    last_layer: str = "he_normal"  # of the originals
+
+
+def _masked(x, mask, repeats: int):
+    """Zeroes features beyond a line's own frames; `repeats` feature columns lie in a frame."""
+    return layers.Multiply()([x, _wider(mask, repeats)])
+
+
+def _activated(x, mask, repeats: int):
+    """Does the same to features once they are rectified."""
+    return fast_layers.MaskedReLU()(x, _wider(mask, repeats))
+
+
+def _wider(mask, repeats: int):
+    return layers.UpSampling2D((1, repeats))(mask) if repeats > 1 else mask
+
+
+def _lite(x, mask, batch_norm):
+    """Ours: a stem that halves the image at once, then 3x3 convolutions; most of the arithmetic at 8 x W/4."""
+
+    def convolve(x, filters: int, repeats: int, kernel=3, stride=1, padding="same"):
+        x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
+        x = batch_norm(momentum=0.95)(x)
+        return _activated(x, mask, repeats)
+
+    x = convolve(x, 16, 2, stride=2)  # 16 x W/2
+    x = convolve(x, 32, 2)
+    x = layers.MaxPooling2D(2)(x)  # 8 x W/4
+    x = convolve(x, 64, 1)
+    x = convolve(x, 96, 1)
+    x = layers.MaxPooling2D((2, 1))(x)  # 4 x W/4
+    x = convolve(x, 128, 1)
+    x = layers.MaxPooling2D((2, 1))(x)  # 2 x W/4
+    x = convolve(x, 256, 1)
+    x = convolve(x, 256, 1, kernel=(2, 1), padding="valid")  # 1 x W/4
+    return layers.Reshape((-1, 256))(x)
+
+
+def _wide(x, mask, batch_norm):
+    """Ours for large alphabets: strides instead of pooling, so that most of the arithmetic is large matrix products; a look at
+    the characters beside; and few features before the last layer, which is a quarter of the arithmetic even so."""
+
+    def convolve(x, filters: int, kernel=3, stride=1, padding="same", repeats=1):
+        x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
+        return _activated(batch_norm(momentum=0.98)(x), mask, repeats)
+
+    x = convolve(x, 32, 5, 2, repeats=2)  # 16 x W/2
+    x = convolve(x, 64, stride=2)  # 8 x W/4
+    x = convolve(x, 96)
+    x = convolve(x, 96)
+    x = convolve(x, 160, stride=(2, 1))  # 4 x W/4
+    x = convolve(x, 160)
+    x = convolve(x, 256, stride=(2, 1))  # 2 x W/4
+    x = convolve(x, 256)
+    x = convolve(x, 320, (2, 1), padding="valid")  # 1 x W/4
+    x = convolve(x, 256, (1, 5))
+    x = convolve(x, 256, (1, 5))
+    return layers.Dense(128, use_bias=False)(layers.Reshape((-1, 256))(x))
+
+
+def _convolution(filters: int, kernel: int, stride=1):
+    """A convolution as the originals have it: no bias, He's initialisation, weight decay."""
+    return layers.Conv2D(
+        filters, kernel, stride, "same", use_bias=False,
+        kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4),
+    )  # fmt: skip
+
+
+def _cnn(x, mask, batch_norm):
+    """The network of confusing-ctc, whose batch norm stands before each convolution but the last two."""
+    for filters, repeats in ((64, 8), (128, 4), (256, 2)):
+        for _ in range(2):
+            x = _masked(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
+            x = layers.ReLU()(_convolution(filters, 3)(x))
+        x = layers.Dropout(0.3)(x)
+        x = layers.MaxPooling2D(2)(x)
+    # The 4x4 kernel leaves one row; it looks at two frames to the right and at one to the left.
+    x = layers.ReLU()(_convolution(512, 4, (4, 1))(_masked(x, mask, 1)))
+    x = layers.ReLU()(_convolution(512, 1)(x))
+    return layers.Reshape((-1, 512))(x)
+
+
+def _crnn(x, mask, batch_norm):
+    """The network of confusing-ctc with two recurrent layers, which read a line's own frames from both ends."""
+    own = layers.Reshape((-1,))(mask) > 0
+    x = _cnn(x, mask, batch_norm)
+    for units in (384, 256):
+        x = layers.Bidirectional(layers.LSTM(units, return_sequences=True))(x, mask=own)
+    return x
+
+
+def _densenet(x, mask, batch_norm):
+    """The network of chinese_ocr: dense blocks (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
+
+    def activated(x, repeats: int):
+        return _activated(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
+
+    x = _convolution(64, 5, 2)(x)
+    for repeats in (4, 2, 1):
+        for _ in range(8):
+            x = layers.Concatenate()([x, _convolution(8, 3)(activated(x, repeats))])
+        if repeats > 1:
+            x = layers.Dropout(0.2)(_convolution(128, 1)(activated(x, repeats)))
+            x = layers.AveragePooling2D(2)(x)
+    x = layers.Permute((2, 1, 3))(activated(x, 1))
+    return layers.Reshape((-1, 4 * 192))(x)
+
+
+NETWORKS = {
+    "lite": Network(_lite, 4, "glorot_uniform"),
+    "wide": Network(_wide, 4, "glorot_uniform"),
+    "cnn": Network(_cnn, 8),
+    "crnn": Network(_crnn, 8),
+    "densenet": Network(_densenet, 8),
+}
+
+
+def network(name: str) -> Network:
+    """Returns a network by name.
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"--model={name}: must be one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def build(name: str, num_classes: int, precision: str = "float32", synchronized: bool = False) -> keras.Model:
+    """Builds a network.
+
+    Args:
+      name: of NETWORKS.
+      num_classes: C, the blank included.
+      precision: `float32`, `mixed_float16` or `mixed_bfloat16`; weights and logits are float32 in all of them.
+      synchronized: whether batch norm takes its statistics over all replicas.
+
+    Returns:
+      A model of `[image, mask]` to logits float32[B, T, C].
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    image = keras.Input((preprocess.HEIGHT, None, 1), name="image", dtype="float32")
+    mask = keras.Input((1, None, 1), name="mask", dtype="float32")
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        batch_norm = (
+            functools.partial(layers.BatchNormalization, synchronized=True) if synchronized else fast_layers.BatchNormalization
+        )
+        features = network(name).body(image, mask, batch_norm)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    dense = fast_layers.Logits if precision == "mixed_bfloat16" else layers.Dense
+    logits = dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
+    return keras.Model([image, mask], logits, name=name)
+
+
+def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs a network on lines.
+
+    Args:
+      model: that `build` made.
+      pixels: uint8[B, 32, W], anything beyond a line's width.
+      width: int32[B], in pixels.
+      training: whether dropout and batch norm are to act as in training.
+
+    Returns:
+      logits float32[B, T, C] and frames int32[B], how many of the T are a line's own.
+    """
+    pixels_per_frame = NETWORKS[model.name].pixels_per_frame
+    inputs = preprocess.to_network(pixels, width, pixels_per_frame)
+    return model(list(inputs), training=training), preprocess.frames(width, pixels_per_frame)
+
+
+def weights(model: keras.Model) -> list[tf.Variable]:
+    """Returns what is trained of a network."""
+    return [keras_compat.variable(weight) for weight in model.trainable_variables]
+
+
+def statistics(model: keras.Model) -> list[tf.Variable]:
+    """Returns what training changes of a network without gradients: batch norm's statistics."""
+    return [keras_compat.variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating]

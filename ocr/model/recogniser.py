@@ -1,0 +1,133 @@
+"""A trained network with its alphabet: lines or image files in, texts out. Evaluation runs it, and it is what is exported."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from ocr.charset import Charset
+from ocr.images import header, preprocess
+from ocr.model import decode, frozen, networks
+
+_ALIKE = 320  # pixels of width up to which lines are read together, and beyond it those of at most twice the narrowest's
+_AT_ONCE = 32_768  # pixels of width of all lines read together
+_REACH = header.HEIGHT // 2  # pixels that a character takes of the gap beside it, at most
+
+
+class Recogniser:
+    """Reads lines.
+
+    Args:
+      model: that `models.build` made.
+      charset: whose classes the model's logits are.
+      decoder: of `decode.DECODERS`.
+      fixed: whether it is to hold the weights as they are now, for an export; or else to read with what they are at the time.
+
+    Attributes:
+      charset: as given.
+      logits: runs the network on pixels and widths: see `models.logits`.
+    """
+
+    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
+        self.charset = charset
+        self._decode = decode.DECODERS[decoder]
+        self._pixels_per_frame = networks.network(model.name).pixels_per_frame
+        self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
+            frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
+        )
+
+    def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the texts string[B] and their confidences float32[B], each the probability of that text."""
+        decoded = self._decode(logits, frames)
+        return self._joined(decoded), decoded.confidence
+
+    def read_files(self, image_bytes: tf.Tensor, detailed: bool = False) -> dict[str, tf.Tensor]:
+        """Reads image files.
+
+        Args:
+          image_bytes: string[B], PNG, JPEG, GIF or BMP files as they are on disk; B may be 0.
+          detailed: whether characters are wanted one by one.
+
+        Returns:
+          `text` string[B], `confidence` float32[B] from 0 to 1, `status` int32[B] of `ocr.images`; a file that was not
+          read has an empty text and confidence 0. If detailed, with N the length of the longest text, `chars` string[B, N],
+          padded with empty ones, `char_confidence` float32[B, N] from 0 to 1, and `char_start` and `char_end` int32[B, N], in
+          pixels of the image given: the columns from which and up to which a character is; all padded with 0.
+        """
+        # Neither a data set nor a convolution gives the right shapes of no rows at all.
+        none = tf.cast(tf.size(image_bytes) == 0, tf.int32)
+        pixels, width, status, given = preprocess.read_rows(tf.concat([image_bytes, tf.fill([none], "")], axis=0))
+        outputs = self._read(pixels, width, status, given, detailed)
+        return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
+
+    def read_lines(self, pixels: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Reads lines that have been made ready, as training and evaluation see them.
+
+        Args:
+          pixels: uint8[B, 32, W], anything beyond a line's width; B may be 0.
+          width: int32[B], in pixels.
+
+        Returns:
+          As `read_files`. A width that is no part of W is undecodable.
+        """
+        columns = tf.shape(pixels)[2]
+        none = tf.cast(tf.size(width) == 0, tf.int32)
+        some = tf.pad(pixels[:, :, : header.MAX_WIDTH], [[0, none], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
+        padded = tf.pad(width, [[0, none]])
+        status = tf.where(padded > header.MAX_WIDTH, preprocess.TOO_LARGE, preprocess.READ)
+        status = tf.where((padded < 1) | (padded > columns), preprocess.UNDECODABLE, status)
+        own = tf.where(status == preprocess.READ, padded, 1)
+        outputs = self._read(some, own, status, own, detailed=False)
+        return {name: value[: tf.size(width)] for name, value in outputs.items()}
+
+    def _read(
+        self, pixels: tf.Tensor, width: tf.Tensor, status: tf.Tensor, given: tf.Tensor, detailed: bool
+    ) -> dict[str, tf.Tensor]:
+        """Reads lines in groups of like width, so that a wide one makes no other as wide."""
+        order = tf.argsort(width, stable=True)
+        ordered = tf.gather(width, order)
+        read = tf.gather(status == preprocess.READ, order)
+
+        def group(begin: tf.Tensor, *done: tf.TensorArray) -> tuple:
+            alike = tf.searchsorted(ordered, tf.maximum(ordered[begin : begin + 1] * 2, _ALIKE), side="right")[0]
+            end = tf.minimum(alike, begin + tf.maximum(_AT_ONCE // ordered[alike - 1], 1))
+            own = ordered[begin:end]
+            logits, frames = self.logits(tf.gather(pixels, order[begin:end])[:, :, : own[-1]], own)
+            decoded = self._decode(logits, frames)
+            lengths = tf.where(read[begin:end], decoded.lengths, 0)
+            found = [self._joined(decoded._replace(lengths=lengths)), tf.where(read[begin:end], decoded.confidence, 0.0)]
+            if detailed:
+                start, stop = _places(decoded, own, self._pixels_per_frame)
+                of_characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
+                found += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in of_characters)]
+            return end, *(array.write(array.size(), value) for array, value in zip(done, found, strict=True))
+
+        kinds = [tf.string, tf.float32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
+        done = [tf.TensorArray(kind, 0, dynamic_size=True, infer_shape=False, element_shape=[None]) for kind in kinds]
+        _, *arrays = tf.while_loop(lambda begin, *_: begin < tf.size(order), group, (0, *done))
+        text, confidence, *rest = (array.concat() for array in arrays)
+        place = tf.math.invert_permutation(order)
+        outputs = {"text": tf.gather(text, place), "confidence": tf.gather(confidence, place), "status": status}
+        if detailed:
+            lengths, *flat = rest
+            rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in flat]
+            outputs |= dict(zip(("chars", "char_confidence", "char_start", "char_end"), rows, strict=True))
+            for name in ("char_start", "char_end"):
+                outputs[name] = outputs[name] * given[:, tf.newaxis] // width[:, tf.newaxis]
+        return outputs
+
+    def _joined(self, decoded: decode.Decoded) -> tf.Tensor:
+        return tf.strings.reduce_join(self.charset.decode_graph(decoded.ids, decoded.lengths), axis=1)
+
+
+def _places(decoded: decode.Decoded, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the columns from which and up to which characters are, int32[B, N] each: CTC tells no more than where they are
+    recognised, so each takes half of the gap to the next, and what is at the line's ends, but not more than half a line's
+    height."""
+    start, end = decoded.first * pixels_per_frame, tf.minimum((decoded.last + 1) * pixels_per_frame, width[:, tf.newaxis])
+    number = tf.range(tf.shape(start)[1])
+    before = tf.where(number == 0, start, (start - tf.roll(end, 1, axis=1)) // 2)
+    behind = (tf.roll(start, -1, axis=1) - end) - (tf.roll(start, -1, axis=1) - end) // 2
+    behind = tf.where(number == decoded.lengths[:, tf.newaxis] - 1, width[:, tf.newaxis] - end, behind)
+    return start - tf.minimum(before, _REACH), end + tf.minimum(behind, _REACH)

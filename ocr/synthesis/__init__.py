@@ -1,0 +1,1 @@
+"""Synthetic text lines: fonts, texts, drawing them, damaging them like a scanner or a camera does."""

@@ -1,0 +1,200 @@
+"""Draws lines of text, to train on and to test with: as image files with their labels, or straight as records.
+
+A line is a function of (seed, number) alone, so that what is drawn is the same for any number of workers.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ocr import charset as charsets
+from ocr import parallel, progress
+from ocr.config import check_choice, check_given, check_names, check_range
+from ocr.data import labels
+from ocr.evaluation import picture
+from ocr.images import header
+from ocr.synthesis import drawing, fonts
+from ocr.synthesis.drawing import Line
+from ocr.synthesis.texts import Texts
+from tfrecords import files, schema
+from tfrecords.errors import InputError
+
+_PIXELS_PER_FRAME = 4  # every record fits a network with frames so wide, as those that `make_tfrecords` packs
+_TRIES = 100  # lines drawn until one does
+_CHUNK = 100  # lines a worker draws at a time
+_SHOWN = 60  # lines of a contact sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderConfig:
+    """What to draw.
+
+    Raises:
+      InputError: a field's value is none that it takes.
+    """
+
+    output: str
+    count: int = 0
+    charset: str = "alnum"
+    corpus: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    numbers: float = 0.0
+    random: float = 0.0
+    latin: float = 0.0
+    whole_lines: bool = False
+    fonts: tuple[str, ...] = ()
+    height: int = 32
+    width: int = 280
+    min_chars: int = 5
+    max_chars: int = 10
+    degrade: str = "clean"
+    tfrecords: bool = False
+    split: str = "train"
+    contact_sheet: str = ""
+    seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        fields = dataclasses.asdict(self)
+        check_given(output=self.output)
+        check_names("lines", self.split)
+        check_range(fields, height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
+        check_range(fields, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
+        check_range(fields, numbers=(0, 1e6), random=(0, 1e6), latin=(0, 1))
+        check_choice(fields, degrade=drawing.DEGRADATIONS)
+        if not self.whole_lines:
+            check_given(count=self.count)
+            check_range(fields, count=(1, 10**9))
+        elif self.count or self.words or self.numbers or self.random or not self.corpus:
+            raise InputError("--whole_lines: takes --corpus, and none of --count, --words, --numbers and --random")
+
+
+class Drawn(NamedTuple):
+    """A line, drawn and stored.
+
+    Attributes:
+      name: of its file.
+      text: of it.
+      width: of the image 32 pixels high.
+      content: the image file, or the record.
+    """
+
+    name: str
+    text: str
+    width: int
+    content: bytes
+
+
+class _Pen:
+    """Draws the lines that a configuration asks for."""
+
+    def __init__(self, config: RenderConfig):
+        self._config = config
+        self._charset = charsets.named(config.charset)
+        sources = (config.corpus, config.words, config.numbers, config.random, config.latin)
+        self.texts = Texts(self._charset, fonts.open_fonts(config.fonts), *sources, config.min_chars, config.max_chars)
+        self.lines = self.texts.lines if config.whole_lines else ()
+
+    @property
+    def count(self) -> int:
+        return len(self.lines) if self._config.whole_lines else self._config.count
+
+    def line(self, number: int) -> tuple[str, fonts.Font | fonts.Mixed, Line]:
+        """Draws a line by its number."""
+        config = self._config
+        rng = np.random.default_rng((config.seed, number))
+        for _ in range(_TRIES):
+            text, font = self.texts.with_font(self.lines[number], rng) if self.lines else self.texts.draw(rng)
+            line = drawing.draw(text, font, config.height, config.width, drawing.LOOKS[config.degrade], rng)
+            scaled = header.scaled_width(line.image.height, line.image.width)
+            if not config.tfrecords or (len(text) + labels.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
+                return text, font, line
+        raise InputError(
+            f"--width={config.width}: too narrow for lines like {text!r} to be told apart; they are not for records"
+        )
+
+    def drawn(self, number: int) -> Drawn:
+        text, font, line = self.line(number)
+        encoded, name = line.encoded(), f"{number:06d}.{'png' if line.quality is None else 'jpg'}"
+        width, height = line.image.size
+        if self._config.tfrecords:
+            record = schema.Record(encoded, line.kind, height, width, 1, text, name, font.name, tuple(line.middles))
+            encoded = record.serialize()
+        return Drawn(name, text, header.scaled_width(height, width), encoded)
+
+
+_pen: _Pen | None = None  # of a worker
+
+
+def _prepare(config: RenderConfig) -> None:
+    global _pen
+    _pen = _Pen(config)
+
+
+def _render(numbers: range) -> list[Drawn]:
+    assert _pen is not None
+    return [_pen.drawn(number) for number in numbers]
+
+
+def render(config: RenderConfig) -> dict:
+    """Draws lines to image files and `labels.txt`, a line `name<TAB>text` each; or to records.
+
+    Returns:
+      `lines`, and `characters`, how many different ones are in them.
+
+    Raises:
+      InputError: something given cannot be used, or the output is there already.
+    """
+    _prepare(config)  # before anything is written: most mistakes show here
+    assert _pen is not None
+    if _pen.texts.undrawable:
+        known = len(set(charsets.named(config.charset).characters))
+        print(
+            f"{_pen.texts.undrawable} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr
+        )
+    count = _pen.count
+    if config.contact_sheet:
+        shown = [_pen.line(number)[2].image for number in range(min(count, _SHOWN))]
+        files.write_bytes(pathlib.Path(config.contact_sheet), picture.contacts(shown))
+    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
+    processes = 1 if count <= _CHUNK else config.workers
+    characters: set[str] = set()
+
+    def counted() -> Iterator[Drawn]:
+        with (
+            contextlib.closing(parallel.in_order(_render, chunks, processes, _prepare, config)) as drawn,
+            progress.Progress("rendering", count, "lines") as bar,
+        ):
+            for done, rows in enumerate(drawn):
+                for row in rows:
+                    characters.update(row.text)
+                    yield row
+                bar.update(min((done + 1) * _CHUNK, count))
+
+    (_to_records if config.tfrecords else _to_files)(config, counted())
+    return {"lines": count, "characters": len(characters)}
+
+
+def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
+    with (
+        files.folder_aside(pathlib.Path(config.output)) as folder,
+        open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
+    ):
+        for row in drawn:
+            (folder / row.name).write_bytes(row.content)
+            labels.write(f"{row.name}\t{row.text}\n")
+
+
+def _to_records(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
+    from tfrecords.writer import SplitWriter  # TensorFlow takes seconds to load, in each worker too
+
+    charset = charsets.named(config.charset)
+    with SplitWriter(pathlib.Path(config.output), "lines", config.split, charset.file_text()) as writer:
+        for number, row in enumerate(drawn):
+            writer.add(row.content, number, row.text, row.width)
+        writer.finish(charset=charset.fingerprint, image_format="keep", pixels_per_frame=_PIXELS_PER_FRAME)

@@ -1,0 +1,240 @@
+"""Texts to draw: stretches of a corpus, words, numbers and dates, random characters; each with a font that can write it."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ocr.charset import Charset
+from ocr.config import weighed
+from ocr.synthesis.fonts import Font, Mixed
+from tfrecords import files
+from tfrecords.errors import InputError
+
+_MOST_TEXT = 2**40  # bytes of a corpus file
+_TRIES = 200  # texts drawn until some font has every character
+# Of numbers and the like: # stands for a digit, A and a for a letter, anything else for itself.
+_PATTERNS = (
+    "# ## ### #### ##### ########### #.# ##.## 0.### -#.# #,### ##,###.## ##% #.#% +## ±#.# ##℃ ×# #/# "
+    "#:## ##:##:## 2###-##-## 20##/#/## 20##.##.## 2###年#月##日 ##月##日 ##时##分 第#章 第##条 #、 (#) （#） 【##】 《##》 "
+    "No.### ￥#,###.## ￥##.## $##.# ###元 ##万 #.#亿 ##kg #.#cm ##mm ###km ###GB ##MHz #层 ##室 ##号 "
+    "###-######## 1########## 400-###-#### A#### A-### AA######## aaaa aaaaaa Aaaaa Aaaaaaa AAA AAAA Aaaa "
+    "aaaaaaaa www.aaaaa.com aaaa@aaa.cn a=# a+a=## x²+#x [##] {a} v#.#.# #.##.#.# ##x## #×#=## #># #<# "
+    "“##” ‘a’ #~# #—# ##… a_a #*# a/a/aaa.a C:\\aa\\a.aaa &aaaa; #aa !aa ?a "
+)
+
+
+def corpus_runs(path: str, charset: Charset, min_chars: int) -> list[str]:
+    """Returns the stretches of text in a file that the alphabet can write and that are long enough.
+
+    Raises:
+      InputError: the file cannot be read, or has no such stretch.
+    """
+    known = set(charset.characters)
+    try:
+        text = files.read_at_most(path, _MOST_TEXT).decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"--corpus={path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--corpus={path}: not UTF-8 at byte {error.start}") from error
+    runs = []
+    for line in text.splitlines():
+        spaced = "".join(c if c in known else "\n" for c in line)
+        runs += [run for run in map(_tidy, spaced.split("\n")) if len(run) >= min_chars]
+    if not runs:
+        raise InputError(f"--corpus={path}: no stretch of {min_chars} characters of the charset in it")
+    return runs
+
+
+def _tidy(text: str) -> str:
+    """Leaves no space at an end, nor two together."""
+    return re.sub(r"(\s)\s+", r"\1", text).strip()
+
+
+class _Corpus:
+    """Draws stretches from anywhere in running text."""
+
+    def __init__(self, path: str, charset: Charset, min_chars: int):
+        self.runs = corpus_runs(path, charset, min_chars)
+        self._ends = np.cumsum([len(run) - min_chars + 1 for run in self.runs])
+
+    def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
+        place = int(rng.integers(self._ends[-1]))
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        run = self.runs[number]
+        start = min(place - int(self._ends[number - 1] if number else 0), max(len(run) - length, 0))
+        return run[start : start + length].strip()
+
+
+class _Words:
+    """Draws words, one behind the other."""
+
+    def __init__(self, path: str, charset: Charset):
+        self._words = corpus_runs(path, charset, 1)
+
+    def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
+        text = ""
+        while len(text) < length:
+            text += self._words[rng.integers(len(self._words))]
+        return text[:length].strip()
+
+
+class _Numbers:
+    """Draws numbers, dates, amounts, codes and the like, one behind the other."""
+
+    def __init__(self, charset: Charset):
+        known = set(charset.characters)
+        self._digits, self._lower, self._upper = (
+            [c for c in alphabet if c in known]
+            for alphabet in ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        )
+        places = {"#": self._digits, "a": self._lower, "A": self._upper}
+        self._patterns = [p for p in _PATTERNS.split() if all(places.get(c, c in known) for c in p)]
+        self._between = ["", *(c for c in " ，," if c in known)]
+        if not self._patterns:
+            raise InputError("--numbers: the charset can write none")
+
+    def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
+        text = ""
+        while len(text) < length:
+            if text:
+                text += self._between[rng.integers(len(self._between))]
+            pattern = self._patterns[rng.integers(len(self._patterns))]
+            text += "".join(self._fill(rng, c) for c in pattern)
+        return text[:length].strip()
+
+    def _fill(self, rng: np.random.Generator, place: str) -> str:
+        letters = {"#": self._digits, "a": self._lower, "A": self._upper}.get(place)
+        return letters[rng.integers(len(letters))] if letters else place
+
+
+class _Random:
+    """Draws characters of the alphabet, each as likely as any other that the font has; never a space at an end, nor two."""
+
+    def __init__(self, charset: Charset):
+        self._letters = list(dict.fromkeys(charset.characters))
+
+    def draw(self, rng: np.random.Generator, length: int, font: Font) -> str:
+        text = ""
+        for _ in range(_TRIES * length):
+            letter = self._letters[rng.integers(len(self._letters))]
+            at_an_end = len(text) in (0, length - 1)
+            if font.has(letter) and not (letter.isspace() and (at_an_end or text[-1].isspace())):
+                text += letter
+                if len(text) == length:
+                    break
+        return text
+
+
+class Texts:
+    """Draws texts to render, each with a font that has all its characters.
+
+    Args:
+      charset: that the texts are written with.
+      fonts: to choose from, by their weights.
+      corpus: files of running text, `FILE` or `FILE:WEIGHT`.
+      words: files of a word a line, likewise.
+      numbers: weight of numbers, dates and the like beside the files, each of which weighs 1 where it does not say otherwise.
+      random: weight of random characters. Where there is nothing else all are that.
+      latin: how often the characters of ASCII are of another font.
+      min_chars: fewest characters.
+      max_chars: most characters.
+
+    Attributes:
+      undrawable: how many characters of the alphabet are in no font, where random ones are drawn.
+
+    Raises:
+      InputError: something given cannot be used.
+    """
+
+    def __init__(
+        self,
+        charset: Charset,
+        fonts: Sequence[Font],
+        corpus: Sequence[str] = (),
+        words: Sequence[str] = (),
+        numbers: float = 0.0,
+        random: float = 0.0,
+        latin: float = 0.0,
+        min_chars: int = 1,
+        max_chars: int = 10,
+    ):
+        self._fonts, self._latin, self._min_chars, self._max_chars = fonts, latin, min_chars, max_chars
+        self.undrawable = 0
+        self._chances = _chances([font.weight for font in fonts])
+        sources: list[tuple[_Corpus | _Words | _Numbers | _Random, float]] = []
+        for item in corpus:
+            path, weight = weighed(item)
+            sources.append((_Corpus(path, charset, min_chars), 1.0 if weight is None else weight))
+        for item in words:
+            path, weight = weighed(item)
+            sources.append((_Words(path, charset), 1.0 if weight is None else weight))
+        if numbers:
+            sources.append((_Numbers(charset), numbers))
+        if random or not sources:
+            sources.append((_Random(charset), random or 1.0))
+            drawable = [c for c in dict.fromkeys(charset.characters) if any(font.has(c) for font in fonts)]
+            if not any(not c.isspace() for c in drawable):
+                raise InputError("--fonts: none of the fonts has a character of the charset")
+            self.undrawable = len(set(charset.characters)) - len(drawable)
+        self._sources = [source for source, _ in sources]
+        self._shares = _chances([weight for _, weight in sources])
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
+        """Returns a text and its font.
+
+        Raises:
+          InputError: text after text came up of which no font has every character.
+        """
+        text = ""
+        for _ in range(_TRIES):
+            length = int(rng.integers(self._min_chars, self._max_chars, endpoint=True))
+            source = self._sources[int(np.searchsorted(self._shares, rng.random(), side="right"))]
+            font = self._any_font(rng)
+            text = source.draw(rng, length, font)
+            if len(text) >= self._min_chars and (fitting := self._writing(text, font, rng)):
+                return text, self._mixed(text, fitting, rng)
+        raise InputError(f"--fonts: no font has every character of {text!r}, nor of {_TRIES - 1} other texts")
+
+    @property
+    def lines(self) -> list[str]:
+        """The stretches of all corpora, in order."""
+        return [run for source in self._sources if isinstance(source, _Corpus) for run in source.runs]
+
+    def with_font(self, text: str, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
+        """Returns a text and a font that has all its characters.
+
+        Raises:
+          InputError: there is none.
+        """
+        if not (font := self._writing(text, self._any_font(rng), rng)):
+            raise InputError(f"--fonts: no font has every character of {text!r}")
+        return text, self._mixed(text, font, rng)
+
+    def _mixed(self, text: str, font: Font, rng: np.random.Generator) -> Font | Mixed:
+        """Returns the font, or now and then that one with another one for the characters of ASCII."""
+        ascii_only = [character for character in text if character.isascii()]
+        if ascii_only and rng.random() < self._latin and all(map((other := self._any_font(rng)).has, ascii_only)):
+            return Mixed(font, other)
+        return font
+
+    def _any_font(self, rng: np.random.Generator) -> Font:
+        return self._fonts[int(np.searchsorted(self._chances, rng.random(), side="right"))]
+
+    def _writing(self, text: str, font: Font, rng: np.random.Generator) -> Font | None:
+        """Returns the font if it has every character of the text, or else another one that has."""
+        if all(map(font.has, text)):
+            return font
+        shares = np.diff(self._chances, prepend=0.0)
+        for number in rng.choice(len(self._fonts), len(self._fonts), replace=False, p=shares):
+            if all(map(self._fonts[number].has, text)):
+                return self._fonts[number]
+        return None
+
+
+def _chances(weights: Sequence[float]) -> np.ndarray:
+    """Returns where the share of each ends, float64[len(weights)], the last at 1."""
+    ends = np.cumsum(np.asarray(weights, np.float64))
+    ends /= ends[-1]
+    ends[-1] = 1.0
+    return ends

@@ -1,0 +1,151 @@
+"""Re-enacts the puzzle of confusing-ctc: one network, five ways to train it, and the level at which each gets stuck."""
+
+import dataclasses
+import importlib.util
+import io
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ocr import charset as charsets
+from ocr.config import TrainConfig
+from ocr.data import dataset, dummy, pipeline
+from ocr.doctor import examine
+from ocr.model import networks
+from ocr.model.objective import Learner
+from ocr.progress import Progress
+from ocr.training import devices, recipe
+from ocr.training.steps import Steps
+from tfrecords import files
+from tfrecords.errors import InputError
+
+_CLASSES, _RECORDS, _BATCH, _LAST = 3000, 2000, 4, 50
+_SEED = 1
+_EVERY = 10  # steps a point of the curves
+EXPLANATION = (
+    "A CTC loss applies softmax itself, so it wants what the last layer gives.",
+    "The TensorFlow way fed it a softmax: a softmax of a softmax gives no class more than e / (e + C - 1), and the loss cannot "
+    "fall below that floor, which lies just under the untrained value.",
+    "The Keras way fed it log(softmax + 1e-7): that is a softmax undone, but where a label's probability is under 1e-7 its "
+    "gradient is gone, so the loss may stop where each label costs ln 1e7 = 16.1.",
+    "Frozen batch norm and a summed loss were faults too, but not the ones that held it.",
+    "Fed with logits the same network falls to the entropy of random labels, and no lower: 'about 50' was the best there is.",
+)
+
+
+class Way(NamedTuple):
+    """One way to train: what the loss is fed, whether batch norm and dropout act as in training, whether losses are summed."""
+
+    feed: Callable[[tf.Tensor], tf.Tensor]
+    trains: bool = True
+    summed: bool = False
+
+
+WAYS: Mapping[str, Way] = {
+    "its TensorFlow way: softmax, batch norm frozen, summed": Way(tf.nn.softmax, trains=False, summed=True),
+    "softmax, batch norm training": Way(tf.nn.softmax),
+    "its Keras way: log(softmax + 1e-7), batch norm training": Way(lambda x: tf.math.log(tf.nn.softmax(x) + 1e-7)),
+    "log(softmax + 1e-7), batch norm frozen, summed": Way(
+        lambda x: tf.math.log(tf.nn.softmax(x) + 1e-7), trains=False, summed=True
+    ),
+    "logits, batch norm training": Way(tf.identity),
+}
+
+
+class _Other(Learner):
+    """A learner that goes one of the ways."""
+
+    def __init__(self, model: keras.Model, way: Way):
+        super().__init__(model)
+        self._way = way
+
+    def logits(self, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        values, frames = super().logits(batch, training and self._way.trains)
+        return self._way.feed(values), frames
+
+    def objective(self, nats: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(nats) if self._way.summed else super().objective(nats)
+
+
+def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False) -> dict:
+    """Trains the network of confusing-ctc on its dummy data in five ways, and draws the losses.
+
+    Args:
+      output: new folder for the data, `curves.json` and `curves.png`.
+      steps: of each way, of 4 lines.
+      stop: asked every few steps; once it is true nothing more is trained, and nothing kept.
+
+    Returns:
+      `references`, and by way `settles_at`, the mean loss of the last 50 steps in nats, and `findings`, the doctor's codes.
+
+    Raises:
+      InputError: the output is there already, or matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--reproduce: draws with matplotlib, which is not installed: pip install 'line-ocr[plots]'")
+    if steps < 2 * _LAST:
+        raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
+    with files.folder_aside(pathlib.Path(output)) as folder:
+        dummy.convert(str(folder / "data"), _RECORDS, _CLASSES)
+        pixels_per_frame = networks.network("cnn").pixels_per_frame
+        data = dataset.mix(str(folder / "data"), pixels_per_frame)
+        charset = charsets.saved(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
+        case, levels = examine.look_at(None, charset, data, data.parts[0], pixels_per_frame)
+        curves, results = {}, {}
+        for name, way in WAYS.items():
+            keras.utils.set_random_seed(_SEED)
+            learner = _Other(networks.build("cnn", charset.num_classes), way)
+            found = examine.examine(dataclasses.replace(case, learner=learner))
+            batches = pipeline.training_batches(data, charset, _BATCH, pixels_per_frame, _SEED)
+            curves[name] = _curve(learner, iter(batches), steps, name, stop)
+            settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
+            results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}
+        if not stop():
+            files.write_json(folder / "curves.json", {"references": levels, "every": _EVERY, "curves": curves})
+            files.write_bytes(folder / "curves.png", draw(curves, levels))
+    return {"references": levels, "ways": results}
+
+
+def _curve(learner: Learner, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
+    """Trains; returns the mean loss of every ten steps."""
+    config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
+    steps_taken = Steps(learner, recipe.build(config, learner.model, _RECORDS), devices.find("one"), _BATCH)
+    curve: list[float] = []
+    with Progress(name, steps, "steps") as bar:
+        for done in range(_EVERY, steps + 1, _EVERY):
+            if stop():
+                break
+            steps_taken.take(batches, tf.constant(_EVERY, tf.int64))
+            sums = steps_taken.sums()
+            steps_taken.begin_sums()
+            curve.append(sums.nats / sums.lines)
+            bar.update(done, f"loss {curve[-1]:.1f}")
+    return curve
+
+
+def draw(curves: Mapping[str, list[float]], levels: Mapping[str, float]) -> bytes:
+    """Draws loss curves with the reference levels: a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, curve), style in zip(curves.items(), ("-", "--", "-", "--", "-"), strict=False):
+        steps = np.arange(1, len(curve) + 1) * _EVERY
+        axes.plot(steps, curve, style, linewidth=1.8, label=f"{name}: {np.mean(curve[-_LAST // _EVERY :]):.0f}")
+    for name, level in levels.items():
+        if name != "blank":  # next to the entropy where images say nothing
+            axes.axhline(level, color="#888888", linewidth=0.8, linestyle=":")
+            axes.annotate(f"{name.replace('_', ' ')} {level:.0f}", (1.01, level), xycoords=("axes fraction", "data"),
+                          va="center", fontsize=9, color="#555555")  # fmt: skip
+    axes.set(xlabel="step of 4 lines", ylabel="CTC loss, nats a line", ylim=(0, None))
+    axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), fontsize=9, framealpha=0.95)
+    axes.spines[["top", "right"]].set_visible(False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()

@@ -1,0 +1,272 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ocr.config import ConvertConfig
+from ocr.data import convert, dummy, labels
+from ocr.images import preprocess
+from tfrecords import manifest, reader, schema
+from tfrecords.errors import InputError
+
+
+def draw(path: pathlib.Path, width: int = 100, height: int = 32, **options) -> None:
+    seed = int.from_bytes(path.name.encode(), "big") % 2**32
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def pack(folder: pathlib.Path, lines: list[str] | bytes, **fields) -> dict:
+    content = lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode()
+    (folder / "labels.txt").write_bytes(content)
+    values = {
+        "images": str(folder),
+        "labels": str(folder / "labels.txt"),
+        "charset": "alnum",
+        "output": str(folder / "records"),
+    }
+    return convert.convert(ConvertConfig(**{**values, **fields}))
+
+
+def records(folder: pathlib.Path) -> dict[str, dict]:
+    """Returns the records by file name."""
+    found = {}
+    for serialized in reader.records(*reader.find(str(folder / "records"), "train")).unbatch():
+        parsed = {key: value.numpy()[0] for key, value in schema.parse(serialized[tf.newaxis]).items()}
+        found[parsed["filename"].decode()] = parsed
+    return found
+
+
+def rejects(folder: pathlib.Path) -> list[list[str]]:
+    text = (folder / "records" / "lines-train.rejects.tsv").read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def test_png_and_jpeg_are_kept_to_the_byte_and_others_become_png(tmp_path: pathlib.Path):
+    for name in ("a.png", "b.jpg", "c.bmp", "d.gif"):
+        draw(tmp_path / name, 77, 40)
+    pack(tmp_path, [f"{name}\tabc" for name in ("a.png", "b.jpg", "c.bmp", "d.gif")])
+    found = records(tmp_path)
+    assert {name: r["format"].decode() for name, r in found.items()} == {
+        "a.png": "png",
+        "b.jpg": "jpeg",
+        "c.bmp": "png",
+        "d.gif": "png",
+    }
+    for name, record in found.items():
+        assert (record["height"], record["width"], record["text"]) == (40, 77, b"abc")
+        original = (tmp_path / name).read_bytes()
+        if name in ("a.png", "b.jpg"):
+            assert record["encoded"] == original
+        both = preprocess.read_rows(tf.constant([record["encoded"], original]))[0].numpy()
+        np.testing.assert_array_equal(both[0], both[1])  # as training and serving see it
+
+
+@pytest.mark.parametrize("image_format", ["png", "raw"])
+def test_other_formats_hold_the_same_line(tmp_path: pathlib.Path, image_format: str):
+    draw(tmp_path / "a.jpg", 90, 48, quality=80)
+    pack(tmp_path, ["a.jpg\tabc"], image_format=image_format)
+    record = records(tmp_path)["a.jpg"]
+    line = preprocess.read_rows(tf.constant([(tmp_path / "a.jpg").read_bytes()]))[0].numpy()[0]
+    if image_format == "raw":
+        assert (record["height"], record["width"]) == (32, 60)
+        stored = np.frombuffer(record["encoded"], np.uint8).reshape(32, 60)
+    else:
+        assert (record["format"], record["height"], record["width"]) == (b"png", 48, 90)
+        stored = preprocess.read_rows(tf.constant([record["encoded"]]))[0].numpy()[0]
+    np.testing.assert_array_equal(stored, line)
+
+
+def test_every_line_is_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("good.png", "again.png", "other.png", "short.png", "label.png", "wide.png"):
+        draw(folder / name, 2001 * 4 if name == "wide.png" else 20 if name == "short.png" else 100)
+    draw(tmp_path / "secret.png")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "junk.png").write_bytes(b"junk")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:200])
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "fifo.png")
+    lines = {
+        b"good.png\tabc": None,
+        b"": "bad_line",
+        b"no tab in it": "bad_line",
+        b"\tabc": "bad_line",
+        b"bad\xff.png\tabc": "bad_line",
+        b"nul\0.png\tabc": "bad_line",
+        b"nowhere.png\tabc": "missing_file",
+        b"folder.png\tabc": "missing_file",
+        b"fifo.png\tabc": "missing_file",
+        b"../secret.png\tabc": "outside_images",
+        str(tmp_path / "secret.png").encode() + b"\tabc": "outside_images",
+        b"link.png\tabc": "outside_images",
+        b"junk.png\tabc": "undecodable",
+        b"empty.png\tabc": "undecodable",
+        b"cut.png\tabc": "undecodable",
+        b"wide.png\tabc": "too_large",
+        b"label.png\t": "empty_label",
+        "other.png\ta中c".encode(): "not_in_charset",
+        b"short.png\taabb": "too_long",  # 6 frames with the blanks between equals; 5 are there
+        b"good.png\txyz": "duplicate_name",
+        b"again.png\ta b": "not_in_charset",
+    }
+    summary = pack(folder, b"\n".join(lines) + b"\n")
+    expected = [(str(i), reason) for i, reason in enumerate(lines.values(), 1) if reason]
+    assert [(row[0], row[2]) for row in rejects(folder)] == expected
+    assert (summary["records"], summary["rejects"]) == (1, len(lines) - 1)
+    assert [r["text"] for r in records(folder).values()] == [b"abc"]
+    assert all(len(row) == 4 for row in rejects(folder))
+
+
+def test_a_name_is_taken_by_the_first_line_that_can_be_used(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.png")
+    pack(tmp_path, ["a.png\ta b", "a.png\tgood", "a.png\tlate"])
+    assert [r["text"] for r in records(tmp_path).values()] == [b"good"]
+    assert [row[2] for row in rejects(tmp_path)] == ["not_in_charset", "duplicate_name"]
+
+
+def test_labels_that_change_while_they_are_read_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    draw(tmp_path / "a.png")
+    survey = labels.survey
+
+    def and_then_lose_a_line(path: pathlib.Path, label_format: str) -> tuple[int, str]:
+        found = survey(path, label_format)
+        path.write_bytes(b"a.png\tabc\n")
+        return found
+
+    monkeypatch.setattr(labels, "survey", and_then_lose_a_line)
+    with pytest.raises(InputError, match="had 2 lines, then 1"):
+        pack(tmp_path, ["a.png\tabc", "b.png\tabc"])
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_a_gif_has_the_size_of_its_first_frame(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.gif", 77, 40)
+    gif = bytearray((tmp_path / "a.gif").read_bytes())
+    gif[6:10] = b"\xff\x00\xff\x00"  # what the whole animation would take
+    (tmp_path / "a.gif").write_bytes(gif)
+    pack(tmp_path, ["a.gif\tabc"])
+    (record,) = records(tmp_path).values()
+    assert (record["height"], record["width"]) == (40, 77)
+
+
+def test_ids_count_from_one_and_are_never_guessed_at(tmp_path: pathlib.Path):
+    for name in "abcdefg":
+        draw(tmp_path / name, 200, format="PNG")
+    pack(tmp_path, ["a 1 2 62", "b 0", "c 63", "d -1", "e 1 x", "f", "g " + "9" * 5000])
+    assert {name: r["text"] for name, r in records(tmp_path).items()} == {"a": b"01Z"}
+    reasons = [(row[1], row[2]) for row in rejects(tmp_path)]
+    assert reasons == [
+        ("b", "id_out_of_range"),
+        ("c", "id_out_of_range"),
+        ("d", "id_out_of_range"),
+        ("e", "bad_line"),
+        ("f", "empty_label"),
+        ("g", "id_out_of_range"),
+    ]
+
+
+def test_the_originals_folder_goes_through_unchanged(tmp_path: pathlib.Path):
+    alphabet = " \n" + "".join(f"{chr(0x4E00 + i)}\n" for i in range(5989))
+    (tmp_path / "char_std_5990.txt").write_text(alphabet, "utf-8")
+    rng = np.random.default_rng(0)
+    lines, truths = [], {}
+    for index in range(20):
+        ids = rng.integers(1, 5990, 10)
+        draw(tmp_path / f"{index}.jpg", 280)
+        lines.append(" ".join(map(str, [f"{index}.jpg", *ids])))
+        # In the alphabet file id k is on line k + 1.
+        truths[f"{index}.jpg"] = "".join(alphabet.split("\n")[k] for k in ids).encode()
+    summary = pack(tmp_path, lines, charset=f"chinese_ocr:{tmp_path / 'char_std_5990.txt'}")
+    assert summary["records"] == 20
+    assert {name: r["text"] for name, r in records(tmp_path).items()} == truths
+    assert len((tmp_path / "records" / "charset.txt").read_text("utf-8").splitlines()) == 5989
+
+
+def test_a_labels_file_may_come_from_windows_and_lack_its_last_newline(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.png")
+    assert pack(tmp_path, b"\xef\xbb\xbfa.png\tabc\r\nb.png\tdef")["records"] == 2
+    assert {r["text"] for r in records(tmp_path).values()} == {b"abc", b"def"}
+
+
+def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: pathlib.Path):
+    lines = []
+    for index in range(150):
+        draw(tmp_path / f"{index}.png", 60 + index)
+        lines.append(f"{index}.png\t{index}")
+    for workers in (1, 4):
+        pack(tmp_path, lines, workers=workers, num_shards=3, output=str(tmp_path / f"by{workers}"))
+    one, four = ({p.name: p.read_bytes() for p in (tmp_path / f"by{w}").iterdir()} for w in (1, 4))
+    assert one == four
+    assert len(one) == 3 + 5
+
+
+def test_strict_stops_at_the_first_bad_line_and_leaves_nothing(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.png")
+    with pytest.raises(InputError, match="line 2: missing_file"):
+        pack(tmp_path, ["a.png\tabc", "b.png\tabc"], strict=True)
+    assert not list((tmp_path / "records").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields", "message"),
+    [
+        ([], {}, "has no labels in it"),
+        (["nowhere.png\tabc"], {}, "none of its 1 lines is usable .1 missing_file"),
+        (["a.png\tabc"], {"images": "/nowhere"}, "--images=/nowhere: no such folder"),
+        (["a.png\tabc"], {"labels": "/nowhere"}, "/nowhere: No such file"),
+        (["a.png\tabc"], {"charset": "klingon"}, "--charset=klingon"),
+        (["a.png\tabc"], {"num_shards": 2}, "--num_shards=2: more than the 1 lines"),
+        (["a.png\tabc"], {"split": "a/b"}, "--split=a/b"),
+        (["a.png\tabc"], {"image_format": "tiff"}, "--image_format=tiff"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_written(tmp_path: pathlib.Path, lines, fields, message: str):
+    draw(tmp_path / "a.png")
+    with pytest.raises(InputError, match=message):
+        pack(tmp_path, lines, **fields)
+    assert not (tmp_path / "records").exists() or not list((tmp_path / "records").iterdir())
+
+
+def test_a_second_split_joins_the_first_but_not_with_another_alphabet(tmp_path: pathlib.Path):
+    draw(tmp_path / "a.png")
+    pack(tmp_path, ["a.png\t12"], charset="digits")
+    pack(tmp_path, ["a.png\t34"], charset="digits", split="eval")
+    assert set(manifest.splits(tmp_path / "records")) == {"train", "eval"}
+    with pytest.raises(InputError, match="another alphabet"):
+        pack(tmp_path, ["a.png\t34"], charset="alnum", split="test")
+
+
+def test_dummy_records_are_fixed_by_seed_and_number(tmp_path: pathlib.Path):
+    dummy.convert(str(tmp_path / "few"), 20, 3000)
+    dummy.convert(str(tmp_path / "many"), 40, 3000)
+    dummy.convert(str(tmp_path / "other"), 20, 3000, seed=1)
+    few, many, other = (
+        [r.numpy() for r in reader.records(*reader.find(str(tmp_path / name), "train")).unbatch()]
+        for name in ("few", "many", "other")
+    )
+    assert few == many[:20]
+    assert len({*few, *other}) == 40
+    _, found = reader.find(str(tmp_path / "many"), "train")
+    assert found.dummy == {"num_classes": 3000, "max_label_length": 10, "seed": 0}
+    assert found.widths == {280: 40}
+    assert set(found.lengths) <= set(range(1, 11))
+    alphabet = (tmp_path / "few" / "charset.txt").read_text("utf-8").split()
+    assert (alphabet[0], len(alphabet)) == ("一", 2999)
+
+
+def test_dummy_labels_and_pixels_are_evenly_spread(tmp_path: pathlib.Path):
+    dummy.convert(str(tmp_path), 500, 11, max_label_length=4)
+    _, found = reader.find(str(tmp_path), "train")
+    assert all(90 < count < 160 for count in found.lengths.values())
+    total = sum(found.characters.values())
+    assert all(abs(count / total - 0.1) < 0.03 for count in found.characters.values())
+    for serialized in reader.records(*reader.find(str(tmp_path), "train")).unbatch().take(1):
+        pixels = np.frombuffer(schema.parse(serialized[tf.newaxis])["encoded"].numpy()[0], np.uint8)
+        assert abs(pixels.mean() - 127.5) < 5

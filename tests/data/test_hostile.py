@@ -1,0 +1,247 @@
+"""Labels files and images that mean harm: each line is packed or rejected, and nothing outside the images is ever read."""
+
+import os
+import pathlib
+import struct
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+from PIL import Image
+
+from ocr.config import ConvertConfig
+from ocr.data import candidates, convert, labels
+from ocr.images import header
+from tfrecords import reader
+from tfrecords.errors import InputError
+
+NAMES = [
+    b"a.png",
+    b"b.jpg",
+    b"deep/c.png",
+    b"../secret.png",
+    b"/etc/passwd",
+    b"out",
+    b"fifo",
+    b"none.png",
+    b"",
+    b"a\0.png",
+    b".",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    here = tmp_path_factory.mktemp("hostile")
+    folder = here / "images"
+    (folder / "deep").mkdir(parents=True)
+    for path in (folder / "a.png", folder / "b.jpg", folder / "deep" / "c.png", here / "secret.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 90), np.uint8)).save(path)
+    (folder / "out").symlink_to(here / "secret.png")
+    (folder / "inside").symlink_to(folder / "a.png")
+    (folder / "up").symlink_to(here)
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mkfifo(folder / "fifo")
+    return folder
+
+
+def pack(images: pathlib.Path, content: bytes, output: pathlib.Path, **fields) -> dict:
+    output.mkdir(exist_ok=True)
+    (output / "labels.txt").write_bytes(content)
+    given = {"images": str(images), "labels": str(output / "labels.txt"), "charset": "digits", "workers": 1}
+    return convert.convert(ConvertConfig(output=str(output / "records"), **{**given, **fields}))
+
+
+def rejects(output: pathlib.Path) -> list[list[str]]:
+    return [row.split("\t") for row in (output / "records" / "lines-train.rejects.tsv").read_text("utf-8").splitlines()]
+
+
+ROWS = strategies.one_of(
+    strategies.binary(max_size=12),
+    strategies.builds(
+        lambda name, gap, rest: name + gap + rest,
+        strategies.sampled_from(NAMES),
+        strategies.sampled_from([b"\t", b" ", b"", b"\xc2\xa0"]),
+        strategies.one_of(
+            strategies.text("0123456789", max_size=5).map(str.encode),
+            strategies.text(max_size=4).map(lambda text: text.encode("utf-8", "surrogatepass")),
+            strategies.lists(strategies.integers(-2, 2**70), max_size=3).map(lambda ids: " ".join(map(str, ids)).encode()),
+        ),
+    ),
+)
+
+
+@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(rows=strategies.lists(ROWS, min_size=1, max_size=12), end=strategies.sampled_from([b"\n", b"\r\n"]))
+def test_records_and_rejects_are_the_lines(images, tmp_path_factory, rows: list[bytes], end: bytes):
+    content = end.join(rows) + end
+    output = tmp_path_factory.mktemp("any")
+    count = content.count(b"\n")
+    try:
+        made = pack(images, content, output)
+    except InputError as error:
+        assert "none of its" in str(error) or "no labels in it" in str(error)  # noqa: PT017  # either may come
+        return
+    assert made["records"] + made["rejects"] == count
+    assert made["records"] == reader.find(str(output / "records"), "train")[1].records
+    told = rejects(output)
+    assert len(told) == made["rejects"]
+    assert {row[2] for row in told} <= set(labels.REASONS)
+    numbers = [int(row[0]) for row in told]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../secret.png", "outside_images"),
+        ("deep/../../secret.png", "outside_images"),
+        ("/etc/passwd", "outside_images"),
+        ("out", "outside_images"),
+        ("up/secret.png", "outside_images"),
+        ("loop", "missing_file"),
+        ("fifo", "missing_file"),
+        ("deep", "missing_file"),
+        ("deep/", "missing_file"),
+        (".", "missing_file"),
+        ("none/none.png", "missing_file"),
+        ("a.png/b", "missing_file"),
+        ("x" * 300, "missing_file"),
+        ("a\0.png", "bad_line"),
+    ],
+)
+def test_what_a_name_cannot_lead_to(images: pathlib.Path, tmp_path: pathlib.Path, name: str, reason: str):
+    assert pack(images, f"a.png\t1\n{name}\t2\n".encode(), tmp_path)["records"] == 1
+    assert [row[2] for row in rejects(tmp_path)] == [reason]
+
+
+@pytest.mark.parametrize("name", ["inside", "deep/../a.png", "./a.png", "deep//c.png", "up/images/a.png"])
+def test_what_leads_back_inside_is_read(images: pathlib.Path, tmp_path: pathlib.Path, name: str):
+    assert pack(images, f"{name}\t1\n".encode(), tmp_path)["records"] == 1
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, colour: int = 0) -> bytes:
+    """Returns a PNG file of a few hundred bytes that says it is as large as that."""
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    data = zlib.compress(bytes(min(height * (width + 1), 2**20)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("check", ["full", "header"])
+def test_what_a_file_cannot_hold(images: pathlib.Path, tmp_path: pathlib.Path, check: str):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    good = (images / "a.png").read_bytes()
+    jpeg = (images / "b.jpg").read_bytes()
+    files = {
+        "bomb.png": (png(2**31 - 1, 2**31 - 1), "too_large"),
+        "wide.png": (png(1_000_000, 32), "too_large"),
+        "none.png": (png(0, 32), "undecodable"),
+        "empty.png": (b"", "undecodable"),
+        "junk.png": (b"GARBAGE", "undecodable"),
+        "cut.jpg": (jpeg[:20], "undecodable"),
+        "large.png": (None, "too_large"),
+    }
+    for name, (content, _) in files.items():
+        (folder / name).write_bytes(content or b"")
+    with open(folder / "large.png", "wb") as file:
+        file.write(good)
+        file.truncate(5 * 2**30)  # a hole: no room on the disk
+    (folder / "good.png").write_bytes(good)
+    rows = "".join(f"{name}\t1\n" for name in [*files, "good.png"])
+    assert pack(folder, rows.encode(), tmp_path, check=check)["records"] == 1
+    assert {row[1]: row[2] for row in rejects(tmp_path)} == {name: reason for name, (_, reason) in files.items()}
+
+
+def test_a_damaged_image_passes_the_header_check_alone(images: pathlib.Path, tmp_path: pathlib.Path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    content = (images / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(content)
+    (folder / "cut.png").write_bytes(content[: len(content) // 2])
+    (folder / "cut.jpg").write_bytes((images / "b.jpg").read_bytes()[:200])
+    rows = b"a.png\t1\ncut.png\t2\ncut.jpg\t3\n"
+    assert pack(folder, rows, tmp_path / "full")["reasons"] == {"undecodable": 2}
+    assert pack(folder, rows, tmp_path / "header", check="header")["reasons"] in ({}, {"undecodable": 1})
+
+
+def test_a_line_of_ten_megabytes_is_one_bad_line(images: pathlib.Path, tmp_path: pathlib.Path):
+    rows = b"a.png\t1\n" + b"b.jpg\t" + b"7" * 10_000_000 + b"\n" + b"deep/c.png\t2\n"
+    assert pack(images, rows, tmp_path) == {"records": 2, "rejects": 1, "shards": 1, "reasons": {"bad_line": 1}}
+    assert [(row[0], row[3]) for row in rejects(tmp_path)] == [("2", "longer than 1048576 bytes")]
+
+
+def test_a_labels_file_is_taken_in_pieces_that_are_all_of_it(tmp_path: pathlib.Path):
+    path = tmp_path / "labels.txt"
+    rows = [f"{number}.png\t{number}" for number in range(2_000)]
+    path.write_text("\ufeff" + "\n".join([*rows, "0.png\t0", "7.png\t"]), "utf-8")
+    found = labels.survey(path, "auto")
+    assert (found.count, found.label_format, found.repeated) == (2_002, "text", {"0.png", "7.png"})
+    assert len(found.pieces) > 3
+    lines = [line for piece in found.pieces for line in labels.read(path, piece)]
+    assert [line.number for line in lines] == list(range(1, 2_003))
+    assert [line.content.decode() for line in lines[:2_000]] == rows
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "I;16"])
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_python_and_graph_read_headers_alike(tmp_path: pathlib.Path, mode: str, kind: str):
+    import tensorflow as tf
+
+    from ocr.images import header_graph
+    from ocr.images import preprocess as graph
+
+    if kind == "jpeg" and mode not in ("L", "RGB"):
+        pytest.skip("JPEG has no such colours")
+    path = tmp_path / f"image.{kind}"
+    Image.new(mode, (77, 41)).save(path)
+    encoded = path.read_bytes()
+    found = header.read(encoded)
+    assert (found.kind, found.height, found.width) == (kind, 41, 77)
+    assert header_graph.size(tf.constant(encoded)).numpy().tolist() == [41, 77]
+    assert found.channels in (0, graph.decode_image(tf.constant(encoded)).shape[2])
+    assert bool(found.channels) == (mode != "P")
+
+
+@pytest.mark.parametrize("image_format", ["keep", "raw"])
+def test_a_jpeg_of_four_colours_is_read_as_it_is_decoded(tmp_path: pathlib.Path, image_format: str):
+    (tmp_path / "images").mkdir()
+    Image.new("CMYK", (77, 41), (9, 9, 9, 9)).save(tmp_path / "images" / "a.jpg")
+    assert pack(tmp_path / "images", b"a.jpg\t1\n", tmp_path, image_format=image_format)["records"] == 1
+
+
+def test_a_transparent_colour_makes_a_channel_that_the_header_does_not_tell(tmp_path: pathlib.Path):
+    Image.new("L", (77, 41), 9).save(tmp_path / "image.png", transparency=9)
+    found = header.read((tmp_path / "image.png").read_bytes())
+    assert (found.height, found.width, found.channels) == (41, 77, 0)
+
+
+def test_python_and_graph_scale_alike():
+    import tensorflow as tf
+
+    from ocr.images import preprocess as graph
+
+    sizes = np.random.default_rng(0).integers(1, (60, 12_000), (500, 2))
+    scaled = graph.scaled_width(tf.constant(sizes[:, 0]), tf.constant(sizes[:, 1])).numpy().tolist()
+    assert [header.scaled_width(int(height), int(width)) for height, width in sizes] == scaled
+    too_large = [graph.status(tf.constant(b"x"), *map(tf.constant, size)).numpy() == graph.TOO_LARGE for size in sizes]
+    assert [header.is_too_large(int(height), int(width)) for height, width in sizes] == too_large
+    assert 0 < sum(too_large) < 500
+
+
+def test_more_folders_than_are_kept_open(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, images: pathlib.Path):
+    monkeypatch.setattr(candidates, "_FOLDERS", 3)
+    content = (images / "a.png").read_bytes()
+    for index in range(10):
+        (tmp_path / "images" / str(index)).mkdir(parents=True)
+        (tmp_path / "images" / str(index) / "a.png").write_bytes(content)
+    rows = "".join(f"{index % 10}/a.png\t{index}\n" for index in range(20))
+    open_before = len([*pathlib.Path("/proc/self/fd").iterdir()])
+    assert pack(tmp_path / "images", rows.encode(), tmp_path)["records"] == 10
+    assert len([*pathlib.Path("/proc/self/fd").iterdir()]) <= open_before + 4

@@ -1,0 +1,33 @@
+"""The model that comes with the package reads right after install."""
+
+import json
+import pathlib
+
+from ocr import charset
+from ocr.model import networks
+from ocr.saving import warm_start
+from ocr.serving import saved_model
+
+LINES = sorted((pathlib.Path(__file__).parent / "lines").glob("*.*"))  # named by their texts
+
+
+def test_it_reads_chinese_lines_with_no_model_named(command):
+    done = command("ocr_predict", *LINES)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows] == [path.stem for path in LINES]
+
+
+def test_it_is_small():
+    folder = saved_model.newest_version(saved_model.PRETRAINED)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12_000_000
+
+
+def test_a_training_can_begin_with_its_weights():
+    assert warm_start.take_weights(networks.build("wide", 11), charset.named("digits"), "pretrained") == 10
+
+
+def test_it_tells_what_it_is():
+    about = json.loads((saved_model.newest_version(saved_model.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8"))
+    assert (about["network"], about["num_classes"]) == ("wide", 7645)
+    assert charset.named("pretrained").fingerprint == about["alphabet"]

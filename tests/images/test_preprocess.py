@@ -1,0 +1,173 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ocr.images import header_graph, preprocess
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8))
+
+
+def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
+    """Reads files together, and holds it against each alone, which is done in another way."""
+    pixels, width, status, given = (
+        value.numpy() for value in preprocess.read_rows(tf.constant(list(files), tf.string, [len(files)]))
+    )
+    for row, file in enumerate(files):
+        alone = [value.numpy()[0] for value in preprocess.read_rows(tf.constant([file]))]
+        np.testing.assert_array_equal(alone[0], pixels[row, :, : width[row]])
+        assert alone[1:] == [width[row], status[row], given[row]]
+    return pixels, width.tolist(), status.tolist()
+
+
+def test_a_grey_png_of_the_right_height_comes_through_as_it_is():
+    line = a_line()
+    pixels, width, status = read(encoded(line, "PNG"))
+    assert (width, status) == ([60], [preprocess.READ])
+    np.testing.assert_array_equal(pixels[0], np.asarray(line))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+@pytest.mark.parametrize("size", [(60, 32), (100, 64), (33, 20)])
+def test_each_kind_of_file_is_scaled_in_proportion(kind: str, size: tuple[int, int]):
+    plain = Image.new("RGB", size, (120, 120, 120))
+    pixels, width, status = read(encoded(plain, kind))
+    assert status == [preprocess.READ]
+    assert width == [round(size[0] * 32 / size[1])]
+    assert np.abs(pixels[0].astype(int) - 120).max() <= 2
+
+
+def test_scaling_a_picture_down_and_up_agrees_with_pillow():
+    for size in [(400, 64), (90, 20)]:
+        smooth = a_line(size[0] // 8, size[1] // 4).resize(size, Image.Resampling.BICUBIC)
+        pixels, width, _ = read(encoded(smooth, "PNG"))
+        theirs = np.asarray(smooth.resize((width[0], 32), Image.Resampling.BILINEAR), int)
+        assert np.abs(pixels[0].astype(int) - theirs).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("colour", "mode", "grey"),
+    [
+        ((255, 0, 0), "RGB", 76),
+        ((0, 255, 0), "RGB", 150),
+        ((0, 0, 255), "RGB", 29),
+        ((0, 0, 0, 0), "RGBA", 255),
+        ((0, 0, 0, 255), "RGBA", 0),
+        ((0, 0, 0, 51), "RGBA", 204),
+        ((100, 0), "LA", 255),
+        ((100, 255), "LA", 100),
+        (1, "1", 255),
+    ],
+)
+def test_colours_become_grey_and_alpha_lies_over_white(colour, mode: str, grey: int):
+    pixels, _, _ = read(encoded(Image.new(mode, (40, 32), colour), "PNG"))
+    assert np.abs(pixels[0].astype(int) - grey).max() <= 1
+
+
+def test_palette_sixteen_bit_and_cmyk_are_read():
+    palette = encoded(Image.new("RGB", (40, 32), (0, 255, 0)).convert("P"), "PNG")
+    deep = encoded(Image.fromarray(np.full((32, 40), 0x8000, np.uint16)), "PNG")
+    cmyk = encoded(Image.new("CMYK", (40, 32), (0, 0, 0, 0)), "JPEG")
+    pixels, _, status = read(palette, deep, cmyk)
+    assert status == [preprocess.READ] * 3
+    assert np.abs(pixels[:, 0, 0].astype(int) - [150, 128, 255]).max() <= 2
+
+
+def bomb() -> bytes:
+    """A PNG of 50,000 x 50,000 pixels by its header."""
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + b"\0" * 4
+
+
+def gif_bomb() -> bytes:
+    """A GIF of 10 x 10 pixels by its header, whose one frame has 7,000 x 7,000."""
+    gif = bytearray(encoded(Image.new("L", (7000, 7000), 3), "GIF"))
+    gif[6:10] = struct.pack("<HH", 10, 10)
+    return bytes(gif)
+
+
+A_FRAME = b",\0\0\0\0<\0 \0\0\x08"  # of 60 x 32 pixels, and what its codes begin with
+
+BAD = {
+    "junk": (b"\x00\x01\x02junk", preprocess.UNDECODABLE),
+    "empty": (b"", preprocess.UNDECODABLE),
+    "text": ("Grüße".encode(), preprocess.UNDECODABLE),
+    "cut PNG": (encoded(a_line(), "PNG")[:300], preprocess.UNDECODABLE),
+    "cut JPEG": (encoded(a_line(), "JPEG")[:300], preprocess.UNDECODABLE),
+    "PNG header alone": (encoded(a_line(), "PNG")[:24], preprocess.UNDECODABLE),
+    "no PNG header": (b"\x89PNG\r\n\x1a\n", preprocess.UNDECODABLE),
+    "JPEG header alone": (b"\xff\xd8\xff\xe0", preprocess.UNDECODABLE),
+    "cut GIF": (encoded(a_line(), "GIF")[:40], preprocess.UNDECODABLE),
+    "cut BMP": (encoded(a_line(), "BMP")[:100], preprocess.UNDECODABLE),
+    "bomb": (bomb(), preprocess.TOO_LARGE),
+    "GIF bomb": (gif_bomb(), preprocess.TOO_LARGE),
+    "GIF without a frame": (encoded(a_line(), "GIF")[:13] + b";", preprocess.UNDECODABLE),
+    "GIF of endless extensions": (encoded(a_line(), "GIF")[:13] + b"!\xfe\x00" * 5000, preprocess.UNDECODABLE),
+    "GIF of endless blocks": (encoded(a_line(), "GIF")[:13] + A_FRAME + b"\x01\x00" * 100_000, preprocess.UNDECODABLE),
+    "BMP with a palette": (encoded(a_line().convert("RGB").quantize(16), "BMP"), preprocess.UNDECODABLE),
+    "BMP with a header beyond its end": (b"BM\xa5" + b"\0" * 11 + b"\0\0\x10\0" + b"\0" * 100, preprocess.UNDECODABLE),
+    "BMP header alone": (encoded(a_line(), "BMP")[:26], preprocess.UNDECODABLE),
+    "too wide": (encoded(Image.new("L", (2001, 8), 255), "PNG"), preprocess.TOO_LARGE),
+    "WebP": (encoded(a_line(), "WEBP"), preprocess.UNDECODABLE),
+}
+
+
+def test_a_file_that_cannot_be_read_gets_its_status_and_hurts_no_neighbour():
+    good = [encoded(a_line(width, seed=width), "PNG") for width in (1, 30, 77)]
+    alone = [read(file)[0][0] for file in good]
+    pixels, width, status = read(good[0], *(file for file, _ in BAD.values()), *good[1:])
+    assert status == [preprocess.READ, *(code for _, code in BAD.values()), preprocess.READ, preprocess.READ]
+    assert width[1:-2] == [1] * len(BAD)
+    for row, line in zip((0, -2, -1), alone, strict=True):
+        np.testing.assert_array_equal(pixels[row, :, : line.shape[1]], line)
+        assert not pixels[row, :, line.shape[1] :].any()
+
+
+def test_the_limits_are_where_they_are_said_to_be():
+    at_limit = encoded(Image.new("L", (2000, 8), 255), "PNG")
+    _, width, status = read(at_limit)
+    assert (width, status) == ([8000], [preprocess.READ])
+    heavy = encoded(a_line(), "PNG") + b"\0" * preprocess.MAX_BYTES
+    assert read(heavy)[2] == [preprocess.TOO_LARGE]
+
+
+def test_of_an_animation_the_first_frame_is_read_and_no_other_is_unfolded():
+    frames = [Image.new("L", (40, 32), tone) for tone in (10, 200)]
+    animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"long " * 200)
+    pixels, width, _ = read(animation)
+    assert width == [40]
+    assert np.abs(pixels[0].astype(int) - 10).max() <= 1
+    alone = header_graph.first_frame(tf.constant(animation)).numpy()
+    with Image.open(io.BytesIO(alone)) as image:
+        assert getattr(image, "n_frames", 1) == 1
+        assert image.size == (40, 32)
+
+
+def test_the_fourth_channel_of_a_plain_bmp_is_no_alpha():
+    line = a_line()
+    clear = line.convert("RGBA")
+    clear.putalpha(0)
+    pixels, _, status = read(encoded(clear, "BMP"))
+    assert status == [preprocess.READ]
+    assert np.abs(pixels[0].astype(int) - np.asarray(line)).max() <= 1
+
+
+def test_the_network_sees_black_as_minus_one_white_as_one_and_nothing_beyond_a_line():
+    pixels = tf.fill([2, 32, 10], tf.constant(255, tf.uint8))
+    image, mask = preprocess.to_network(pixels, tf.constant([10, 3]), 4)
+    assert image.shape == (2, 32, 12, 1)
+    assert image[0, 0, :, 0].numpy().tolist() == [1.0] * 10 + [0.0] * 2
+    assert image[1, 0, :, 0].numpy().tolist() == [1.0] * 3 + [0.0] * 9
+    assert mask[:, 0, :, 0].numpy().tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert preprocess.to_network(tf.zeros([1, 32, 4], tf.uint8), tf.constant([4]), 4)[0].numpy().max() == -1.0

@@ -1,0 +1,88 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ocr.model import networks
+from tfrecords.errors import InputError
+
+
+def network(name: str, num_classes: int = 50) -> keras.Model:
+    """Returns a network whose batch norms are not the identity, as after training."""
+    keras.utils.set_random_seed(0)
+    model = networks.build(name, num_classes)
+    rng = np.random.default_rng(0)
+    model.set_weights([w + rng.uniform(0.05, 0.3, w.shape) if w.ndim == 1 else w for w in model.get_weights()])
+    return model
+
+
+def logits_of(model: keras.Model, lines: list[np.ndarray], width: int) -> list[np.ndarray]:
+    """Returns each line's own logits when all are padded, with junk, to `width`."""
+    pixels = np.random.default_rng(1).integers(0, 256, (len(lines), 32, width), np.uint8)
+    for row, line in zip(pixels, lines, strict=True):
+        row[:, : line.shape[1]] = line
+    widths = tf.constant([line.shape[1] for line in lines])
+    logits, frames = networks.logits(model, tf.constant(pixels), widths, training=False)
+    return [row[:count] for row, count in zip(logits.numpy(), frames.numpy(), strict=True)]
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_a_line_reads_the_same_alone_and_in_any_company(name: str):
+    rng = np.random.default_rng(2)
+    lines = [rng.integers(0, 256, (32, width), np.uint8) for width in (1, 37, 64, 121)]
+    model = network(name)
+    alone = [logits_of(model, [line], line.shape[1])[0] for line in lines]
+    assert np.abs(alone[-1]).max() > 0.01
+    for width in (121, 160, 333):
+        for one, other in zip(alone, logits_of(model, lines, width), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("wide", 70), ("cnn", 35), ("crnn", 35), ("densenet", 35)])
+def test_a_line_of_280_pixels_has_its_frames_of_logits(name: str, frames: int):
+    model = network(name)
+    logits, own = networks.logits(model, tf.zeros([2, 32, 280], tf.uint8), tf.constant([280, 9]), training=False)
+    assert logits.shape == (2, frames, 50)
+    assert logits.dtype == tf.float32
+    assert own.numpy().tolist() == [frames, -(-9 // (280 // frames))]
+    assert not np.allclose(np.exp(logits).sum(2), 1.0)  # logits, not a softmax
+
+
+def test_cnn_is_the_network_of_the_original():
+    # 3x3 kernels, then 512 of 4x4 and 512 of 1x1, none with a bias; batch norm before the first six; then the classes.
+    channels = [1, 64, 64, 128, 128, 256, 256]
+    kernels = sum(9 * a * b for a, b in itertools.pairwise(channels)) + 16 * 256 * 512 + 512 * 512
+    assert networks.build("cnn", 3000).count_params() == kernels + 4 * sum(channels[:-1]) + 512 * 3000 + 3000
+    drawn = [layer.rate for layer in networks.build("cnn", 10).layers if isinstance(layer, keras.layers.Dropout)]
+    assert drawn == [0.3] * 3
+
+
+def test_cnn_has_the_originals_weight_decay():
+    model = networks.build("cnn", 10)
+    expected = 1e-4 * sum(float(tf.reduce_sum(tf.square(v))) for v in model.trainable_variables if len(v.shape) == 4)
+    assert float(tf.add_n(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_densenet_is_the_network_of_chinese_ocr():
+    # A block of 8 layers takes k channels to k + 64, each layer with a batch norm before its 3x3 kernels.
+    def block(channels: int) -> int:
+        return sum(4 * c + 9 * c * 8 for c in range(channels, channels + 64, 8))
+
+    transitions = 4 * 128 + 128 * 128 + 4 * 192 + 192 * 128
+    expected = 25 * 64 + block(64) + block(128) + block(128) + transitions + 4 * 192 + 768 * 3000 + 3000
+    assert networks.build("densenet", 3000).count_params() == expected
+
+
+def test_crnn_is_cnn_with_two_recurrent_layers():
+    def recurrent(inputs: int, units: int) -> int:
+        return 2 * 4 * units * (inputs + units + 1)
+
+    added = networks.build("crnn", 100).count_params() - networks.build("cnn", 100).count_params()
+    assert added == recurrent(512, 384) + recurrent(768, 256)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(InputError, match="--model=vgg: must be one of lite, wide, cnn, crnn, densenet"):
+        networks.build("vgg", 10)

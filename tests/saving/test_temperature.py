@@ -1,0 +1,48 @@
+import pytest
+
+from ocr.evaluation import evaluate
+from ocr.model.recogniser import Recogniser
+from ocr.saving import export, temperature
+from ocr.saving.workdir import Workdir
+from ocr.serving import saved_model
+from ocr.synthesis import render
+
+HARD = {
+    "charset": "digits",
+    "width": 112,
+    "min_chars": 2,
+    "max_chars": 6,
+    "degrade": "hard",
+    "tfrecords": True,
+    "split": "eval",
+}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Two sets of lines harder than what the recogniser has learned from, so that it is wrong at times."""
+    here = tmp_path_factory.mktemp("hard")
+    for seed in (5, 6):
+        render.render(render.RenderConfig(output=str(here / str(seed)), count=400, seed=seed, **HARD))
+    return [str(here / "5"), str(here / "6")]
+
+
+def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
+    model, charset, *_ = Workdir(trained.workdir).load()
+    recogniser = Recogniser(model, charset)
+    factor = temperature.sharpness(recogniser, records[0])
+    for weight in model.get_layer("logits").trainable_variables:
+        weight.assign(weight * 0.5)
+    assert 0.4 < factor < 1.29, "both factors have to be among those tried"
+    assert temperature.sharpness(recogniser, records[0]) == pytest.approx(2.0 * factor, rel=0.1)
+
+
+def test_a_calibrated_export_reads_the_same_and_says_better_how_often_it_is_right(trained, records, tmp_path):
+    plain = export.export(str(trained.workdir), str(tmp_path))
+    made = export.export(str(trained.workdir), str(tmp_path), calibrate=records[0])
+    assert "sharpness" not in plain
+    files = [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:50]]
+    assert saved_model.load(tmp_path / "1")(files)[0] == saved_model.load(tmp_path / "2")(files)[0]
+    before, after = (evaluate.evaluate(tmp_path / version, records[1])["calibration_error"] for version in "12")
+    assert made["sharpness"] != 1.0
+    assert after < before

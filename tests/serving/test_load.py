@@ -1,0 +1,247 @@
+"""A server under more than it is used to: damaged images, new versions, overload, its end."""
+
+import concurrent.futures
+import io
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from asking import ask, b64, post, request_of
+from PIL import Image
+from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
+
+from ocr.serving import saved_model, warmup, wire
+from ocr.serving.client import Client
+
+# `make serve-proof` asks for more.
+FUZZED = int(os.environ.get("SERVE_FUZZED", "240"))
+SWAPS = int(os.environ.get("SERVE_SWAPS", "2"))
+REQUESTS = int(os.environ.get("SERVE_REQUESTS", "20"))
+OVERLOAD_S = float(os.environ.get("SERVE_OVERLOAD_S", "2"))
+
+
+def test_versions_change_under_load_and_no_request_is_lost(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--poll_s=0.1")
+    expected = saved_model.load(exports)(files[:8])[0]
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    seen, ended, count = set(), False, 0
+
+    def work() -> None:
+        nonlocal count
+        while not ended:
+            answer = ask(stub, files[:8])
+            assert [text.decode() for text in answer.outputs["text"].string_val] == expected
+            seen.add(answer.model_spec.version.value)
+            count += 1
+
+    def wait_for(version: int) -> None:
+        deadline = time.monotonic() + 60
+        while version not in seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(work) for _ in range(4)]
+        try:
+            for version in range(2, 2 + SWAPS):
+                shutil.copytree(exports / "1", tmp_path / "aside")
+                (tmp_path / "aside").rename(exports / str(version))
+                wait_for(version)
+            (exports / "999").mkdir()  # damaged: it is passed over, and named
+            (exports / "999" / "saved_model.pb").write_bytes(b"junk")
+            seen.clear()
+            time.sleep(1.0)
+            assert seen == {version}
+            shutil.rmtree(exports / "999")
+            shutil.rmtree(exports / str(version))  # a roll-back
+            wait_for(version - 1)
+            while count < REQUESTS:
+                time.sleep(0.1)
+        finally:
+            ended = True
+        for client in clients:
+            client.result()
+    print(f"{SWAPS} swaps, {count} requests")
+    assert server.end()[0] == 143
+    assert "version 999 is not served: " in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_version_that_is_not_whole_is_passed_over_until_it_is(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--poll_s=0.1")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+
+    def wait_for(version: int) -> None:
+        deadline = time.monotonic() + 60
+        while ask(stub, files[:1]).model_spec.version.value != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    shutil.copytree(exports / "1", exports / "4", ignore=shutil.ignore_patterns("variables", "assets*"))  # on its way
+    odd = exports / "3" / "assets.extra" / warmup.NAME
+    shutil.copytree(exports / "1", tmp_path / "aside")
+    with tf.io.TFRecordWriter(str(tmp_path / "aside" / "assets.extra" / warmup.NAME)) as writer:
+        writer.write(wire.log(wire._field(1, wire._number(3, 5)) + wire._field(2, b"")))
+    (tmp_path / "aside").rename(exports / "3")
+    shutil.copytree(exports / "1", exports / str(2**63))  # a number that no server takes
+    shutil.copytree(exports / "1", tmp_path / "whole")
+    (tmp_path / "whole").rename(exports / "2")
+    wait_for(2)
+    shutil.copytree(exports / "1", exports / "4", dirs_exist_ok=True)
+    wait_for(4)
+    for version in (1, 2, 3, 4):
+        shutil.rmtree(exports / str(version))
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "ocr"
+    assert stub.GetModelMetadata(asked).metadata["signature_def"].ByteSize() > 100
+    assert ask(stub, files[:1]).model_spec.version.value == 4
+    assert server.end()[0] == 143
+    told = (tmp_path / "log").read_text("utf-8")
+    assert f"version 3 is not served: {odd}: damaged" in told
+    assert "version 4 is not served: " in told
+
+
+def test_a_client_that_sends_no_more_does_not_keep_it(start_server, exports):
+    server = start_server(exports)
+    host, port = server.rest.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stalled:
+        stalled.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
+        with socket.create_connection((host, int(port))) as boastful:
+            boastful.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\n{")
+            assert boastful.recv(100).startswith(b"HTTP/1.1 413 ")
+        begun = time.monotonic()
+        assert server.end()[0] == 143
+        assert time.monotonic() - begun < 20.0
+    assert "Traceback" not in (exports.parent / "log").read_text("utf-8")
+
+
+def test_too_many_at_once_are_refused_and_the_others_answered(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--max_waiting=16", "--max_batch=8")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    expected = saved_model.load(exports)(files[:8])[0]
+    calls = [stub.Predict.future(request_of(files[:8])) for _ in range(200)]
+    codes = [call.code() for call in calls]
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    for call, code in zip(calls, codes, strict=True):
+        if code == grpc.StatusCode.OK:
+            assert [text.decode() for text in call.result().outputs["text"].string_val] == expected
+    body = {"instances": [b64(file) for file in files[:8]]}
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _: post(f"{server.rest}/v1/models/ocr:predict", body), range(80)))
+    assert {status for status, _ in answers} == {200, 429}
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(stub, files[:100], timeout=0.005)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert ask(stub, files[:1]).outputs["text"].string_val[0].decode() == expected[0]
+    with Client(server.grpc) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:  # the client asks again
+        assert all(texts == expected for texts, *_ in pool.map(lambda _: client(files[:8]), range(16)))
+    assert server.end(signal.SIGINT)[0] == 130
+
+
+def memory(server) -> int:
+    """Returns the memory that a server's process holds, in KiB."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def mutated(files: list[bytes], rng: np.random.Generator) -> bytes:
+    """Returns an image file with some bytes changed, cut out, doubled or zeroed."""
+    file = bytearray(files[rng.integers(len(files))])
+    for _ in range(rng.integers(1, 8)):
+        place, length = int(rng.integers(len(file) + 1)), int(rng.integers(1, 40))
+        kind = rng.integers(5)
+        if kind == 0:
+            file[place : place + 1] = rng.bytes(1)
+        elif kind == 1:
+            del file[place : place + length]
+        elif kind == 2:
+            file[place:place] = file[place : place + length]
+        elif kind == 3:
+            file[place : place + length] = bytes(len(file[place : place + length]))
+        else:  # the header, where sizes are
+            place = int(rng.integers(30))
+            file[place : place + 1] = rng.bytes(1)
+    return bytes(file)
+
+
+def test_mutated_images_neither_crash_it_nor_change_their_neighbours(start_server, exports, files, tmp_path):
+    server = start_server(exports)
+    rng = np.random.default_rng(0)
+    sources = []
+    for file in files[:10]:
+        image = Image.open(io.BytesIO(file))
+        for kind in ("PNG", "JPEG", "GIF", "BMP"):
+            made = io.BytesIO()
+            image.save(made, kind)
+            sources.append(made.getvalue())
+    expected = saved_model.load(exports)(files[:8])[0]
+    held = []
+    with Client(server.grpc) as client:
+        for done in range(0, FUZZED, 8):
+            pairs = [(good, mutated(sources, rng)) for good in files[:8]]
+            texts, confidences, statuses = client([image for pair in pairs for image in pair])
+            assert texts[::2] == expected, done
+            assert set(statuses[1::2]) <= {0, 1, 2}
+            assert not confidences[1::2][statuses[1::2] > 0].any()
+            held.append(memory(server))
+    print(f"{FUZZED} mutated images, memory {held[len(held) // 5]} to {held[-1]} KiB")
+    assert held[-1] < 1.25 * held[len(held) // 5]
+    assert server.end()[0] == 143
+
+
+def test_an_overload_is_refused_and_leaves_nothing_behind(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--max_waiting=128")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    expected = saved_model.load(exports)(files[:8])[0]
+    request = request_of(files[:8])
+    ask(stub, files[:8])
+    before = memory(server)
+    end, seconds, refused = time.monotonic() + OVERLOAD_S, [], []
+
+    def work() -> None:
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            try:
+                answer = stub.Predict(request)
+            except grpc.RpcError as error:
+                refused.append(error.code())
+                continue
+            seconds.append(time.monotonic() - begun)
+            assert [text.decode() for text in answer.outputs["text"].string_val] == expected
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        for client in [pool.submit(work) for _ in range(64)]:
+            client.result()
+    rate = 8 * len(seconds) / OVERLOAD_S
+    print(f"{len(seconds)} answered, {len(refused)} refused, {rate:.0f} lines/s, p99 {np.quantile(seconds, 0.99):.2f} s")
+    assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert len(refused) > 3 * len(seconds), "at least four times as much was asked as could be answered"
+    assert np.quantile(seconds, 0.99) < 4 * (128 + 32) / rate + 1.0
+    assert memory(server) < 1.25 * before
+    begun = time.monotonic()
+    ask(stub, files[:8])
+    assert time.monotonic() - begun < 5.0
+    assert server.end()[0] == 143
+
+
+def test_what_was_taken_is_answered_before_the_end(start_server, exports, files, tmp_path):
+    server = start_server(exports)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    expected = saved_model.load(exports)(files[:32])[0]
+    calls = [stub.Predict.future(request_of(files[:32])) for _ in range(8)]
+    calls[0].result()
+    server.process.send_signal(signal.SIGTERM)
+    late = []
+    while server.process.poll() is None:
+        late.append(stub.Predict.future(request_of(files[:1])).code())
+    for call in calls:
+        assert [text.decode() for text in call.result().outputs["text"].string_val] == expected
+    assert set(late) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    server.process.communicate()
+    assert server.process.returncode == 143

@@ -1,0 +1,149 @@
+"""The page that the server shows, in a browser without a window."""
+
+import asyncio
+import contextlib
+import itertools
+import pathlib
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from ocr.serving import saved_model
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed to open the page with")
+
+
+class Page:
+    """A page in a browser, driven over the Chrome DevTools Protocol."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse):
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self.complaints: list[str] = []
+
+    async def call(self, method: str, **arguments) -> dict:
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": arguments})
+        while (answer := await self._socket.receive_json(timeout=30)).get("id") != number:
+            if answer["method"] in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.complaints.append(str(answer["params"]))
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    async def run(self, script: str):
+        result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def wait(self, script: str):
+        for _ in range(200):
+            if value := await self.run(script):
+                return value
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{script} stays {value!r}: {await self.run('document.body.innerText')}")
+
+    async def choose(self, *paths: pathlib.Path) -> None:
+        root = (await self.call("DOM.getDocument"))["root"]["nodeId"]
+        field = (await self.call("DOM.querySelector", nodeId=root, selector="#files"))["nodeId"]
+        await self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=field)
+
+    async def press(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key)
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, folder: pathlib.Path, language: str) -> AsyncIterator[Page]:
+    line = [
+        BROWSER,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--accept-lang={language}",
+        f"--user-data-dir={folder}",
+    ]
+    with subprocess.Popen([*line, "--remote-debugging-port=0", "about:blank"], stderr=subprocess.DEVNULL) as browser:
+        try:
+            told = folder / "DevToolsActivePort"
+            while not told.exists() or not told.read_text():
+                await asyncio.sleep(0.1)
+            port = told.read_text().splitlines()[0]
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+                    (target,) = [each for each in await answer.json() if each["type"] == "page"]
+                async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                    page = Page(socket)
+                    for domain in ("Page", "Runtime", "Log", "DOM"):
+                        await page.call(f"{domain}.enable")
+                    await page.call("Page.navigate", url=url)
+                    await page.wait("document.readyState == 'complete' && location.href != 'about:blank'")
+                    yield page
+        finally:
+            browser.terminate()
+
+
+@pytest.fixture(scope="module")
+def server(trained, start_server, tmp_path_factory):
+    here = tmp_path_factory.mktemp("page")
+    shutil.copytree(trained.export, here / "export")
+    running = start_server(here / "export")
+    yield running
+    running.end()
+
+
+def test_images_chosen_show_their_texts_and_each_characters_place(trained, server, tmp_path):
+    line = sorted((trained.lines / "eval").glob("*.png"))[0]
+    (text,), _, _ = saved_model.load(trained.export)([line.read_bytes()])
+    (tmp_path / "junk.png").write_bytes(b"junk")
+
+    async def look() -> None:
+        async with opened(f"{server.rest}/", tmp_path / "browser", "en") as page:
+            await page.choose(line, tmp_path / "junk.png")
+            await page.wait("document.querySelectorAll('.text, .wrong').length == 2")
+            assert await page.run("document.querySelector('.text').textContent") == text
+            assert await page.run("document.querySelector('.wrong').textContent") == "This is no image that can be read."
+            assert "Model version 1" in await page.run("document.querySelector('#model').textContent")
+            # With the keyboard: to the text, and along its characters.
+            await page.run("document.querySelector('.text').focus()")
+            places = []
+            for character in text:
+                await page.press("ArrowRight")
+                assert await page.run("document.querySelector('.at').textContent") == character
+                places.append(await page.run("parseFloat(document.querySelector('.picture i').style.left)"))
+            assert places == sorted(places)
+            assert 0 <= places[0] < places[-1] < 100
+            await page.run("document.querySelector('#language').click()")
+            assert await page.run("document.documentElement.lang + document.title") == "zh文字行识别"
+            assert "这不是能读取的图片。" in await page.run("document.body.innerText")
+            assert page.complaints == []
+
+    asyncio.run(look())
+
+
+def test_a_pasted_and_a_dropped_image_are_read_and_nothing_comes_from_elsewhere(trained, server, tmp_path):
+    line = sorted((trained.lines / "eval").glob("*.png"))[1]
+    give = """(async (kind, bytes) => {
+        const held = new DataTransfer();
+        held.items.add(new File([new Uint8Array(bytes)], kind + ".png", {type: "image/png"}));
+        const made = kind == "paste" ? new ClipboardEvent("paste", {clipboardData: held, bubbles: true})
+                                     : new DragEvent("drop", {dataTransfer: held, bubbles: true, cancelable: true});
+        document.body.dispatchEvent(made);
+    })"""
+
+    async def look() -> None:
+        async with opened(f"{server.rest}/", tmp_path / "browser", "zh") as page:
+            assert await page.run("document.documentElement.lang") == "zh"
+            for number, kind in enumerate(("paste", "drop"), 1):
+                await page.run(f"{give}('{kind}', {list(line.read_bytes())})")
+                await page.wait(f"document.querySelectorAll('.text').length == {number}")
+            asked = await page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
+            assert {origin for origin in asked if origin != "null"} == {server.rest}
+            await page.run("document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.2/x.png\">')")
+            await page.wait("true")
+            assert any("Content Security Policy" in complaint for complaint in page.complaints)
+
+    asyncio.run(look())

@@ -1,0 +1,124 @@
+"""Times converting and reading lines against the ways of the original and of the textbooks."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from ocr import charset as charsets
+from ocr.charset import Charset
+from ocr.config import ConvertConfig
+from ocr.data import convert, dataset, pipeline
+from ocr.images.preprocess import HEIGHT
+from ocr.synthesis import render
+from tools.benchmarks.timing import against
+
+_DRAWN, _COPIES = 3_000, 16  # images, and how often each is there, under another name: so that starting weighs little
+_BATCH = 64
+_WIDTH = 280
+
+
+def bench_convert() -> dict[str, dict[str, float]]:
+    """Times the converter against the original's generator, which only reads the same image files: JPEG lines of 32x280."""
+    results: dict[str, dict[str, float]] = {}
+    with _lines() as (folder, charset):
+        original = _original(folder, charset)
+        for check in ("full", "header"):
+            name = f"original generator, --check={check}"
+            ours = functools.partial(_convert, folder, check=check)
+            results |= against(ours, {name: functools.partial(_take, original, _DRAWN * _COPIES)}, "convert")
+    return results
+
+
+def bench_input() -> dict[str, dict[str, float]]:
+    """Times the input pipeline against the original's generator, on JPEG files, and a textbook pipeline, on records."""
+    results: dict[str, dict[str, float]] = {}
+    count = _DRAWN * _COPIES // 2
+    with _lines() as (folder, charset), tempfile.TemporaryDirectory() as packed:
+        for kind in ("keep", "raw"):
+            output = pathlib.Path(packed) / kind
+            _pack(folder, output, image_format=kind)
+            data = dataset.mix(str(output), 4)
+            ours = iter(pipeline.training_batches(data, charset, _BATCH, 4, seed=0))
+            others: dict[str, Iterator] = {f"textbook pipeline, {kind}": iter(_textbook(output, kind == "raw"))}
+            if kind == "keep":
+                others = {"original generator": _original(folder, charset), **others}
+            timed = {name: functools.partial(_take, batches, count) for name, batches in others.items()}
+            # What was read ahead while the others were timed is taken first.
+            results |= against(functools.partial(_take, ours, count), timed, "input", functools.partial(_take, ours, count))
+    return results
+
+
+def _convert(folder: pathlib.Path, check: str) -> None:
+    with tempfile.TemporaryDirectory() as output:
+        _pack(folder, pathlib.Path(output), check=check)
+
+
+def _pack(folder: pathlib.Path, output: pathlib.Path, check: str = "full", image_format: str = "keep") -> None:
+    config = ConvertConfig(
+        images=str(folder),
+        labels=str(folder / "labels.txt"),
+        charset="alnum",
+        output=str(output),
+        check=check,
+        image_format=image_format,
+    )
+    convert.convert(config)
+
+
+def _take(batches: Iterator, lines: int) -> None:
+    for _ in range(lines // _BATCH):
+        next(batches)
+
+
+@contextlib.contextmanager
+def _lines() -> Iterator[tuple[pathlib.Path, Charset]]:
+    """Draws JPEG lines of 32x280, full of text, and gives each many names."""
+    with tempfile.TemporaryDirectory() as aside:
+        drawn, folder = pathlib.Path(aside) / "drawn", pathlib.Path(aside) / "lines"
+        render.render(
+            render.RenderConfig(output=str(drawn), count=_DRAWN, min_chars=20, max_chars=20, width=_WIDTH, degrade="scan")
+        )
+        folder.mkdir()
+        rows = [row.split("\t") for row in (drawn / "labels.txt").read_text("utf-8").splitlines()]
+        with open(folder / "labels.txt", "w", encoding="utf-8") as labels:
+            for copy in range(_COPIES):
+                for name, text in rows:
+                    os.link(drawn / name, folder / f"{copy}-{name}")
+                    labels.write(f"{copy}-{name}\t{text}\n")
+        yield folder, charsets.named("alnum")
+
+
+def _original(folder: pathlib.Path, charset: Charset) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+    """Reads as confusing-ctc does: file after file with Pillow, into one array of float64 that is used again and again."""
+    rows = [row.split("\t") for row in (folder / "labels.txt").read_text("utf-8").splitlines()]
+    labels = {text: charset.encode(text) for _, text in rows}
+    pixels = np.zeros((_BATCH, HEIGHT, _WIDTH, 1))
+    while True:
+        for start in range(0, len(rows) - _BATCH + 1, _BATCH):
+            some = rows[start : start + _BATCH]
+            for index, (name, _) in enumerate(some):
+                grey = np.asarray(Image.open(folder / name).convert("L"), np.float32)
+                pixels[index] = (grey / 128.0 - 1.0)[:, :, np.newaxis]
+            yield pixels, [labels[text] for _, text in some]
+
+
+def _textbook(folder: pathlib.Path, raw: bool) -> tf.data.Dataset:
+    """Reads as the tutorials do: parses and decodes record after record."""
+    features = {f"image/{key}": tf.io.FixedLenFeature([], tf.string) for key in ("encoded", "text")}
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(record, features)
+        encoded = example["image/encoded"]
+        image = tf.io.decode_raw(encoded, tf.uint8) if raw else tf.io.decode_image(encoded, 1, expand_animations=False)
+        grey = tf.reshape(image, [HEIGHT, _WIDTH, 1])
+        return tf.cast(grey, tf.float32) / 128.0 - 1.0, tf.strings.unicode_decode(example["image/text"], "UTF-8")
+
+    shards = tf.io.gfile.glob(str(folder / "*.tfrecord-*"))
+    return tf.data.TFRecordDataset(shards).map(parse).padded_batch(_BATCH).repeat()

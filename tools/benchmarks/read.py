@@ -1,0 +1,148 @@
+"""Reads lines with a model of ours and with what people would pick instead: how well, and how fast."""
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import io
+import multiprocessing
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from ocr.data import dataset, pipeline
+from ocr.evaluation import metrics
+from ocr.evaluation.metrics import Reading
+from ocr.serving import saved_model
+from ocr.synthesis import drawing, fonts
+from tools.benchmarks.timing import against
+
+_LINES = 32  # of a full batch
+
+Reader = Callable[[list[bytes]], Sequence[str]]
+
+
+def bench_read() -> dict[str, dict[str, float]]:
+    """Times the model that comes with the package, and RapidOCR's recogniser where it is installed, on lines of 32x280: one by
+    one and 32 at once, on one thread and on two; and, where its extra is installed, the server with many clients."""
+    results: dict[str, dict[str, float]] = {}
+    for threads in (1, 2):
+        # How many threads TensorFlow takes has to be said before it is used.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, context) as process:
+            results |= process.submit(_timed, threads).result()
+    if importlib.util.find_spec("tensorflow_serving") and importlib.util.find_spec("aiohttp"):
+        from tools.benchmarks import serve
+
+        results |= serve.served(_lines())
+    return results
+
+
+def _lines() -> list[bytes]:
+    """Draws lines of 32x280."""
+    font, rng = fonts.Font(""), np.random.default_rng(0)
+    return [drawing.draw("0123456789", font, 32, 280, drawing.LOOKS["clean"], rng).encoded() for _ in range(_LINES)]
+
+
+def _timed(threads: int) -> dict[str, dict[str, float]]:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    files = _lines()
+    read = saved_model.load(saved_model.PRETRAINED)
+    named = f"{threads} thread{'s' * (threads > 1)}"
+    others = {"RapidOCR": _rapid(threads)} if importlib.util.find_spec("rapidocr_onnxruntime") else {}
+    results = {}
+    for batch in (1, _LINES):
+
+        def all_of(way: Callable[[list[bytes]], object], batch: int = batch) -> Callable[[], object]:
+            return lambda: [way(files[start : start + batch]) for start in range(0, _LINES, batch)]
+
+        ways = {f"read, {name}, batch {batch}, {named}": all_of(other) for name, other in others.items()}
+        nothing = {f"read, batch {batch}, {named}": all_of(len)}
+        for name, row in against(all_of(read), ways or nothing, "reading").items():
+            alone = {"ours_ms": round(row["ours_ms"] / _LINES, 3)}
+            theirs = {"theirs_ms": round(row["theirs_ms"] / _LINES, 3)}
+            results[name] = alone | (theirs | {k: row[k] for k in ("ratio", "lowest", "highest")} if others else {})
+    return results
+
+
+def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
+    """Reads a split of records with each way that is installed, one line after another on one thread where that can be set.
+
+    Args:
+      data: records, `DIR` or `DIR@split`.
+      model: an export.
+
+    Returns:
+      By name: `cer_nfkc`, `line_accuracy`, `lines` and `lines_per_second`.
+
+    Raises:
+      InputError: there is no model or no data.
+    """
+    lines = dataset.find(data, "eval")
+    ours = saved_model.load(pathlib.Path(model))
+    ways: dict[str, Reader] = {"ours": lambda files: ours(files)[0]}
+    if importlib.util.find_spec("rapidocr_onnxruntime"):
+        ways["RapidOCR"] = _rapid(1)
+    if shutil.which("tesseract"):
+        ways["Tesseract"] = _tesseract
+    results = {}
+    for name, way in ways.items():
+        found: list[Reading] = []
+        seconds = 0.0
+        for batch in pipeline.image_files(lines, _LINES):
+            begun = time.perf_counter()
+            texts = way(batch["encoded"].numpy().tolist())
+            seconds += time.perf_counter() - begun
+            truths = (truth.decode() for truth in batch["text"].numpy())
+            found += [Reading("", truth, text, 0.0) for truth, text in zip(truths, texts, strict=True)]
+        measured = metrics.measures(found)
+        results[name] = {key: measured[key] for key in ("cer_nfkc", "line_accuracy", "lines")}
+        results[name]["lines_per_second"] = round(len(found) / seconds, 1)
+    return results
+
+
+def _rapid(threads: int) -> Reader:
+    """Returns RapidOCR's recogniser, which is PP-OCRv4's mobile one."""
+    from rapidocr_onnxruntime import RapidOCR
+
+    engine = RapidOCR(intra_op_num_threads=threads, inter_op_num_threads=1)
+
+    def read(files: list[bytes]) -> list[str]:
+        images = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))[:, :, ::-1] for file in files]
+        return [text for text, _ in engine.text_rec(images)[0]]
+
+    return read
+
+
+def _tesseract(files: list[bytes]) -> list[str]:
+    """Reads with Tesseract's simplified Chinese, each file as one line."""
+    with _as_files(files) as names:
+        done = subprocess.run(
+            ["tesseract", str(names), "stdout", "-l", "chi_sim", "--psm", "7"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )
+    return [page.strip() for page in done.stdout.split("\f")[: len(files)]]
+
+
+@contextlib.contextmanager
+def _as_files(files: Sequence[bytes]) -> Iterator[pathlib.Path]:
+    """Writes image files for a while; yields a file with their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder) / f"{number}.png" for number in range(len(files))]
+        for path, content in zip(paths, files, strict=True):
+            Image.open(io.BytesIO(content)).convert("RGB").save(path)
+        names = pathlib.Path(folder) / "names.txt"
+        names.write_text("".join(f"{path}\n" for path in paths))
+        yield names

@@ -1,0 +1,75 @@
+"""Times `ocr_serve` under load against its export called in this process with full batches."""
+
+import concurrent.futures
+import contextlib
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+from ocr.serving import saved_model
+from ocr.serving.client import Client
+from tools.benchmarks.timing import against
+
+_CLIENTS = 32
+_EACH = 20  # requests of a client
+_BATCH = 32
+
+
+def served(files: list[bytes]) -> dict[str, dict[str, float]]:
+    """Returns how fast clients are answered that each send one line at a time, 32 at once.
+
+    Args:
+      files: of lines.
+
+    Returns:
+      As `timing.against`, of `ocr_serve`: the ratio is that of its speed to that of full batches in this process.
+    """
+    read = saved_model.load(saved_model.PRETRAINED)
+    lines = [files[number % len(files)] for number in range(_CLIENTS * _EACH)]
+
+    def in_process() -> None:
+        for start in range(0, len(lines), _BATCH):
+            read(lines[start : start + _BATCH])
+
+    with _server() as address, contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(Client(address)) for _ in range(_CLIENTS)]
+        pool = opened.enter_context(concurrent.futures.ThreadPoolExecutor(_CLIENTS))
+
+        def work(number: int) -> None:
+            for line in lines[number * _EACH : (number + 1) * _EACH]:
+                clients[number]([line])
+
+        def through_server() -> None:
+            list(pool.map(work, range(_CLIENTS)))
+
+        return against(through_server, {f"ocr_serve, {_CLIENTS} clients, over full batches in process": in_process}, "serving")
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
+    """Serves the model that comes with the package; yields the address of gRPC."""
+    command = [
+        sys.executable,
+        "-m",
+        "tools.ocr_serve",
+        f"--export_dir={saved_model.PRETRAINED}",
+        "--grpc_port=0",
+        "--rest_port=0",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder) / "log"
+        with open(log, "wb") as stderr:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        try:
+            while not (told := re.search(r"gRPC at (\S+),", log.read_text("utf-8"))):
+                if process.poll() is not None:
+                    raise RuntimeError(log.read_text("utf-8"))
+                time.sleep(0.1)
+            yield told[1]
+        finally:
+            process.terminate()
+            process.wait()
