@@ -82,7 +82,7 @@ def imported() -> ModuleType:
     return tfa
 
 
-def made(spec: str, learning_rate: float) -> Any:
+def build(spec: str, learning_rate: float) -> Any:
     """Returns an optimizer of TensorFlow Addons; Lookahead is put around its RectifiedAdam."""
     optimizers = imported().optimizers
     name, arguments = optimizer(spec)

@@ -1,14 +1,28 @@
 """An engine of many machines to work on: Apache Beam."""
 
+import importlib.util
+import logging
 import shlex
-
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from typing import TYPE_CHECKING
 
 from tfrecords.errors import InputError
 
+if TYPE_CHECKING:
+    import apache_beam as beam
 
-def pipeline(beam_options: str) -> beam.Pipeline:
+
+def check_installed() -> None:
+    """Makes sure that Apache Beam can be imported, and is quiet.
+
+    Raises:
+      InputError: it is not installed.
+    """
+    if importlib.util.find_spec("apache_beam") is None:
+        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
+    logging.getLogger().setLevel(logging.ERROR)  # it tells of every client that it does not find
+
+
+def pipeline(beam_options: str) -> "beam.Pipeline":
     """Returns a pipeline with nothing in it.
 
     Args:
@@ -17,6 +31,9 @@ def pipeline(beam_options: str) -> beam.Pipeline:
     Raises:
       InputError: no runner is named, or the options are none that Beam takes.
     """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     try:
         arguments = shlex.split(beam_options)
     except ValueError as error:

@@ -6,6 +6,7 @@ Classes count from 0 in the order of the characters; the blank of CTC is always 
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
 import string
 from collections.abc import Iterable
@@ -143,7 +144,7 @@ BUILT_IN = {
 BUILT_IN["gb2312"] = _gb2312()
 
 
-def named(name: str) -> Charset:
+def charset_by_name(name: str) -> Charset:
     """Returns the alphabet that `--charset` names.
 
     Args:
@@ -173,7 +174,7 @@ def named(name: str) -> Charset:
     return Charset("".join(characters))
 
 
-def saved(path: pathlib.Path, fingerprint: str) -> Charset:
+def load_charset(path: pathlib.Path, fingerprint: str) -> Charset:
     """Reads an alphabet that this program wrote, in which characters may repeat.
 
     Raises:
@@ -208,3 +209,8 @@ def _lines(path: pathlib.Path) -> list[str]:
         if len(line) != 1:
             raise InputError(f"{path}: line {number} is {line[:20]!r}; each line must be one character")
     return lines
+
+
+def repeats(text: str) -> int:
+    """Returns how many characters equal the one before: CTC needs a blank frame between such two."""
+    return sum(a == b for a, b in itertools.pairwise(text))

@@ -114,7 +114,7 @@ def check_range(fields: Mapping[str, Any], **ranges: tuple[float, float]) -> Non
             raise InputError(f"--{name}={fields[name]}: must be {low} to {high}")
 
 
-def weighed(item: str) -> tuple[str, float | None]:
+def parse_weighted(item: str) -> tuple[str, float | None]:
     """Takes `NAME:WEIGHT` apart; the weight is None where none is given.
 
     Raises:
@@ -204,9 +204,9 @@ class TrainConfig:
         )
 
 
-def write(path: pathlib.Path, config: TrainConfig, made_of: dict[str, str]) -> None:
+def write(path: pathlib.Path, config: TrainConfig, provenance: dict[str, str]) -> None:
     """Saves a configuration and the fingerprints of what went into the training."""
-    files.write_json(path, {**dataclasses.asdict(config), "fingerprints": made_of})
+    files.write_json(path, {**dataclasses.asdict(config), "fingerprints": provenance})
 
 
 def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
@@ -217,14 +217,14 @@ def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
     """
     try:
         fields = files.read_json(path)
-        made_of = dict(fields.pop("fingerprints"))
+        provenance = dict(fields.pop("fingerprints"))
         for field in dataclasses.fields(TrainConfig):
             wanted: Any = (int, float) if field.type is float else field.type
             if field.name in fields and not isinstance(fields[field.name], wanted):
                 raise ValueError(f"{field.name} is {fields[field.name]!r:.40}")
-        if not made_of.keys() >= set(FINGERPRINTS) or not all(isinstance(value, str) for value in made_of.values()):
-            raise ValueError(f"fingerprints are {made_of!r:.80}")
-        return TrainConfig(**fields), made_of
+        if not provenance.keys() >= set(FINGERPRINTS) or not all(isinstance(value, str) for value in provenance.values()):
+            raise ValueError(f"fingerprints are {provenance!r:.80}")
+        return TrainConfig(**fields), provenance
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise IntegrityError(f"{path}: damaged configuration ({error})") from error
 

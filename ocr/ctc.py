@@ -57,8 +57,8 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
         impossible = total < 0.5 * _NEVER
         within = tf.sequence_mask(frames, tf.shape(values)[1])
         likeliest = tf.reduce_max(tf.gather(softmax, columns, batch_dims=1, axis=2), axis=2)
-        surprise = tf.where(within, _surprise(likeliest, highest, values, softmax), 0.0)
-        nats = tf.reduce_sum(surprise, axis=1) - total
+        nll = tf.where(within, _surprise(likeliest, highest, values, softmax), 0.0)
+        nats = tf.reduce_sum(nll, axis=1) - total
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             beta = _beta(emitted, frames, labels, label_lengths)  # [B, T, S]

@@ -31,7 +31,7 @@ class Progress:
         self._live = sys.stderr.isatty()
         self._begun = time.monotonic()
         self._shown = self._begun if not self._live else 0.0
-        self._done = self._told = start
+        self._done = self._shown = start
 
     def __enter__(self) -> "Progress":
         return self
@@ -47,11 +47,11 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             sys.stderr.write("\n")
-        elif kind is None and self._told < self._done:
+        elif kind is None and self._shown < self._done:
             self._show(self._done, "", "\n")
 
     def _show(self, done: int, note: str, end: str) -> None:
-        self._told = done
+        self._shown = done
         used = time.monotonic() - self._begun
         rate = (done - self._start) / max(used, 1e-9)
         left = (self._total - done) / rate if rate > 0 else 0.0

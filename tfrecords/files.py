@@ -33,15 +33,15 @@ def sync_file(path: pathlib.Path) -> None:
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a whole file, or leaves what stood there."""
-    aside = path.with_name(f".{path.name}.partial")
+    staging = path.with_name(f".{path.name}.partial")
     try:
-        with open(aside, "wb") as file:
+        with open(staging, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        staging.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        staging.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -83,7 +83,7 @@ def read_json(path: pathlib.Path) -> Any:
         raise IntegrityError(f"{path}: damaged ({error})") from error
 
 
-def as_cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Returns text that may hold anything, such as a file's name, as one cell of a table: what does not print is escaped. Bytes
     that are not UTF-8 stay what they are."""
     escaped = (c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else c.encode("unicode_escape").decode() for c in text)
@@ -103,7 +103,7 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def only_us(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
+def directory_lock(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """Keeps every other process that asks for the same out of a folder, until the block or this process ends.
 
     Raises:
@@ -125,7 +125,7 @@ def only_us(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def temporary_directory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives an empty folder inside `folder`, which is for this process alone and gone after the block.
 
     The name inside is a new one each time: a killed run's children, which may live on for a while, find theirs no more.
@@ -134,7 +134,7 @@ def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
       InputError: another process has it.
     """
     folder.mkdir(exist_ok=True)
-    with only_us(folder):
+    with directory_lock(folder):
         try:
             for left in folder.iterdir():  # by a killed run
                 shutil.rmtree(left)
@@ -146,7 +146,7 @@ def scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def folder_aside(final: pathlib.Path) -> Iterator[pathlib.Path]:
+def atomic_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a hidden folder to fill; it is renamed to `final` when the block ends well, and removed when it does not.
 
     Raises:
@@ -161,13 +161,13 @@ def folder_aside(final: pathlib.Path) -> Iterator[pathlib.Path]:
 
     check_free()
     make_folder(final.parent)
-    with scratch(final.with_name(f".{final.name}.partial")) as aside:
+    with temporary_directory(final.with_name(f".{final.name}.partial")) as staging:
         check_free()  # another process may have made it in between
-        yield aside
-        for path in aside.rglob("*"):
+        yield staging
+        for path in staging.rglob("*"):
             if path.is_file():
                 sync_file(path)
         if final.exists():
             final.rmdir()
-        aside.rename(final)
+        staging.rename(final)
         sync_folder(final.parent)

@@ -57,17 +57,17 @@ class SplitWriter:
         charset_txt: str,
         num_shards: int = 0,
         positions: int = 0,
-        made_of: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         resume: bool = False,
     ) -> None:
         tfds.check_split(split)
         files.make_folder(folder)
         self._charset_txt = charset_txt
         self._folder, self._name, self._split, self._stem = folder, name, split, f"{name}-{split}"
-        self._aside = folder / f".{self._stem}.partial"
+        self._staging = folder / f".{self._stem}.partial"
         self._manifest_file, self._rejects_file = f"{self._stem}{manifests.SUFFIX}", f"{self._stem}.rejects.tsv"
         self._num_shards, self._positions = num_shards, positions
-        self._made_of, self._resume = dict(made_of or {}), resume
+        self._provenance, self._resume = dict(provenance or {}), resume
         self.manifest: Manifest | None = None
         self.position = 0
         self.tally = Tally()
@@ -82,17 +82,17 @@ class SplitWriter:
     def __enter__(self) -> "SplitWriter":
         with contextlib.ExitStack() as held:
             if not self.manifest:
-                self._aside.mkdir(exist_ok=True)
-            if self._aside.exists():
-                held.enter_context(files.only_us(self._aside))
-            if self._resume and not self.manifest and (self._aside / self._manifest_file).exists():
-                self._check_made_of(manifests.load(self._aside / self._manifest_file).made_of)
+                self._staging.mkdir(exist_ok=True)
+            if self._staging.exists():
+                held.enter_context(files.directory_lock(self._staging))
+            if self._resume and not self.manifest and (self._staging / self._manifest_file).exists():
+                self._check_provenance(manifests.load(self._staging / self._manifest_file).made_of)
                 self._move_in()
             if not self.manifest:
                 if not (self._resume and self._go_on()):
-                    for left in self._aside.iterdir():  # by a run that was ended
+                    for left in self._staging.iterdir():  # by a run that was ended
                         shutil.rmtree(left) if left.is_dir() else left.unlink()
-                self._rejects = open(self._aside / self._rejects_file, "a", encoding="utf-8", newline="\n")
+                self._rejects = open(self._staging / self._rejects_file, "a", encoding="utf-8", newline="\n")
                 held.callback(self._rejects.close)
             self._held = held.pop_all()
         return self
@@ -101,8 +101,8 @@ class SplitWriter:
         with self._held:
             if self._writer is not None:
                 self._writer.close()
-            if self.manifest or not (self._aside / _PROGRESS).exists():
-                shutil.rmtree(self._aside, ignore_errors=True)
+            if self.manifest or not (self._staging / _PROGRESS).exists():
+                shutil.rmtree(self._staging, ignore_errors=True)
 
     def _check_free(self) -> None:
         if self._split in (there := splits(self._folder)):
@@ -110,7 +110,7 @@ class SplitWriter:
             if not self._resume or path.name != self._manifest_file:
                 raise InputError(f"{path}: split {self._split} is already there; choose another --split or --output")
             self.manifest = manifests.load(path)
-            self._check_made_of(self.manifest.made_of)
+            self._check_provenance(self.manifest.made_of)
         self._check_charset()
 
     def _check_charset(self) -> None:
@@ -118,9 +118,9 @@ class SplitWriter:
         if charset.exists() and charset.read_bytes() != self._charset_txt.encode("utf-8"):
             raise InputError(f"{charset}: another alphabet than the one given; use another --output")
 
-    def _check_made_of(self, was: Mapping[str, Any]) -> None:
+    def _check_provenance(self, was: Mapping[str, Any]) -> None:
         if different := [
-            f"{key}: saved {was.get(key)}, given {now}" for key, now in self._made_of.items() if was.get(key) != now
+            f"{key}: saved {was.get(key)}, given {now}" for key, now in self._provenance.items() if was.get(key) != now
         ]:
             raise InputError(
                 f"--resume: {self._folder}: split {self._split} was made of something else: {'; '.join(different)}"
@@ -180,15 +180,15 @@ class SplitWriter:
                 self._next_shard(self._positions)
             self._close_shard()
         self._rejects.close()
-        files.sync_file(self._aside / self._rejects_file)
-        files.write_text(self._aside / "charset.txt", self._charset_txt)
+        files.sync_file(self._staging / self._rejects_file)
+        files.write_text(self._staging / "charset.txt", self._charset_txt)
         count = len(self._shards)
         named = tuple(
             dataclasses.replace(shard, file=f"{self._stem}.tfrecord-{index:05d}-of-{count:05d}")
             for index, shard in enumerate(self._shards)
         )
         fields |= self.tally.fields()
-        Manifest(name=self._name, split=self._split, shards=named, made_of=self._made_of, **fields).write(self._aside)
+        Manifest(name=self._name, split=self._split, shards=named, made_of=self._provenance, **fields).write(self._staging)
         return self._move_in()
 
     @property
@@ -198,7 +198,7 @@ class SplitWriter:
 
     def path(self, index: int) -> pathlib.Path:
         """Where a shard is written, before it is moved to its final name."""
-        return self._aside / f"{index:05d}"
+        return self._staging / f"{index:05d}"
 
     def _close_shard(self) -> None:
         path = self.path(self._open)
@@ -217,23 +217,23 @@ class SplitWriter:
         self._rejects.flush()
         os.fsync(self._rejects.fileno())
         state = {
-            "made_of": self._made_of,
+            "made_of": self._provenance,
             "position": position,
             "rejects_bytes": self._rejects.tell(),
             "shards": [dataclasses.asdict(shard) for shard in self._shards],
             "counts": self.tally.fields(),
             "kept": self.kept,
         }
-        files.write_json(self._aside / _PROGRESS, state)
+        files.write_json(self._staging / _PROGRESS, state)
 
     def _go_on(self) -> bool:
         """Takes up what a run that was ended has left; says whether there is anything."""
-        path = self._aside / _PROGRESS
+        path = self._staging / _PROGRESS
         if not path.exists():
             return False
         try:
             state = files.read_json(path)
-            made_of, counts = dict(state["made_of"]), state["counts"]
+            provenance, counts = dict(state["made_of"]), state["counts"]
             self.position, self.kept = int(state["position"]), list(state["kept"])
             shards = [manifests.read_shard(shard) for shard in state["shards"]]
             rejects_bytes = int(state["rejects_bytes"])
@@ -242,11 +242,11 @@ class SplitWriter:
                 raise ValueError(f"{self.tally.lines} lines, and position {self.position}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"{path}: damaged ({error!r:.200}); start afresh without --resume") from error
-        self._check_made_of(made_of)
+        self._check_provenance(provenance)
         self._shards = shards
-        rejects = self._aside / self._rejects_file
+        rejects = self._staging / self._rejects_file
         whole = {self.path(index).name for index in range(self._open)} | {path.name, rejects.name}
-        for left in self._aside.iterdir():
+        for left in self._staging.iterdir():
             if left.name not in whole:
                 left.unlink()
         if not rejects.exists() or rejects.stat().st_size < rejects_bytes:
@@ -259,8 +259,8 @@ class SplitWriter:
 
     def _move_in(self) -> Manifest:
         """Moves what is whole to its final names; begun and not ended, it can be done again."""
-        made = manifests.load(self._aside / self._manifest_file)
-        with files.only_us(self._folder, wait=True):
+        made = manifests.load(self._staging / self._manifest_file)
+        with files.directory_lock(self._folder, wait=True):
             there = splits(self._folder)
             if self._split in there:  # another process may have finished one in between
                 raise InputError(f"{there[self._split]}: split {self._split} is already there")
@@ -272,11 +272,11 @@ class SplitWriter:
                     left.unlink()
             pairs = [(f"{index:05d}", shard.file) for index, shard in enumerate(made.shards)]
             for name, content in described.items():
-                files.write_json(self._aside / name, content)
+                files.write_json(self._staging / name, content)
             beside = (self._rejects_file, "charset.txt", *described, self._manifest_file)
-            for aside, final in [*pairs, *((name, name) for name in beside)]:
-                if (self._aside / aside).exists():
-                    (self._aside / aside).rename(self._folder / final)
+            for staging, final in [*pairs, *((name, name) for name in beside)]:
+                if (self._staging / staging).exists():
+                    (self._staging / staging).rename(self._folder / final)
         files.sync_folder(self._folder)
         self.manifest = made
         return made

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import json
-import logging
 import os
 import re
 import signal
@@ -200,17 +198,6 @@ def stop_on_signal(promise: str = "saving, then leaving") -> Iterator[Callable[[
         os.close(theirs)
         listener.join()
         os.close(ours)
-
-
-def check_beam() -> None:
-    """Makes sure that Apache Beam can be imported, and is quiet.
-
-    Raises:
-      InputError: it is not installed.
-    """
-    if importlib.util.find_spec("apache_beam") is None:
-        raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
-    logging.getLogger().setLevel(logging.ERROR)  # it tells of every client that it does not find
 
 
 def import_tensorflow() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import flags
 
+from ocr import beam
 from ocr.config import ConvertConfig
 from tfrecords.errors import InputError
 from tools import command
@@ -88,7 +89,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     config = ConvertConfig(**command.fields(values, ConvertConfig))
     if config.engine == "local":
         return convert.convert(config)
-    command.check_beam()
+    beam.check_installed()
     from ocr.data import convert_beam
 
     return convert_beam.run(config)

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from ocr import charset, config
+from ocr import beam, charset, config
 from ocr.evaluation import picture as sheet
 from ocr.serving import predict
 from tfrecords import files
@@ -53,11 +53,11 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
             raise InputError(f"--picture={picture}: must end in .png")
     sheet.opened(values["picture_font"])
     answered, bad = [], False
-    for answer in predict.answers(_reader(values), paths):
-        print(f"{files.as_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
+    for answer in predict.predict_files(_reader(values), paths):
+        print(f"{files.escape_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
         answered.append(answer)
         if answer.reason:
-            print(f"{files.as_cell(answer.path)}: {answer.reason}", file=sys.stderr)
+            print(f"{files.escape_cell(answer.path)}: {answer.reason}", file=sys.stderr)
             bad = True
     if values["picture"]:
         font = values["picture_font"]
@@ -74,7 +74,7 @@ def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     config.check_given(input=values["input"], output=values["output"])
     if paths or values["server"] or values["picture"]:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
-    command.check_beam()
+    beam.check_installed()
     command.import_tensorflow()
     from ocr.serving import predict_beam
 

@@ -18,10 +18,10 @@ _FOLDERS = 64  # kept open
 
 # A line that may be written: its number from 1, the image's name, the record, the text and the scaled width in pixels. A plain
 # tuple, for there are many and they travel between processes.
-Packed = tuple[int, str, bytes, str, int]
+EncodedRow = tuple[int, str, bytes, str, int]
 
 
-class Candidate(NamedTuple):
+class PendingImage(NamedTuple):
     """A line whose label is right and whose image is there, still to be decoded.
 
     Attributes:
@@ -45,7 +45,7 @@ class Candidate(NamedTuple):
     channels: int
 
     @property
-    def packed(self) -> Packed:
+    def packed(self) -> EncodedRow:
         """The line with its image as it is, which is a PNG or JPEG file of as many channels as it says."""
         _, name, text, encoded, kind, height, width, channels = self
         record = Record(encoded, kind, height, width, channels, text, name)
@@ -61,20 +61,20 @@ class Rejected(NamedTuple):
     detail: str
 
 
-class Reader:
+class LineReader:
     """Makes a candidate, or a reject, of each line; or all that is to be written, where nothing is to be decoded."""
 
     def __init__(self, config: ConvertConfig, label_format: str):
-        self._label_format, self._charset = label_format, charsets.named(config.charset)
+        self._label_format, self._charset = label_format, charsets.charset_by_name(config.charset)
         self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
         self._as_it_is = config.image_format == "keep" and config.check == "header"
         self._folder = _Folder(config.images)
 
-    def read(self, piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
+    def read(self, piece: labels.Piece) -> list[EncodedRow | PendingImage | Rejected]:
         """Reads a piece of the labels file and the images it names."""
         return [self.read_line(line) for line in labels.read(self._labels, piece)]
 
-    def read_line(self, line: labels.Line) -> Packed | Candidate | Rejected:
+    def read_line(self, line: labels.Line) -> EncodedRow | PendingImage | Rejected:
         name = ""
         try:
             name, text = labels.parse(line, self._label_format, self._charset)
@@ -85,7 +85,7 @@ class Reader:
             if header.kind != imagefile.OTHER:
                 check_size(header.kind, header.height, header.width)
                 check_length(text, header.height, header.width, self._pixels_per_frame)
-            candidate = Candidate(line.number, name, text, encoded, *header)
+            candidate = PendingImage(line.number, name, text, encoded, *header)
             return candidate.packed if self._as_it_is and header.channels else candidate
         except Reject as reject:
             return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
@@ -112,7 +112,7 @@ def check_length(text: str, height: int, width: int, pixels_per_frame: int) -> N
     scaled = imagefile.scaled_width(height, width)
     if 2 * len(text) * pixels_per_frame <= scaled:
         return  # even if all its characters are equal
-    needed = len(text) + labels.repeats(text)
+    needed = len(text) + charsets.repeats(text)
     if needed * pixels_per_frame > scaled:
         frames = scaled / pixels_per_frame
         raise Reject("too_long", f"needs {needed} frames, {scaled} pixels of scaled width give {frames:g}")
@@ -188,16 +188,16 @@ class _Folder:
         return real
 
 
-_reader: Reader | None = None  # of a worker
+_line_reader: LineReader | None = None  # of a worker
 
 
 def prepare(config: ConvertConfig, label_format: str) -> None:
     """Makes a worker ready for `read`."""
-    global _reader
-    _reader = Reader(config, label_format)
+    global _line_reader
+    _line_reader = LineReader(config, label_format)
 
 
-def read(piece: labels.Piece) -> list[Packed | Candidate | Rejected]:
+def read(piece: labels.Piece) -> list[EncodedRow | PendingImage | Rejected]:
     """Reads a piece of the labels file, in a worker that was prepared."""
-    assert _reader is not None
-    return _reader.read(piece)
+    assert _line_reader is not None
+    return _line_reader.read(piece)

@@ -14,7 +14,7 @@ from ocr import parallel, progress
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.data import candidates, labels
-from ocr.data.candidates import Candidate, Packed, Rejected
+from ocr.data.candidates import EncodedRow, PendingImage, Rejected
 from ocr.data.labels import Reject
 from ocr.images import header_graph, preprocess
 from tfrecords import files, schema
@@ -37,7 +37,7 @@ def convert(config: ConvertConfig) -> dict:
         if not writer.manifest:
             _pack(config, found, writer)
             finish(config, found, charset, writer)
-    return told(config, writer)
+    return summary(config, writer)
 
 
 def survey(config: ConvertConfig) -> tuple[labels.Survey, Charset]:
@@ -47,7 +47,7 @@ def survey(config: ConvertConfig) -> tuple[labels.Survey, Charset]:
       InputError: something given cannot be used.
     """
     folder, path = pathlib.Path(config.images), pathlib.Path(config.labels)
-    charset = charsets.named(config.charset)
+    charset = charsets.charset_by_name(config.charset)
     if not folder.is_dir():
         raise InputError(f"--images={folder}: no such folder")
     found = labels.survey(path, config.label_format)
@@ -58,7 +58,7 @@ def survey(config: ConvertConfig) -> tuple[labels.Survey, Charset]:
 
 def open_split(config: ConvertConfig, found: labels.Survey, charset: Charset, num_shards: int) -> SplitWriter:
     """Returns the writer of the split."""
-    made_of = {
+    provenance = {
         "labels": found.sha256,
         "label_format": found.label_format,
         "alphabet": charset.fingerprint,
@@ -68,7 +68,7 @@ def open_split(config: ConvertConfig, found: labels.Survey, charset: Charset, nu
         "num_shards": config.num_shards,
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
-    return SplitWriter(*split, num_shards, found.count, made_of, config.resume)
+    return SplitWriter(*split, num_shards, found.count, provenance, config.resume)
 
 
 def finish(config: ConvertConfig, found: labels.Survey, charset: Charset, writer: SplitWriter) -> None:
@@ -87,7 +87,7 @@ def finish(config: ConvertConfig, found: labels.Survey, charset: Charset, writer
     writer.finish(charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame)
 
 
-def told(config: ConvertConfig, writer: SplitWriter) -> dict:
+def summary(config: ConvertConfig, writer: SplitWriter) -> dict:
     """Returns what `convert` returns, and says where the rejects are."""
     assert writer.manifest
     if rejects := sum(writer.manifest.rejects.values()):
@@ -98,7 +98,7 @@ def told(config: ConvertConfig, writer: SplitWriter) -> dict:
 
 def reject_row(row: Rejected) -> str:
     """Returns a line of the file of rejects."""
-    return f"{row.number}\t{files.as_cell(row.name)}\t{row.reason}\t{files.as_cell(row.detail)}\n"
+    return f"{row.number}\t{files.escape_cell(row.name)}\t{row.reason}\t{files.escape_cell(row.detail)}\n"
 
 
 def duplicate(number: int, name: str) -> Rejected:
@@ -147,14 +147,14 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
         raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")
 
 
-def checked(config: ConvertConfig, rows: list[Packed | Candidate | Rejected]) -> list[Packed | Rejected]:
+def checked(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Rejected]) -> list[EncodedRow | Rejected]:
     """Decodes images as the configuration asks for, and makes records of them."""
     keep = config.image_format == "keep"
-    kept = [row for row in rows if keep and isinstance(row, Candidate) and row.channels]
+    kept = [row for row in rows if keep and isinstance(row, PendingImage) and row.channels]
     shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
-    outcome: list[Packed | Rejected] = []
+    outcome: list[EncodedRow | Rejected] = []
     for row in rows:
-        if not isinstance(row, Candidate):
+        if not isinstance(row, PendingImage):
             outcome.append(row)
         elif row.number not in shapes:
             outcome.append(_converted(row, config))
@@ -183,7 +183,7 @@ def _shapes(encoded: tf.Tensor) -> tf.Tensor:
     return preprocess.shapes(encoded)
 
 
-def _converted(row: Candidate, config: ConvertConfig) -> Packed | Rejected:
+def _converted(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
     """Makes a record of an image that has to be decoded first, to be kept or to be stored otherwise."""
     kind = row.kind
     as_it_is = config.image_format == "keep" and bool(kind)

@@ -46,12 +46,12 @@ def run(config: ConvertConfig) -> dict:
             if seen != found.count:
                 raise InputError(f"{config.labels}: had {found.count} lines, then {seen}; it must not change while it is read")
             convert.finish(config, found, charset, split)
-    return convert.told(config, split)
+    return convert.summary(config, split)
 
 
 def _num_shards(config: ConvertConfig, found: labels.Survey) -> int:
     """Foresees how many shards of 128 MiB there will be, from the first lines."""
-    reader = candidates.Reader(config, found.label_format)
+    reader = candidates.LineReader(config, found.label_format)
     rows = [row for piece in found.pieces[:_SAMPLED] for row in reader.read(piece)]
     packed = convert.checked(config, rows)
     size = sum(len(row[2]) for row in packed if not isinstance(row, Rejected)) / len(rows)
@@ -80,10 +80,10 @@ class _Read(beam.DoFn):
         self._count, self._num_shards = found.count, num_shards
 
     def setup(self) -> None:
-        self._reader = candidates.Reader(self._config, self._label_format)
+        self._line_reader = candidates.LineReader(self._config, self._label_format)
 
     def process(self, piece: labels.Piece) -> Iterator[tuple[int, tuple]]:
-        for row in convert.checked(self._config, self._reader.read(labels.Piece(*piece))):
+        for row in convert.checked(self._config, self._line_reader.read(labels.Piece(*piece))):
             yield (row[0] - 1) * self._num_shards // self._count, (isinstance(row, Rejected), *row)
 
 

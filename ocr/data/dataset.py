@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.charset import Charset, describe
-from ocr.config import weighed
+from ocr.config import parse_weighted
 from ocr.images import preprocess
 from tfrecords import reader, schema, shards
 from tfrecords.errors import InputError, IntegrityError
@@ -20,7 +20,7 @@ from tfrecords.manifest import Manifest
 
 
 @dataclasses.dataclass(frozen=True)
-class Lines:
+class Split:
     """One split of records."""
 
     folder: pathlib.Path
@@ -42,14 +42,14 @@ class Lines:
             raise InputError(f"{self.folder}: the alphabet lacks {describe(lacking)} of split {self.manifest.split}")
 
 
-def find(spec: str, prefer: str) -> Lines:
+def find(spec: str, prefer: str) -> Split:
     """Finds the split that a flag names: see `tfrecords.reader.find`.
 
     Raises:
       InputError: there is none, or no line in it.
       IntegrityError: it is damaged.
     """
-    lines = Lines(*reader.find(spec, prefer))
+    lines = Split(*reader.find(spec, prefer))
     if not lines.manifest.records:
         raise InputError(f"{spec}: split {lines.manifest.split} has no lines")
     return lines
@@ -66,10 +66,10 @@ class Mixture:
       left_out: names of the lines that do not.
     """
 
-    parts: tuple[Lines, ...]
+    parts: tuple[Split, ...]
     weights: np.ndarray
     fitting: tuple[np.ndarray, ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
 
     @property
     def count(self) -> int:
@@ -117,25 +117,25 @@ def mix(spec: str, pixels_per_frame: int) -> Mixture:
       InputError: there is none, no line fits the network, or a weight is none.
       IntegrityError: one is damaged.
     """
-    named = [weighed(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
+    named = [parse_weighted(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
     given = [weight for _, weight in named if weight is not None]
     if len(given) not in (0, len(named)):
         raise InputError(f"{spec}: give all of them a weight, as in A:3,B:1, or none")
     parts = tuple(find(name, "train") for name, _ in named)
     if len({(lines.folder.resolve(), lines.manifest.split) for lines in parts}) < len(parts):
         raise InputError(f"{spec}: the same lines twice; give them a larger weight")
-    fitting, left_out = [], []
+    fitting, skipped = [], []
     for lines in parts:
         fits, names = _fitting(lines, pixels_per_frame)
         if not fits.sum():
             raise InputError(f"{lines.folder}: none of its {len(names)} lines fits frames of {pixels_per_frame} pixels")
         fitting.append(fits)
-        left_out += names
+        skipped += names
     weights = np.array(given or [fits.sum() for fits in fitting], np.float64)
-    return Mixture(parts, weights, tuple(fitting), tuple(left_out))
+    return Mixture(parts, weights, tuple(fitting), tuple(skipped))
 
 
-def _fitting(lines: Lines, pixels_per_frame: int) -> tuple[np.ndarray, list[str]]:
+def _fitting(lines: Split, pixels_per_frame: int) -> tuple[np.ndarray, list[str]]:
     """Returns how many lines of each block fit a network of such frames, and the names of those that do not."""
     told = lines.manifest
     fits = reader.blocks(lines.folder, told).records.copy()
@@ -160,7 +160,7 @@ def fit(record: dict[str, tf.Tensor], pixels_per_frame: int) -> tf.Tensor:
     return needed <= preprocess.frames(preprocess.scaled_width(record["height"], record["width"]), pixels_per_frame)
 
 
-def _zero_ids(lines: Lines) -> int:
+def _zero_ids(lines: Split) -> int:
     path = lines.folder / f"{lines.manifest.name}-{lines.manifest.split}.rejects.tsv"
     if not lines.manifest.rejects.get("id_out_of_range") or not path.is_file():
         return 0
@@ -169,7 +169,7 @@ def _zero_ids(lines: Lines) -> int:
 
 
 @contextlib.contextmanager
-def naming_damage(*parts: Lines) -> Iterator[None]:
+def naming_damage(*parts: Split) -> Iterator[None]:
     """Turns TensorFlow's word that something is wrong with some record into the name of the shard, and the record.
 
     Raises:

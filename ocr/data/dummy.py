@@ -52,8 +52,8 @@ def convert(
     check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_CHARACTER + i) for i in range(num_classes - 1)))
     drawn = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}
-    made_of = {"dummy": count, "width": width, **drawn}
-    with SplitWriter(pathlib.Path(output), name, split, charset.file_text(), made_of=made_of, resume=resume) as writer:
+    provenance = {"dummy": count, "width": width, **drawn}
+    with SplitWriter(pathlib.Path(output), name, split, charset.file_text(), provenance=provenance, resume=resume) as writer:
         if not writer.manifest:
             with Progress("drawing", count, "records", writer.position) as bar:
                 for index in range(writer.position, count):

@@ -3,7 +3,6 @@
 import array
 import dataclasses
 import hashlib
-import itertools
 import pathlib
 import re
 from collections import Counter
@@ -180,8 +179,3 @@ def _character(token: str, name: str, charset: Charset) -> str:
     if len(token) > 18 or not 1 <= int(token) < charset.num_classes:
         raise Reject("id_out_of_range", f"{token[:40]}; ids are 1 to {charset.num_classes - 1}", name)
     return charset.characters[int(token) - 1]
-
-
-def repeats(text: str) -> int:
-    """Returns how many characters equal the one before: CTC needs a blank frame between such two."""
-    return sum(a == b for a, b in itertools.pairwise(text))

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ocr.charset import Charset
 from ocr.data import dataset, sampling
-from ocr.data.dataset import Lines, Mixture
+from ocr.data.dataset import Mixture, Split
 from ocr.images import augment, preprocess
 from tfrecords import reader, schema
 
@@ -55,7 +55,7 @@ def training_batches(
     index, workers = share
     begin, end = index * batch_size // workers, (index + 1) * batch_size // workers
     size = _window(data, batch_size)
-    shares = sampling.apportioned(data.weights, size)
+    shares = sampling.allocate(data.weights, size)
     tables = [reader.blocks(part.folder, part.manifest) for part in data.parts]
     in_window = size // batch_size
     only_raw = all(part.manifest.image_format == schema.RAW for part in data.parts)
@@ -64,7 +64,7 @@ def training_batches(
         """Returns records of a set, and where in them the window begins."""
         length = int(shares[number])
         fitting = data.fitting[number]
-        blocks, before = sampling.stretch(fitting, window * length, length, seed + number)
+        blocks, before = sampling.window_blocks(fitting, window * length, length, seed + number)
         record = schema.parse(reader.read(tables[number], blocks), middles)
         if fitting.sum() < tables[number].records.sum():
             fits = dataset.fit(record, pixels_per_frame)
@@ -116,14 +116,14 @@ def _window(data: Mixture, batch_size: int) -> int:
     return max(most // batch_size, -(-len(data.parts) // batch_size)) * batch_size
 
 
-def evaluation_batches(data: Lines, charset: Charset, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(data: Split, charset: Charset, batch_size: int) -> tf.data.Dataset:
     """Returns every line once, in the order of the records, in batches like those of `training_batches`."""
     only_raw = data.manifest.image_format == schema.RAW
     batches = _in_order(data, batch_size).map(lambda record: _batch(record, charset, only_raw), tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def image_files(data: Lines, batch_size: int) -> tf.data.Dataset:
+def image_files(data: Split, batch_size: int) -> tf.data.Dataset:
     """Returns every line once, in the order of the records, in batches of dicts.
 
     They have `encoded` string[B], the image file that it was made from (raw pixels as a PNG of them); `text`, `filename`
@@ -162,7 +162,7 @@ def sample(data: Mixture, charset: Charset, pixels_per_frame: int, count: int) -
     return list(batches.take(min(count, data.count) // batch_size))
 
 
-def _in_order(data: Lines, batch_size: int) -> tf.data.Dataset:
+def _in_order(data: Split, batch_size: int) -> tf.data.Dataset:
     """Returns the parsed records of a split, so many at a time."""
     parsed = reader.records(data.folder, data.manifest).map(schema.parse, tf.data.AUTOTUNE)
     return parsed.flat_map(tf.data.Dataset.from_tensor_slices).batch(batch_size)

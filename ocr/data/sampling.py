@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 
-def shuffled(count: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
+def permutation(count: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
     """Returns the numbers below `count` in an order that the seed alone decides: int64[count]. The seed is int64[2]."""
     keys = tf.random.stateless_uniform([count], seed, minval=None, maxval=None, dtype=tf.int64)
     return tf.cast(tf.argsort(keys, stable=True), tf.int64)
 
 
-def stretch(lines: np.ndarray, begin: tf.Tensor, length: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+def window_blocks(lines: np.ndarray, begin: tf.Tensor, length: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds the blocks that hold a stretch of the lines.
 
     Args:
@@ -29,7 +29,7 @@ def stretch(lines: np.ndarray, begin: tf.Tensor, length: int, seed: int) -> tupl
     epoch = int(lines.sum())
     first, last = begin // epoch, (begin + length - 1) // epoch
     epochs = tf.range(first, last + 1)
-    orders = tf.map_fn(lambda number: shuffled(len(lines), tf.stack([tf.constant(seed, tf.int64), number])), epochs)
+    orders = tf.map_fn(lambda number: permutation(len(lines), tf.stack([tf.constant(seed, tf.int64), number])), epochs)
     blocks = tf.reshape(orders, [-1])
     ends = first * epoch + tf.cumsum(tf.gather(lines, blocks))
     begins = ends - tf.gather(lines, blocks)
@@ -49,13 +49,13 @@ def batches(widths: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
     Returns:
       int64[S / B, B], the numbers of the lines.
     """
-    mixed = shuffled(tf.size(widths), seed)
+    mixed = permutation(tf.size(widths), seed)
     by_width = tf.gather(mixed, tf.argsort(tf.gather(widths, mixed), stable=True))
     rows = tf.reshape(by_width, [-1, batch_size])
-    return tf.gather(rows, shuffled(tf.shape(rows)[0], seed + 1))
+    return tf.gather(rows, permutation(tf.shape(rows)[0], seed + 1))
 
 
-def apportioned(weights: np.ndarray, length: int) -> np.ndarray:
+def allocate(weights: np.ndarray, length: int) -> np.ndarray:
     """Shares a window among sets by their weights, at least one line each, the largest remainders rounded up: int64."""
     exact = weights / weights.sum() * length
     shares = np.maximum(exact.astype(np.int64), 1)

@@ -5,7 +5,7 @@ import pathlib
 import tensorflow as tf
 
 from ocr.data import dataset
-from ocr.data.dataset import Lines
+from ocr.data.dataset import Split
 from ocr.images import header
 from ocr.progress import Progress
 from tfrecords import manifest, reader, schema
@@ -34,7 +34,7 @@ def verify(folder: pathlib.Path, images_too: bool = False) -> dict:
     splits = []
     for path in there.values():
         try:
-            splits.append(Lines(folder, manifest.load(path)))
+            splits.append(Split(folder, manifest.load(path)))
         except IntegrityError as error:
             wrong.append(str(error))
     records = sum(lines.manifest.records for lines in splits)
@@ -49,7 +49,7 @@ def verify(folder: pathlib.Path, images_too: bool = False) -> dict:
     return {"records": records, "shards": shards, "splits": sorted(there)}
 
 
-def _split(lines: Lines, images_too: bool, bar: Progress, done: int) -> tuple[list[str], int]:
+def _split(lines: Split, images_too: bool, bar: Progress, done: int) -> tuple[list[str], int]:
     """Returns what is wrong with a split, and how many records are done after it."""
     told = lines.manifest
     wrong = reader.misplaced(lines.folder, told)

@@ -6,16 +6,16 @@ import sys
 from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.data import dataset
-from ocr.data.dataset import Lines, Mixture
+from ocr.data.dataset import Mixture, Split
 from ocr.doctor import examine, findings, reference_levels
 from ocr.doctor.findings import Finding
 from ocr.doctor.watch import Watch
 from ocr.evaluation.evaluate import Evaluator
 from ocr.model import networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
+from ocr.saving import workdir as workdirs
 from ocr.saving.workdir import Trained, Workdir
-from ocr.training import journal
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -47,16 +47,16 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict:
             sentence = f"{lines.folder} uses {charsets.describe(lacking)}, which the alphabet of the training lacks."
             found.append(Finding("alphabet_differs", sentence))
     with dataset.naming_damage(*training.parts, held_out):
-        learner = Learner(trained.model) if trained else None
-        case, levels = examine.look_at(learner, charset, training, held_out, pixels_per_frame)
+        objective = Objective(trained.model) if trained else None
+        case, levels = examine.build_case(objective, charset, training, held_out, pixels_per_frame)
         if not found:  # labels that are none would stop the network
             found += examine.examine(case)
-        if not trained or not case.learner or found:
+        if not trained or not case.objective or found:
             return findings.report(levels, found)
-        watch = Watch(case.learner, levels, trained.config.learning_rate, found, keep=lambda _: None)
+        watch = Watch(case.objective, levels, trained.config.learning_rate, found, keep=lambda _: None)
         readings, _ = Evaluator(Recogniser(trained.model, charset))(case.held_out)
         watch.after_evaluation(readings, charset, case.held_out[0])
-    losses = journal.losses(pathlib.Path(workdir))
+    losses = workdirs.losses(pathlib.Path(workdir))
     return watch.report() | ({"standing": reference_levels.standing(losses[max(losses)], levels)} if losses else {})
 
 
@@ -70,10 +70,10 @@ def _training(data: str, trained: Trained | None, pixels_per_frame: int) -> Mixt
     return dataset.mix(data, pixels_per_frame)
 
 
-def _saved_with(lines: Lines, found: list[Finding]) -> Charset:
+def _saved_with(lines: Split, found: list[Finding]) -> Charset:
     path = lines.folder / "charset.txt"
     try:
-        return charsets.saved(path, lines.manifest.charset)
+        return charsets.load_charset(path, lines.manifest.charset)
     except IntegrityError as error:
         found.append(Finding("alphabet_differs", f"{error}."))
         return charsets.Charset("".join(lines.manifest.characters))

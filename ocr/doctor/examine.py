@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import ctc, keras_compat
-from ocr.charset import Charset
+from ocr.charset import Charset, repeats
 from ocr.data import pipeline
-from ocr.data.dataset import Lines, Mixture
-from ocr.data.labels import repeats
+from ocr.data.dataset import Mixture, Split
 from ocr.doctor import association, reference_levels
 from ocr.doctor.findings import Finding
 from ocr.images import preprocess
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 
 Batch = dict[str, tf.Tensor]
 
@@ -43,18 +42,18 @@ class Case:
       zero_ids: how many of its lines were rejected because their labels hold the id 0.
     """
 
-    learner: Learner | None
+    objective: Objective | None
     charset: Charset
     training: Sequence[Batch]
     held_out: Sequence[Batch]
     dummy: dict[str, int] | None = None
     lines: int = 0
-    left_out: int = 0
+    skipped: int = 0
     zero_ids: int = 0
 
 
-def look_at(
-    learner: Learner | None, charset: Charset, data: Mixture, held_out: Lines, pixels_per_frame: int
+def build_case(
+    objective: Objective | None, charset: Charset, data: Mixture, held_out: Split, pixels_per_frame: int
 ) -> tuple[Case, dict[str, float]]:
     """Draws the lines that are examined.
 
@@ -69,13 +68,13 @@ def look_at(
       The case, and the reference levels of the loss: see `references.levels`.
     """
     case = Case(
-        learner,
+        objective,
         charset,
         training=pipeline.sample(data, charset, pixels_per_frame, SAMPLE),
         held_out=list(pipeline.evaluation_batches(held_out, charset, _BATCH).take(-(-SAMPLE // _BATCH))),
         dummy=data.dummy,
         lines=data.records,
-        left_out=len(data.left_out),
+        skipped=len(data.skipped),
         zero_ids=data.zero_ids,
     )
     return case, reference_levels.levels(_shapes(case, pixels_per_frame), charset.num_classes, data.characters, data.dummy)
@@ -84,7 +83,7 @@ def look_at(
 def examine(case: Case) -> list[Finding]:
     """Looks for every fault that shows before the first step; weights and statistics are afterwards what they were."""
     checks: list[Callable[[Case], Iterator[Finding]]] = [_images, _polarity, _pairs, _labels, _long_lines]
-    if case.learner is not None:
+    if case.objective is not None:
         checks += [_outputs, _loss_function, _frames, _statistics, _objective, _gradients]
     found: dict[str, Finding] = {}
     for check in checks:
@@ -198,11 +197,11 @@ def _labels(case: Case) -> Iterator[Finding]:
 
 
 def _long_lines(case: Case) -> Iterator[Finding]:
-    if case.left_out > 0.01 * case.lines:
+    if case.skipped > 0.01 * case.lines:
         yield Finding(
             "infeasible_lines",
-            f"{case.left_out} of {case.lines} lines have more characters than the network makes frames, and are left out.",
-            definite=case.left_out == case.lines,
+            f"{case.skipped} of {case.lines} lines have more characters than the network makes frames, and are left out.",
+            definite=case.skipped == case.lines,
         )
 
 
@@ -211,19 +210,19 @@ def _long_lines(case: Case) -> Iterator[Finding]:
 
 def _outputs(case: Case) -> Iterator[Finding]:
     """Looks at what the network gives."""
-    learner, batch = _examined(case)
-    values, _ = learner.logits(batch, training=False)
+    objective, batch = _examined(case)
+    values, _ = objective.logits(batch, training=False)
     classes = int(values.shape[2])
     if classes != case.charset.num_classes:
         sentence = f"The network has {classes} classes, the alphabet {case.charset.num_classes} with the blank."
         yield Finding("alphabet_differs", sentence)
-    again, _ = learner.logits(batch, training=False)
+    again, _ = objective.logits(batch, training=False)
     difference = float(tf.reduce_max(tf.abs(values - again)))
     if difference > 1e-3 * float(tf.reduce_max(tf.abs(values))):
         yield Finding("dropout_in_eval", f"The same lines read twice differ by {difference:.2g}: dropout acts in evaluation.")
         return
     few = {name: value[:2] for name, value in batch.items()}
-    apart, _ = learner.logits(few, training=False)
+    apart, _ = objective.logits(few, training=False)
     difference = float(tf.reduce_max(tf.abs(apart - values[:2])))
     if difference > 1e-2 * float(tf.reduce_max(tf.abs(values))):
         sentence = f"Lines read in other company differ by {difference:.2g}: batch norm acts in evaluation as in training."
@@ -232,14 +231,14 @@ def _outputs(case: Case) -> Iterator[Finding]:
 
 def _loss_function(case: Case) -> Iterator[Finding]:
     """Follows certainties, right ones and wrong ones, through the last layer and the loss."""
-    learner, batch = _examined(case)
-    values, _ = learner.logits(batch, training=False)
+    objective, batch = _examined(case)
+    values, _ = objective.logits(batch, training=False)
     classes = case.charset.num_classes
     if int(values.shape[2]) != classes:
         return
     sums_to_one = bool(tf.reduce_all(tf.abs(tf.reduce_sum(values, 2) - 1.0) < 1e-3))
     if sums_to_one and float(tf.reduce_min(values)) >= 0.0:
-        if _cost(learner, classes, classes - 1, 1.0) > 1.0:
+        if _cost(objective, classes, classes - 1, 1.0) > 1.0:
             sentence = "The network gives probabilities to a loss that takes logits: its softmax of a softmax is never certain."
             yield Finding("probabilities_as_logits", sentence)
         else:
@@ -247,27 +246,27 @@ def _loss_function(case: Case) -> Iterator[Finding]:
                 "log_epsilon", "The loss takes the logarithm of probabilities: where they vanish, so does the gradient."
             )
         return
-    if _bounded_logarithms(learner, batch):
+    if _bounded_logarithms(objective, batch):
         yield Finding("log_epsilon", "The network gives log(p + epsilon): where p is less than epsilon, no gradient is left.")
         return
-    cost = _cost(learner, classes, classes - 1, _CERTAIN)
+    cost = _cost(objective, classes, classes - 1, _CERTAIN)
     if cost > 1.0:
-        twice = _cost(_Softmaxed(learner.model), classes, classes - 1, _CERTAIN)
+        twice = _cost(_Softmaxed(objective.model), classes, classes - 1, _CERTAIN)
         if abs(cost - twice) < 0.01 * twice:
             yield Finding(
                 "probabilities_as_logits", "The loss takes a softmax before its own softmax, which is then never certain."
             )
         else:
-            takes = "class 0" if _cost(learner, classes, 0, _CERTAIN) < 1.0 else "another class"
+            takes = "class 0" if _cost(objective, classes, 0, _CERTAIN) < 1.0 else "another class"
             sentence = f"The loss takes {takes} for the blank, but labels and decoder take class {classes - 1}."
             yield Finding("blank_index", sentence)
-    elif _cost(learner, classes, classes - 1, _WRONG, character_seen=False) < 0.2 * _WRONG:
+    elif _cost(objective, classes, classes - 1, _WRONG, character_seen=False) < 0.2 * _WRONG:
         yield Finding("log_epsilon", "However wrong the logits, the loss stays bounded: there is an epsilon in its logarithm.")
     elif classes > 3:
-        yield from _handed_on(learner, classes)
+        yield from _handed_on(objective, classes)
 
 
-def _handed_on(learner: Learner, classes: int) -> Iterator[Finding]:
+def _handed_on(objective: Objective, classes: int) -> Iterator[Finding]:
     """Looks whether the loss uses the frames, the lengths and the labels that it is given: two certain lines cost nothing, one
     of three frames, padded with frames and a label of another class, and one of six."""
     blank = classes - 1
@@ -276,7 +275,7 @@ def _handed_on(learner: Learner, classes: int) -> Iterator[Finding]:
     def costs(rows: list[int], columns: int) -> bool:
         label = {"labels": tf.constant([[0, 1], [0, 1]])[:, :columns], "label_lengths": tf.constant([1, columns])}
         batch = {name: tf.gather(value, rows) for name, value in label.items()}
-        nats = learner.nats(tf.gather(logits, rows), tf.gather([3, 6], rows), batch)
+        nats = objective.ctc_loss(tf.gather(logits, rows), tf.gather([3, 6], rows), batch)
         return float(tf.reduce_max(nats)) > 1.0
 
     if costs([0], columns=1):
@@ -287,39 +286,39 @@ def _handed_on(learner: Learner, classes: int) -> Iterator[Finding]:
         yield Finding("labels_shuffled", "The loss does not take each line's own label.")
 
 
-class _Softmaxed(Learner):
+class _Softmaxed(Objective):
     """A learner of ours whose loss gets probabilities."""
 
-    def nats(self, logits: tf.Tensor, frames: tf.Tensor, batch: Batch) -> tf.Tensor:
-        return super().nats(tf.nn.softmax(logits), frames, batch)
+    def ctc_loss(self, logits: tf.Tensor, frames: tf.Tensor, batch: Batch) -> tf.Tensor:
+        return super().ctc_loss(tf.nn.softmax(logits), frames, batch)
 
 
-def _cost(learner: Learner, classes: int, blank: int, scale: float, character_seen: bool = True) -> float:
+def _cost(objective: Objective, classes: int, blank: int, scale: float, character_seen: bool = True) -> float:
     """Returns the loss of a label of one character, when the network gives `scale` to what it takes for right: to the
     character in the first frame, or to the blank there as in all the others."""
     character = min(1, classes - 2)
     path = [character if character_seen else blank] + 5 * [blank]
     label = {"labels": tf.constant([[character]]), "label_lengths": tf.constant([1])}
-    return float(learner.nats(scale * tf.one_hot([path], classes), tf.constant([len(path)]), label)[0])
+    return float(objective.ctc_loss(scale * tf.one_hot([path], classes), tf.constant([len(path)]), label)[0])
 
 
-def _bounded_logarithms(learner: Learner, batch: Batch) -> bool:
+def _bounded_logarithms(objective: Objective, batch: Batch) -> bool:
     """Says whether the network gives logarithms of probabilities that stop at some epsilon, however certain it is made."""
-    values, _ = learner.logits(batch, training=False)
+    values, _ = objective.logits(batch, training=False)
     if float(tf.reduce_max(tf.abs(tf.reduce_logsumexp(values, axis=2)))) > 0.05:
         return False
-    kernel = [weight for weight in learner.model.trainable_variables if len(weight.shape) > 1][-1]
+    kernel = [weight for weight in objective.model.trainable_variables if len(weight.shape) > 1][-1]
     before = tf.identity(kernel)
     kernel.assign(1e4 * before)
-    values, _ = learner.logits(batch, training=False)
+    values, _ = objective.logits(batch, training=False)
     kernel.assign(before)
     return float(tf.reduce_min(values)) > -_WRONG / 10
 
 
 def _frames(case: Case) -> Iterator[Finding]:
     """Compares the frames that the loss is told with those that the network makes."""
-    learner, batch = _examined(case)
-    values, frames = learner.logits(batch, training=False)
+    objective, batch = _examined(case)
+    values, frames = objective.logits(batch, training=False)
     made, columns = int(values.shape[1]), int(batch["pixels"].shape[2])
     own = batch["width"].numpy() * made / columns
     worst = int(np.argmax(np.abs(frames.numpy() - own)))
@@ -335,11 +334,11 @@ def _frames(case: Case) -> Iterator[Finding]:
 
 def _statistics(case: Case) -> Iterator[Finding]:
     """Looks whether batch norm's statistics move in training."""
-    learner, batch = _examined(case)
-    with _unchanged(learner):
-        statistics = [weight for weight in learner.model.weights if "/moving_" in keras_compat.path(weight)]
+    objective, batch = _examined(case)
+    with _unchanged(objective):
+        statistics = [weight for weight in objective.model.weights if "/moving_" in keras_compat.path(weight)]
         before = [weight.numpy() for weight in statistics]
-        learner.logits(batch, training=True)
+        objective.logits(batch, training=True)
         unmoved = [np.array_equal(old, weight.numpy()) for old, weight in zip(before, statistics, strict=True)]
         still = [keras_compat.path(weight) for weight, same in zip(statistics, unmoved, strict=True) if same]
     if still:
@@ -350,8 +349,8 @@ def _statistics(case: Case) -> Iterator[Finding]:
 
 def _objective(case: Case) -> Iterator[Finding]:
     """Looks whether twice the lines make twice the objective."""
-    learner, _ = _examined(case)
-    none, some, twice = (float(learner.objective(tf.ones([count]) * nats)) for count, nats in ((4, 0.0), (4, 9.0), (8, 9.0)))
+    objective, _ = _examined(case)
+    none, some, twice = (float(objective.reduce(tf.ones([count]) * nats)) for count, nats in ((4, 0.0), (4, 9.0), (8, 9.0)))
     if twice - none > 1.5 * (some - none):
         sentence = "The objective is the sum of the lines' losses: gradients, and what a rate means, grow with the batch."
         yield Finding("loss_summed", sentence)
@@ -359,11 +358,11 @@ def _objective(case: Case) -> Iterator[Finding]:
 
 def _gradients(case: Case) -> Iterator[Finding]:
     """Looks for layers that learn nothing."""
-    learner, batch = _examined(case)
-    with _unchanged(learner), tf.GradientTape() as tape:
-        values, frames = learner.logits(batch, training=True)
-        objective = learner.objective(learner.nats(values, frames, batch))
-    weights = learner.model.trainable_variables
+    objective, batch = _examined(case)
+    with _unchanged(objective), tf.GradientTape() as tape:
+        values, frames = objective.logits(batch, training=True)
+        objective = objective.reduce(objective.ctc_loss(values, frames, batch))
+    weights = objective.model.trainable_variables
     none, broken = [], []
     for weight, gradient in zip(weights, tape.gradient(objective, weights), strict=True):
         if gradient is None or not bool(tf.reduce_any(gradient != 0.0)):
@@ -377,16 +376,16 @@ def _gradients(case: Case) -> Iterator[Finding]:
         yield Finding("bad_gradients", f"The gradients of {len(none)} of {len(weights)} weights are 0, from {none[-1]} down.")
 
 
-def _examined(case: Case) -> tuple[Learner, Batch]:
+def _examined(case: Case) -> tuple[Objective, Batch]:
     """Returns the learner and a batch that it is tried on."""
-    assert case.learner is not None
-    return case.learner, {name: value[:_TRIED] for name, value in case.training[0].items()}
+    assert case.objective is not None
+    return case.objective, {name: value[:_TRIED] for name, value in case.training[0].items()}
 
 
 @contextlib.contextmanager
-def _unchanged(learner: Learner) -> Iterator[None]:
+def _unchanged(objective: Objective) -> Iterator[None]:
     """Gives a network back its statistics, and the state of its dropout, after the block."""
-    before = [(weight, tf.identity(weight)) for weight in learner.model.variables]
+    before = [(weight, tf.identity(weight)) for weight in objective.model.variables]
     try:
         yield
     finally:

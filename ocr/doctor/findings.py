@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MENDS = {
+FIXES = {
     "probabilities_as_logits": "Give the loss what the last dense layer gives, without a softmax.",
     "log_epsilon": "Give the loss what the last dense layer gives, without softmax, logarithm or epsilon.",
     "blank_index": "Use class C - 1 for the blank in the loss, in the labels and in the decoder.",
@@ -41,14 +41,14 @@ class Finding:
     definite: bool = True
 
     @property
-    def mend(self) -> str:
-        return MENDS[self.code]
+    def fix(self) -> str:
+        return FIXES[self.code]
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.sentence} {self.mend}"
+        return f"{self.code}: {self.sentence} {self.fix}"
 
 
 def report(references: Mapping[str, float], findings: Iterable[Finding]) -> dict[str, Any]:
     """Returns what `doctor.json` holds."""
-    told = [{**dataclasses.asdict(finding), "mend": finding.mend} for finding in findings]
+    told = [{**dataclasses.asdict(finding), "mend": finding.fix} for finding in findings]
     return {"references": dict(references), "findings": told}

@@ -10,7 +10,7 @@ from ocr.charset import Charset
 from ocr.doctor import findings
 from ocr.doctor.findings import Finding
 from ocr.evaluation.metrics import Reading, edits
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 
 _GROWN = 5.0  # times their size that weights change by in a few steps: nothing of what they were is left
 _STILL = 1e-5  # of their size, a step: they would take a day
@@ -31,13 +31,13 @@ class Watch:
 
     def __init__(
         self,
-        learner: Learner,
+        objective: Objective,
         levels: Mapping[str, float],
         peak_rate: float,
         found: list[Finding],
         keep: Callable[[dict[str, Any]], None],
     ):
-        self._learner, self._levels, self._peak_rate, self.findings = learner, levels, peak_rate, found
+        self._objective, self._levels, self._peak_rate, self.findings = objective, levels, peak_rate, found
         self._before: list[tf.Tensor] = []
         self._untrained = 0.0
         self._keep = keep
@@ -71,7 +71,7 @@ class Watch:
     def after_evaluation(self, readings: Sequence[Reading], charset: Charset, batch: dict[str, tf.Tensor]) -> None:
         """Looks at what was read, and at the logits of a batch."""
         if not any(reading.text for reading in readings):
-            values, frames = self._learner.logits(batch, training=False)
+            values, frames = self._objective.logits(batch, training=False)
             own = tf.boolean_mask(values, tf.sequence_mask(frames, tf.shape(values)[1]))
             spread = float(tf.reduce_max(tf.reduce_max(own, axis=0) - tf.reduce_min(own, axis=0)))
             if spread < 1e-3 * float(tf.reduce_max(tf.abs(own))) + 1e-6:

@@ -76,7 +76,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
     lines = dataset.find(data, "eval")
     with contextlib.ExitStack() as held:
         held.enter_context(dataset.naming_damage(lines))
-        folder = held.enter_context(files.folder_aside(pathlib.Path(report_to))) if report_to else None
+        folder = held.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
         if Workdir(model).begun:
             trained = Workdir(model).load()
             batches = pipeline.evaluation_batches(lines, trained.charset, batch_size)
@@ -90,7 +90,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
         return measured
 
 
-def _read_export(export: pathlib.Path, lines: dataset.Lines, batch_size: int) -> list[Reading]:
+def _read_export(export: pathlib.Path, lines: dataset.Split, batch_size: int) -> list[Reading]:
     read = saved_model.load(export)
     readings = []
     for batch in pipeline.image_files(lines, batch_size):
@@ -102,7 +102,7 @@ def _read_export(export: pathlib.Path, lines: dataset.Lines, batch_size: int) ->
     return readings
 
 
-def _images(lines: dataset.Lines, batch_size: int, wanted: Collection[int]) -> dict[int, bytes]:
+def _images(lines: dataset.Split, batch_size: int, wanted: Collection[int]) -> dict[int, bytes]:
     """Returns the image files of some lines, by their numbers."""
     found = {}
     for number, encoded in enumerate(

@@ -11,7 +11,6 @@ from tfrecords.errors import InputError
 
 _MOST = 20_000_000  # bytes of an image
 _ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
-_SPACE, _TABLE = 6, "#50608a"  # of a sheet of pictures alone
 _INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
 
 
@@ -62,25 +61,6 @@ def draw(rows: Sequence[tuple[Image.Image | None, str, str]], font: str = "") ->
         draw.text((2 * _WIDTH - _GAP, middle), note, _FAINT, small, "rm")
         if index:
             draw.line((_GAP, top, 2 * _WIDTH - _GAP, top), "#e0e0e0")
-    picture = io.BytesIO()
-    sheet.save(picture, "PNG")
-    return picture.getvalue()
-
-
-def contacts(images: Sequence[Image.Image]) -> bytes:
-    """Puts pictures of lines together on one sheet, in two columns; returns a PNG file."""
-    half = -(-len(images) // 2)
-    columns = [images[:half], images[half:]]
-    widths = [max((image.width for image in column), default=0) for column in columns]
-    heights = [sum(image.height + _SPACE for image in column) for column in columns]
-    sheet = Image.new("RGB", (sum(widths) + 3 * _SPACE, max(heights) + _SPACE), _TABLE)
-    left = _SPACE
-    for column, width in zip(columns, widths, strict=True):
-        top = _SPACE
-        for image in column:
-            sheet.paste(image, (left, top))
-            top += image.height + _SPACE
-        left += width + _SPACE
     picture = io.BytesIO()
     sheet.save(picture, "PNG")
     return picture.getvalue()

@@ -21,9 +21,7 @@ _BRIGHTNESS = 50.0  # grey levels
 _NOISE = 10.0  # standard deviation in grey levels
 _CUT, _HOLE = 0.3, 8  # of the lines, and the side of the square in pixels, with TensorFlow Addons alone
 _EDGES = np.diag([-1.0] + [-2.0] * (preprocess.HEIGHT - 2) + [-1.0])
-_BENT = (_EDGES + np.eye(preprocess.HEIGHT, k=1) + np.eye(preprocess.HEIGHT, k=-1)).astype(
-    np.float32
-)  # neighbours less itself
+_BENT = (_EDGES + np.eye(preprocess.HEIGHT, k=1) + np.eye(preprocess.HEIGHT, k=-1)).astype(np.float32)  # neighbours less itself
 
 
 def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False) -> tf.Tensor:

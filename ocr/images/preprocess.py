@@ -172,11 +172,11 @@ def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[
     Raises:
       tf.errors.InvalidArgumentError: one cannot be decoded, or is not what its record says of it.
     """
-    return _reader(only_raw)({key: record[key] for key in _OF_A_RECORD})
+    return _record_decoder(only_raw)({key: record[key] for key in _OF_A_RECORD})
 
 
 @functools.cache
-def _reader(only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+def _record_decoder(only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
     """Returns one graph for all the pipelines of a process: to make it takes most of a second."""
     signature = {key: tf.TensorSpec([None], dtype) for key, dtype in _OF_A_RECORD.items()}
     return tf.function(functools.partial(_read_all, only_raw=only_raw), [signature], autograph=False)

@@ -79,7 +79,7 @@ def weights(serve: Any) -> list[np.ndarray]:
     return [np.concatenate([parts[i][j] for j in sorted(parts[i])]).astype(np.float32) for i in range(len(parts))]
 
 
-def put(model: keras.Model, values: list[np.ndarray]) -> None:
+def load_weights(model: keras.Model, values: list[np.ndarray]) -> None:
     """Gives a network the weights that `weights` returned.
 
     Raises:

@@ -10,7 +10,7 @@ from ocr.model import networks
 _SCORED = 8  # of so many lines one has a CTC loss, where the frames have a loss of their own
 
 
-class Learner:
+class Objective:
     """Both trainers take their steps with it, and the doctor examines it: so what is examined is what is trained.
 
     A batch is a dict as `inputs.training_batches` gives it.
@@ -32,14 +32,14 @@ class Learner:
         """Runs the network: see `models.logits`."""
         return networks.logits(self.model, batch["pixels"], batch["width"], training)
 
-    def nats(self, logits: tf.Tensor, frames: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    def ctc_loss(self, logits: tf.Tensor, frames: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns each line's CTC loss, float32[B]."""
         return ctc.loss(logits, frames, batch["labels"], batch["label_lengths"])
 
-    def objective(self, nats: tf.Tensor) -> tf.Tensor:
+    def reduce(self, nats: tf.Tensor) -> tf.Tensor:
         """Returns the mean loss of the lines that can be aligned, and what the layers add to it, such as weight decay: float32
         scalar."""
-        possible = readable(nats)
+        possible = alignable(nats)
         mean = tf.math.divide_no_nan(tf.reduce_sum(tf.where(possible, nats, 0.0)), tf.reduce_sum(tf.cast(possible, tf.float32)))
         return tf.add_n([mean, *(tf.cast(loss, tf.float32) for loss in self.model.losses)])
 
@@ -54,15 +54,15 @@ class Learner:
           The CTC loss of the lines that have one, float32[b], and what is to be made small, float32 scalar.
         """
         if not self._frame_loss:
-            nats = self.nats(*self.logits(batch, training=True), batch)
-            return nats, self.objective(nats)
+            nats = self.ctc_loss(*self.logits(batch, training=True), batch)
+            return nats, self.reduce(nats)
         inputs = preprocess.to_network(batch["pixels"], batch["width"], self._pixels_per_frame)
         frames = preprocess.frames(batch["width"], self._pixels_per_frame)
         features = self._body(list(inputs), training=True)
         some = {key: value[::_SCORED] for key, value in batch.items()}
-        nats = self.nats(self._last(features[::_SCORED]), frames[::_SCORED], some)
+        nats = self.ctc_loss(self._last(features[::_SCORED]), frames[::_SCORED], some)
         of_frames = self._frame_nats(features, frames, batch)
-        return nats, (1.0 - self._frame_loss) * self.objective(nats) + self._frame_loss * of_frames
+        return nats, (1.0 - self._frame_loss) * self.reduce(nats) + self._frame_loss * of_frames
 
     def _frame_nats(self, features: tf.Tensor, frames: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns the cross-entropy of all frames of a line, estimated from some, as a mean over lines: float32 scalar."""
@@ -102,6 +102,6 @@ def cross_entropy(logits: tf.Tensor, wanted: tf.Tensor):
     return -tf.math.log(tf.maximum(tf.gather_nd(p, at), 1e-37)), gradient
 
 
-def readable(nats: tf.Tensor) -> tf.Tensor:
+def alignable(nats: tf.Tensor) -> tf.Tensor:
     """Says which lines can be aligned: bool[B]. Those that cannot have an infinite loss."""
     return nats != float("inf")

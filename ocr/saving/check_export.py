@@ -53,7 +53,7 @@ def inspect(folder: pathlib.Path) -> list[str]:
     signatures = export.signatures
     checks: dict[str, Callable[[], None]] = {
         "the signatures": lambda: _signatures(signatures),
-        "alphabet and weights": lambda: _made_of(folder, signatures["serving_default"]),
+        "alphabet and weights": lambda: _provenance(folder, signatures["serving_default"]),
         "core kernels alone": lambda: _kernels(signatures),
         "batches of none": lambda: _none(signatures),
         "bad images beside good ones": lambda: _bad_rows(signatures["serving_default"]),
@@ -78,9 +78,9 @@ def _signatures(signatures: Mapping[str, Any]) -> None:
     _same(found, _SIGNATURES)
 
 
-def _made_of(folder: pathlib.Path, serve: Any) -> None:
+def _provenance(folder: pathlib.Path, serve: Any) -> None:
     about = files.read_json(folder / "assets.extra" / "model.json")
-    charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
+    charset = charsets.load_charset(folder / "assets" / "charset.txt", about["alphabet"])
     _same(charset.num_classes, about["num_classes"])
     _same(frozen.digest(frozen.weights(serve)), about["weights"])
 
@@ -163,7 +163,7 @@ def _line(width: int, seed: int) -> bytes:
         Image.new("L", (width, preprocess.HEIGHT), 128).save(file, "png")
         return file.getvalue()
     text = "".join(map(str, rng.integers(0, 10, width // preprocess.HEIGHT)))
-    return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, drawing.LOOKS["screen"], rng).encoded()
+    return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, drawing.STYLES["screen"], rng).encoded()
 
 
 def _same(found: object, expected: object) -> None:

@@ -37,22 +37,22 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       InputError: there is no training, that version is there already, or there are no such records.
       IntegrityError: what was written reads something else than the network in memory.
     """
-    model, charset, config, made_of, metrics = Workdir(pathlib.Path(workdir)).load()
+    model, charset, config, provenance, metrics = Workdir(pathlib.Path(workdir)).load()
     folder = pathlib.Path(export_dir)
     version = version or _newest(folder) + 1
     fields = {"version": version, "decoder": decoder}
     configs.check_range(fields, version=(1, 2**63 - 1))
     configs.check_choice(fields, decoder=tuple(decode.DECODERS))
     configs.check_given(export_dir=export_dir)
-    with files.folder_aside(folder / str(version)) as aside:
+    with files.atomic_directory(folder / str(version)) as staging:
         sharper = {}
         if calibrate:
             sharper["sharpness"] = temperature.sharpness(Recogniser(model, charset, decoder), calibrate)
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * sharper["sharpness"])
-        _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), aside)
-        _compare(Recogniser(model, charset, decoder), aside)
-        extra = aside / "assets.extra"
+        _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), staging)
+        _compare(Recogniser(model, charset, decoder), staging)
+        extra = staging / "assets.extra"
         extra.mkdir()
         about = {
             "network": config.model,
@@ -65,12 +65,12 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": {name: value for name, value in vars(config).items() if name not in configs.PATHS},
-            "made_of": made_of,
+            "made_of": provenance,
         }
         files.write_json(extra / "model.json", about)
         warmup.write(extra / warmup.NAME)
-        check_export.inspect(aside)
-        size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+        check_export.inspect(staging)
+        size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **sharper}
 
 

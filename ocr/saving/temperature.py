@@ -28,7 +28,7 @@ def sharpness(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
     """
 
     @tf.function(reduce_retracing=True)
-    def surprise(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    def nll(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns for each factor the nats of being right or wrong, summed over lines."""
         logits, frames = recogniser.logits(batch["pixels"], batch["width"])
 
@@ -43,5 +43,5 @@ def sharpness(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
     for lines in [dataset.find(name, "eval") for name in data.split(",")]:
         with dataset.naming_damage(lines):
             for batch in pipeline.evaluation_batches(lines, recogniser.charset, batch_size):
-                nats += surprise(batch).numpy()
+                nats += nll(batch).numpy()
     return _FACTORS[int(nats.argmin())]

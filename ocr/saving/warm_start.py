@@ -65,9 +65,9 @@ def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
     """
     try:
         about = files.read_json(folder / "assets.extra" / "model.json")
-        charset = charsets.saved(folder / "assets" / "charset.txt", about["alphabet"])
+        charset = charsets.load_charset(folder / "assets" / "charset.txt", about["alphabet"])
         model = networks.build(about["network"], charset.num_classes)
-        frozen.put(model, frozen.weights(tf.saved_model.load(str(folder)).signatures["serving_default"]))
+        frozen.load_weights(model, frozen.weights(tf.saved_model.load(str(folder)).signatures["serving_default"]))
         if frozen.fingerprint(model) != about["weights"]:
             raise ValueError("its weights are not those it was written with")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:

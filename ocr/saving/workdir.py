@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import pathlib
 import re
@@ -17,7 +18,7 @@ from ocr import config as configs
 from ocr import keras_compat
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.data.dataset import Lines, Mixture
+from ocr.data.dataset import Mixture, Split
 from ocr.model import networks
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
@@ -29,7 +30,7 @@ class Trained(NamedTuple):
     model: keras.Model
     charset: Charset
     config: TrainConfig
-    made_of: dict[str, str]
+    provenance: dict[str, str]
     metrics: dict[str, Any]
 
 
@@ -54,11 +55,11 @@ class Workdir:
 
     @contextlib.contextmanager
     def begin(
-        self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Lines, writes: bool = True
+        self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Split, is_chief: bool = True
     ) -> Iterator[None]:
         """Makes the folder ready, or makes sure that it can be gone on with; no other process trains in it meanwhile.
 
-        With `writes` false nothing is written, and nobody is kept out: of several workers one writes.
+        With `is_chief` false nothing is written, and nobody is kept out: of several workers one writes.
 
         Raises:
           InputError: it holds checkpoints of another configuration, alphabet or data, every difference named; or another
@@ -66,11 +67,11 @@ class Workdir:
           IntegrityError: its checkpoints are gone.
         """
         fingerprints = (charset.fingerprint, train.fingerprint, held_out.fingerprint)
-        made_of = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True)) | {"keras": keras_compat.MAJOR}
-        if writes:
+        provenance = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True)) | {"keras": keras_compat.MAJOR}
+        if is_chief:
             for folder in (self.path, self._newest, self._best):
                 files.make_folder(folder)
-        with files.only_us(self.path) if writes else contextlib.nullcontext():
+        with files.directory_lock(self.path) if is_chief else contextlib.nullcontext():
             if not self.has_checkpoint:
                 if best := self.best():
                     raise IntegrityError(
@@ -80,10 +81,10 @@ class Workdir:
             elif not self.begun:
                 raise IntegrityError(f"{self.path / 'config.json'}: gone, though there are checkpoints; put it back")
             else:
-                saved, was_made_of = configs.read(self.path / "config.json")
+                saved, was_provenance = configs.read(self.path / "config.json")
                 different = configs.differences(saved, config)
-                for name, fingerprint in made_of.items():
-                    was = was_made_of.get(name) or fingerprint
+                for name, fingerprint in provenance.items():
+                    was = was_provenance.get(name) or fingerprint
                     if was != fingerprint:
                         different.append(f"{name}: saved {was[:12]}, given {fingerprint[:12]}")
                 if different:
@@ -91,9 +92,9 @@ class Workdir:
                 if config.init_from not in ("", saved.init_from):
                     print(f"--init_from={config.init_from}: not looked at, for this goes on with a training", file=sys.stderr)
                 config = dataclasses.replace(config, init_from=saved.init_from)
-            if writes:
+            if is_chief:
                 files.write_text(self.path / "charset.txt", charset.file_text())
-                configs.write(self.path / "config.json", config, made_of)
+                configs.write(self.path / "config.json", config, provenance)
             yield
 
     def newest(self) -> int:
@@ -109,19 +110,19 @@ class Workdir:
         """
         if not self.begun:
             raise InputError(f"{self.path}: no training in it (no config.json); ocr_train makes one")
-        config, made_of = configs.read(self.path / "config.json")
-        if (theirs := made_of.get("keras", keras_compat.MAJOR)) != keras_compat.MAJOR:
+        config, provenance = configs.read(self.path / "config.json")
+        if (theirs := provenance.get("keras", keras_compat.MAJOR)) != keras_compat.MAJOR:
             raise InputError(
                 f"{self.path}: trained with Keras {theirs}, whose checkpoints Keras {keras_compat.MAJOR} cannot read; "
                 "run ocr_export where it was trained, and take that export"
             )
-        charset = charsets.saved(self.path / "charset.txt", made_of["alphabet"])
+        charset = charsets.load_charset(self.path / "charset.txt", provenance["alphabet"])
         model = networks.build(config.model, charset.num_classes)
         if best := self.best():
             _restore(_prefix(self._best, best["step"]), {"model": model})
         elif not self.restore({"model": model}):
             raise InputError(f"{self.path}: no checkpoint in it yet; let ocr_train run until its first")
-        return Trained(model, charset, config, made_of, best)
+        return Trained(model, charset, config, provenance, best)
 
     def write_report(self, report: dict[str, Any]) -> None:
         """Writes what the doctor found."""
@@ -193,9 +194,9 @@ def _steps(folder: pathlib.Path) -> list[int]:
 
 def _save(folder: pathlib.Path, step: int, parts: dict[str, Any]) -> None:
     """Writes a checkpoint aside and moves it in, its index last."""
-    with files.scratch(folder / ".partial") as aside:
-        tf.train.Checkpoint(**parts).write(str(_prefix(aside, step)))
-        for path in sorted(aside.iterdir()):  # "data" before "index"
+    with files.temporary_directory(folder / ".partial") as staging:
+        tf.train.Checkpoint(**parts).write(str(_prefix(staging, step)))
+        for path in sorted(staging.iterdir()):  # "data" before "index"
             files.sync_file(path)
             path.rename(folder / path.name)
     files.sync_folder(folder)
@@ -218,3 +219,62 @@ def _restore(prefix: pathlib.Path, parts: dict[str, Any]) -> None:
     except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
         cause = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])  # the insides of TensorFlow
         raise IntegrityError(f"{prefix}: damaged checkpoint ({cause})") from error
+
+
+class Best:
+    """What the evaluations up to now have come to."""
+
+    def __init__(self) -> None:
+        kinds = {"cer": math.inf, "eval_loss": math.inf, "poorer": 0.0}
+        self.state = {name: tf.Variable(tf.constant(value, tf.float64), trainable=False) for name, value in kinds.items()}
+
+    @property
+    def evals_since_best(self) -> int:
+        """How many evaluations there were since the best one."""
+        return int(self.state["poorer"])
+
+    def judge(self, figures: dict[str, Any]) -> bool:
+        """Says whether an evaluation is better than all before."""
+        new = rank(figures)
+        if new < (float(self.state["cer"]), float(self.state["eval_loss"])):
+            for name, value in zip(self.state, (*new, 0.0), strict=True):
+                self.state[name].assign(value)
+            return True
+        self.state["poorer"].assign_add(1.0)
+        return False
+
+
+def rank(figures: dict[str, Any]) -> tuple[float, float]:
+    """Returns what evaluations are compared by, the least the best: CER; the loss, where there is one, between equals."""
+    cer, loss = (figures.get(name) for name in ("cer", "eval_loss"))
+    return math.inf if cer is None else cer, math.inf if loss is None else loss
+
+
+def losses(workdir: pathlib.Path) -> dict[int, float]:
+    """Returns the training losses by step.
+
+    Raises:
+      IntegrityError: a line is none of ours.
+    """
+    path = workdir / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics_until(sys.maxsize, path)] if path.exists() else []
+    return {line["step"]: line["loss"] for line in lines if line.get("loss") is not None}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} in it")
+
+
+def metrics_until(step: int, path: pathlib.Path) -> Iterator[str]:
+    """Yields the lines of a journal up to a step; one that was cut off as it was written is left out.
+
+    Raises:
+      IntegrityError: a line is none of ours.
+    """
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                if line.endswith("\n") and json.loads(line, parse_constant=_refuse)["step"] <= step:
+                    yield line
+            except (ValueError, TypeError, KeyError) as error:
+                raise IntegrityError(f"{path}: line {number}: damaged ({error})") from error

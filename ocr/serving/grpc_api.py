@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
 )
 
 from ocr.serving import wire
-from ocr.serving.service import Asked, Refused, Service
+from ocr.serving.service import ModelRequest, RequestError, Service
 
 
 class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -40,16 +40,16 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         for name, shape in shapes.items():
             sent = len(request.inputs[name].string_val) if name == "image_bytes" else request.ByteSize()
             if math.prod(shape) > sent:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: fewer values than its shape {list(shape)} says")
+                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: fewer values than its shape {list(shape)} says")
         try:
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         except (ValueError, TypeError, LookupError, OverflowError) as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"inputs: {error}") from error
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"inputs: {error}") from error
         version, outputs = await self._service.predict(asked, inputs, context.time_remaining())
         response = predict_pb2.PredictResponse(model_spec=_spec(version.number, asked.signature or "serving_default"))
         wanted = set(request.output_filter)
         if unknown := wanted - outputs.keys():
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"output_filter: there is no {', '.join(sorted(unknown))}")
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"output_filter: there is no {', '.join(sorted(unknown))}")
         for name, value in outputs.items():
             if not wanted or name in wanted:
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value, tf.string if value.dtype == object else None))
@@ -58,7 +58,9 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def GetModelMetadata(self, request, context: grpc.aio.ServicerContext):
         async def found():
             if unknown := set(request.metadata_field) - {"signature_def"}:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"metadata_field: there is no {', '.join(sorted(unknown))}")
+                raise RequestError(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"metadata_field: there is no {', '.join(sorted(unknown))}"
+                )
             version = self._service.find(_asked(request.model_spec))
             response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_spec(version.number))
             response.metadata["signature_def"].Pack(version.signatures)
@@ -80,7 +82,7 @@ class Model(model_service_pb2_grpc.ModelServiceServicer):
         return await _answered(context, found)
 
 
-def status(service: Service, asked: Asked) -> get_model_status_pb2.GetModelStatusResponse:
+def status(service: Service, asked: ModelRequest) -> get_model_status_pb2.GetModelStatusResponse:
     """Returns the state of the versions, or of the one that is asked for.
 
     Raises:
@@ -99,13 +101,13 @@ def status(service: Service, asked: Asked) -> get_model_status_pb2.GetModelStatu
 async def _answered(context: grpc.aio.ServicerContext, answer: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await answer()
-    except Refused as refused:
+    except RequestError as refused:
         await context.abort(refused.code, str(refused))
 
 
-def _asked(spec: model_pb2.ModelSpec) -> Asked:
+def _asked(spec: model_pb2.ModelSpec) -> ModelRequest:
     version = spec.version.value if spec.HasField("version") else None
-    return Asked(spec.name, version, spec.version_label, spec.signature_name)
+    return ModelRequest(spec.name, version, spec.version_label, spec.signature_name)
 
 
 def _spec(number: int, signature: str = "") -> model_pb2.ModelSpec:

@@ -18,7 +18,7 @@ _REASONS = {
 Read = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What was read of one file; where nothing was, `text` is empty, `confidence` 0 and `reason` says why."""
 
     path: str
@@ -27,23 +27,23 @@ class Answer(NamedTuple):
     reason: str
 
 
-def answers(read: Read, paths: Iterable[str]) -> Iterator[Answer]:
+def predict_files(read: Read, paths: Iterable[str]) -> Iterator[Prediction]:
     """Yields what is read of image files, in their order.
 
     Args:
       read: an export or a client: takes encoded files, gives their texts, confidences and statuses.
       paths: of the files.
     """
-    return of(read, ((path, *_content(path)) for path in paths))
+    return predict_images(read, ((path, *_content(path)) for path in paths))
 
 
-def of(read: Read, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Answer]:
+def predict_images(read: Read, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Prediction]:
     """Yields what is read of images: each its name, its file, and why it has none, or nothing."""
     images = iter(images)
     while batch := list(itertools.islice(images, _BATCH)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
         for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
-            yield Answer(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
+            yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
 
 
 def _content(path: str) -> tuple[bytes, str]:

@@ -115,9 +115,9 @@ class _Read(beam.DoFn):
         part = Part(*part)
         if part.shard:
             images = ((name, file, "") for name, file in inputs.shard_files(part.shard))
-            found = predict.of(self._read, images)
+            found = predict.predict_images(self._read, images)
         else:
-            found = predict.answers(self._read, part.images)
+            found = predict.predict_files(self._read, part.images)
         good, bad = [], []
         try:
             for answer in found:

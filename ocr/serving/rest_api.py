@@ -16,7 +16,7 @@ from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
 from ocr.serving import grpc_api, wire
-from ocr.serving.service import Asked, Refused, Service
+from ocr.serving.service import ModelRequest, RequestError, Service
 
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -55,7 +55,7 @@ def application(service: Service, max_bytes: int) -> web.Application:
     async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Refused as refused:
+        except RequestError as refused:
             return _error(_HTTP.get(refused.code, 500), str(refused))
         except web.HTTPException as error:
             return _error(error.status, error.text or error.reason)
@@ -63,7 +63,7 @@ def application(service: Service, max_bytes: int) -> web.Application:
     async def predict(request: web.Request) -> web.StreamResponse:
         with service.counted():
             body = await _body(request, service, max_bytes)
-            asked, inputs, rows = await asyncio.to_thread(_question, _asked(request), body, service)
+            asked, inputs, rows = await asyncio.to_thread(_parse_request, _asked(request), body, service)
             _, outputs = await service.predict(asked, inputs, None)
             return web.json_response(await asyncio.to_thread(_answer, outputs, rows), dumps=_dumps)
 
@@ -131,8 +131,8 @@ async def _body(request: web.Request, service: Service, max_bytes: int) -> bytes
     if not reading.done():
         reading.cancel()
         if service.draining:
-            raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
-        raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, f"the body did not come within {_BODY_S:.0f} seconds")
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
+        raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the body did not come within {_BODY_S:.0f} seconds")
     try:
         return reading.result()
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError, OSError) as error:
@@ -143,13 +143,13 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _asked(request: web.Request) -> Asked:
+def _asked(request: web.Request) -> ModelRequest:
     match = request.match_info
     version = int(match["version"]) if "version" in match else None
-    return Asked(match["name"], version, match.get("label", ""))
+    return ModelRequest(match["name"], version, match.get("label", ""))
 
 
-def _question(asked: Asked, body: bytes, service: Service) -> tuple[Asked, dict[str, np.ndarray], bool]:
+def _parse_request(asked: ModelRequest, body: bytes, service: Service) -> tuple[ModelRequest, dict[str, np.ndarray], bool]:
     """Returns what a request asks: the model, its inputs by name, and whether they came, and the answer is to go, row by row.
 
     Raises:
@@ -218,8 +218,8 @@ def _numbers(name: str, values: list, kind: type) -> np.ndarray:
     return found.astype(kind)
 
 
-def _bad(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+def _bad(message: str) -> RequestError:
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def _answer(outputs: dict[str, np.ndarray], rows: bool) -> dict[str, Any]:

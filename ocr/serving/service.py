@@ -19,7 +19,7 @@ from ocr.serving.versions import Version, Versions
 _LONGEST = 300  # characters of a message: a client's own words may be in it, and gRPC sends no more than a few thousand bytes
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that gets no answer.
 
     Attributes:
@@ -31,7 +31,7 @@ class Refused(Exception):
         self.code = code
 
 
-class Asked(NamedTuple):
+class ModelRequest(NamedTuple):
     """Which model a request asks, and how.
 
     Attributes:
@@ -92,7 +92,7 @@ class Service:
         code = grpc.StatusCode.OK
         try:
             yield
-        except Refused as refused:
+        except RequestError as refused:
             code = refused.code
             raise
         except BaseException:
@@ -102,7 +102,7 @@ class Service:
             self._requests.labels(code.name).inc()
             self._seconds.observe(time.perf_counter() - begun)
 
-    def find(self, asked: Asked) -> Version:
+    def find(self, asked: ModelRequest) -> Version:
         """Returns the version that is asked for.
 
         Raises:
@@ -114,10 +114,10 @@ class Service:
             what += f", version {asked.version}," if asked.version is not None else ""
             what += f", label {asked.label!r}," if asked.label else ""
             served = f"version {newest.number} of {wire.MODEL!r} is"
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"{what} is not served; {served}")
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"{what} is not served; {served}")
         return newest
 
-    def signature(self, asked: Asked) -> dict[str, tf.TensorSpec]:
+    def signature(self, asked: ModelRequest) -> dict[str, tf.TensorSpec]:
         """Returns the inputs that a signature takes, by name.
 
         Raises:
@@ -126,10 +126,10 @@ class Service:
         signatures = self.find(asked).export.signatures
         if (name := asked.signature or "serving_default") not in signatures:
             has = ", ".join(signatures)
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"signature {name!r}: the model has {has}")
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {name!r}: the model has {has}")
         return signatures[name].structured_input_signature[1]
 
-    def check_sizes(self, asked: Asked, shapes: dict[str, tuple[int, ...]]) -> None:
+    def check_sizes(self, asked: ModelRequest, shapes: dict[str, tuple[int, ...]]) -> None:
         """Makes sure that inputs are those of the signature, and neither too many nor too large, before they are unfolded.
 
         Raises:
@@ -137,18 +137,22 @@ class Service:
         """
         wanted = self.signature(asked)
         if shapes.keys() != wanted.keys():
-            raise Refused(
+            raise RequestError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"the inputs are {', '.join(shapes) or 'none'}; they must be {', '.join(wanted)}",
             )
         for name, shape in shapes.items():
             if min(shape, default=0) < 0 or not wanted[name].shape.is_compatible_with(shape):
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: shape {list(shape)} is not {wanted[name].shape}")
+                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: shape {list(shape)} is not {wanted[name].shape}")
             if name == "pixels" and shape[2] > header.MAX_WIDTH:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"pixels: lines are at most {header.MAX_WIDTH} pixels wide")
+                raise RequestError(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"pixels: lines are at most {header.MAX_WIDTH} pixels wide"
+                )
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"the inputs have {' and '.join(map(str, sorted(lines)))} rows")
+            raise RequestError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"the inputs have {' and '.join(map(str, sorted(lines)))} rows"
+            )
         self.check_lines(max(lines))
 
     def check_lines(self, count: int) -> None:
@@ -159,10 +163,10 @@ class Service:
         """
         if count > self._max_lines:
             told = f"{count} lines in a request; at most {self._max_lines} are taken"
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, told)
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, told)
 
     async def predict(
-        self, asked: Asked, inputs: dict[str, np.ndarray], timeout_s: float | None
+        self, asked: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
     ) -> tuple[Version, dict[str, np.ndarray]]:
         """Reads lines.
 
@@ -183,20 +187,20 @@ class Service:
         return version, outputs
 
     async def _read(
-        self, asked: Asked, inputs: dict[str, np.ndarray], timeout_s: float | None
+        self, asked: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
     ) -> tuple[Version, dict[str, np.ndarray]]:
         wanted = self.signature(asked)
         for name, value in inputs.items():
             if value.dtype != wanted[name].dtype.as_numpy_dtype:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: {value.dtype} is not {wanted[name].dtype.name}")
+                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: {value.dtype} is not {wanted[name].dtype.name}")
         if self.draining:
-            raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._batcher.read(asked.signature or "serving_default", inputs)
         except TimeoutError:
-            raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
+            raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
         except Overloaded as error:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+            raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
         except (tf.errors.OpError, ValueError, LookupError, MemoryError) as error:
-            raise Refused(grpc.StatusCode.INTERNAL, (str(error) or "out of memory").splitlines()[0]) from error
+            raise RequestError(grpc.StatusCode.INTERNAL, (str(error) or "out of memory").splitlines()[0]) from error

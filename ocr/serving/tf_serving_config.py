@@ -40,9 +40,9 @@ def write(folder: pathlib.Path, export_dir: pathlib.Path, base_path: str) -> lis
     if not versions:
         raise InputError(f"--export_dir={export_dir}: no version in it")
     written = {"models.config": _models(versions, base_path), "batching.config": _BATCHING, "monitoring.config": _MONITORING}
-    with files.folder_aside(folder) as aside:
+    with files.atomic_directory(folder) as staging:
         for name, content in written.items():
-            (aside / name).write_text(content, "utf-8")
+            (staging / name).write_text(content, "utf-8")
     return list(written)
 
 

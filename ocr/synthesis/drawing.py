@@ -20,7 +20,7 @@ _SCALED = tuple(round(_LEAST_SIZE * 1.4**step) for step in range(20))
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Style:
     """How lines may look; pairs are the least and the most of what is drawn evenly between them.
 
     Attributes:
@@ -74,24 +74,24 @@ class Look:
         return self.jpeg is None
 
 
-LOOKS = {
-    "clean": Look(),
-    "screen": Look(
+STYLES = {
+    "clean": Style(),
+    "screen": Style(
         size=(0.55, 1.1), margin=(0.0, 1 / 5), tracking=(0.0, 0.15), underlined=0.12, outlined=0.02, paper=(170, 255),
         ink=(0, 130), inverted=0.4, flat=0.2,
     ),
-    "scan": Look(
+    "scan": Style(
         size=(0.55, 1.05), margin=(0.0, 1 / 8), stretch=1.1, tracking=(-0.02, 0.12), slope=1.0, lean=0.05, weight=0.1,
         underlined=0.08, rules=0.05, paper=(190, 255), ink=(0, 100), inverted=0.25, blur=(0.0, 0.8), noise=(0.0, 10.0),
         jpeg=(40, 95),
     ),
-    "hard": Look(
+    "hard": Style(
         size=(0.5, 1.1), margin=(-1 / 24, 1 / 8), stretch=1.3, tracking=(-0.06, 0.3), wobble=0.04, slope=2.5, lean=0.25,
         depth=0.12, weight=0.25, underlined=0.08, outlined=0.08, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35,
         flat=0.3, uneven=0.5, blur=(0.0, 1.0), shaken=0.25, noise=(0.0, 20.0), jpeg=(20, 90),
     ),
 }  # fmt: skip
-DEGRADATIONS = tuple(LOOKS)
+DEGRADATIONS = tuple(STYLES)
 
 
 class Line(NamedTuple):
@@ -123,7 +123,7 @@ class _NoRoom(Exception):
     """The smallest letters are too large."""
 
 
-def draw(text: str, font: Font | Mixed, height: int, width: int, look: Look, rng: np.random.Generator) -> Line:
+def draw(text: str, font: Font | Mixed, height: int, width: int, look: Style, rng: np.random.Generator) -> Line:
     """Draws a line of text.
 
     Args:
@@ -166,7 +166,7 @@ def draw(text: str, font: Font | Mixed, height: int, width: int, look: Look, rng
 
 
 def _written(
-    text: str, font: Font | Mixed, wanted: float, room: tuple[float, float], look: Look, rng: np.random.Generator
+    text: str, font: Font | Mixed, wanted: float, room: tuple[float, float], look: Style, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns a text's ink uint8[h, w], the columns of its characters' middles float64[N], and what it is to be scaled by to
     have the em that is wanted."""
@@ -231,7 +231,7 @@ def _underlined(ink: np.ndarray, gap: float, thick: float) -> np.ndarray:
 
 
 def _placed(
-    shape: tuple[int, ...], scale: float, room: tuple[float, float], look: Look, rng: np.random.Generator
+    shape: tuple[int, ...], scale: float, room: tuple[float, float], look: Style, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the projection float64[3, 3] of a box of ink, as large as wanted and as there is room, to the corner of the
     image, and its width and height there."""
@@ -261,7 +261,7 @@ def _shift(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
-def _photographed(ink: Image.Image, look: Look, rng: np.random.Generator) -> Image.Image:
+def _photographed(ink: Image.Image, look: Style, rng: np.random.Generator) -> Image.Image:
     """Makes ink on paper of ink alone, and a photograph of that."""
     if rng.random() < look.weight:
         strokes = ImageFilter.MaxFilter(3) if rng.random() < 0.6 else ImageFilter.MinFilter(3)

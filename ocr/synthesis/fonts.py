@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ocr.config import weighed
+from ocr.config import parse_weighted
 from tfrecords.errors import InputError
 
 _BUILT_IN = ""  # in place of a path: the font that comes with Pillow
@@ -124,7 +124,7 @@ def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
         return [Font(_BUILT_IN)]
     wanted: dict[tuple[str, int], float] = {}
     for pattern in patterns:
-        name, weight = weighed(pattern)
+        name, weight = parse_weighted(pattern)
         name, number, index = name.rpartition("#")
         name, index = (name, index) if number and index.isdecimal() else (name + number + index, "0")
         if not (matched := sorted(glob.glob(name, recursive=True))):

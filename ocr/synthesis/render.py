@@ -5,18 +5,18 @@ A line is a function of (seed, number) alone, so that what is drawn is the same 
 
 import contextlib
 import dataclasses
+import io
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ocr import charset as charsets
 from ocr import parallel, progress
 from ocr.config import check_choice, check_given, check_names, check_range
-from ocr.data import labels
-from ocr.evaluation import picture
 from ocr.images import header
 from ocr.synthesis import drawing, fonts
 from ocr.synthesis.drawing import Line
@@ -28,6 +28,7 @@ _PIXELS_PER_FRAME = 4  # every record fits a network with frames so wide, as tho
 _TRIES = 100  # lines drawn until one does
 _CHUNK = 100  # lines a worker draws at a time
 _SHOWN = 60  # lines of a contact sheet
+_SPACE, _TABLE = 6, "#50608a"  # between its pictures in pixels, and behind them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ class _Pen:
 
     def __init__(self, config: RenderConfig):
         self._config = config
-        self._charset = charsets.named(config.charset)
+        self._charset = charsets.charset_by_name(config.charset)
         sources = (config.corpus, config.words, config.numbers, config.random, config.latin)
         self.texts = Texts(self._charset, fonts.open_fonts(config.fonts), *sources, config.min_chars, config.max_chars)
         self.lines = self.texts.lines if config.whole_lines else ()
@@ -110,9 +111,9 @@ class _Pen:
         rng = np.random.default_rng((config.seed, number))
         for _ in range(_TRIES):
             text, font = self.texts.with_font(self.lines[number], rng) if self.lines else self.texts.draw(rng)
-            line = drawing.draw(text, font, config.height, config.width, drawing.LOOKS[config.degrade], rng)
+            line = drawing.draw(text, font, config.height, config.width, drawing.STYLES[config.degrade], rng)
             scaled = header.scaled_width(line.image.height, line.image.width)
-            if not config.tfrecords or (len(text) + labels.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
+            if not config.tfrecords or (len(text) + charsets.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
                 return text, font, line
         raise InputError(
             f"--width={config.width}: too narrow for lines like {text!r} to be told apart; they are not for records"
@@ -153,14 +154,14 @@ def render(config: RenderConfig) -> dict:
     _prepare(config)  # before anything is written: most mistakes show here
     assert _pen is not None
     if _pen.texts.undrawable:
-        known = len(set(charsets.named(config.charset).characters))
+        known = len(set(charsets.charset_by_name(config.charset).characters))
         print(
             f"{_pen.texts.undrawable} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr
         )
     count = _pen.count
     if config.contact_sheet:
         shown = [_pen.line(number)[2].image for number in range(min(count, _SHOWN))]
-        files.write_bytes(pathlib.Path(config.contact_sheet), picture.contacts(shown))
+        files.write_bytes(pathlib.Path(config.contact_sheet), contact_sheet(shown))
     chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
     processes = 1 if count <= _CHUNK else config.workers
     characters: set[str] = set()
@@ -182,7 +183,7 @@ def render(config: RenderConfig) -> dict:
 
 def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
     with (
-        files.folder_aside(pathlib.Path(config.output)) as folder,
+        files.atomic_directory(pathlib.Path(config.output)) as folder,
         open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
     ):
         for row in drawn:
@@ -193,8 +194,27 @@ def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
 def _to_records(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
     from tfrecords.writer import SplitWriter  # TensorFlow takes seconds to load, in each worker too
 
-    charset = charsets.named(config.charset)
+    charset = charsets.charset_by_name(config.charset)
     with SplitWriter(pathlib.Path(config.output), "lines", config.split, charset.file_text()) as writer:
         for number, row in enumerate(drawn):
             writer.add(row.content, number, row.text, row.width)
         writer.finish(charset=charset.fingerprint, image_format="keep", pixels_per_frame=_PIXELS_PER_FRAME)
+
+
+def contact_sheet(images: Sequence[Image.Image]) -> bytes:
+    """Puts pictures of lines together on one sheet, in two columns; returns a PNG file."""
+    half = -(-len(images) // 2)
+    columns = [images[:half], images[half:]]
+    widths = [max((image.width for image in column), default=0) for column in columns]
+    heights = [sum(image.height + _SPACE for image in column) for column in columns]
+    sheet = Image.new("RGB", (sum(widths) + 3 * _SPACE, max(heights) + _SPACE), _TABLE)
+    left = _SPACE
+    for column, width in zip(columns, widths, strict=True):
+        top = _SPACE
+        for image in column:
+            sheet.paste(image, (left, top))
+            top += image.height + _SPACE
+        left += width + _SPACE
+    picture = io.BytesIO()
+    sheet.save(picture, "PNG")
+    return picture.getvalue()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.config import weighed
+from ocr.config import parse_weighted
 from ocr.synthesis.fonts import Font, Mixed
 from tfrecords import files
 from tfrecords.errors import InputError
@@ -164,10 +164,10 @@ class Texts:
         self._chances = _chances([font.weight for font in fonts])
         sources: list[tuple[_Corpus | _Words | _Numbers | _Random, float]] = []
         for item in corpus:
-            path, weight = weighed(item)
+            path, weight = parse_weighted(item)
             sources.append((_Corpus(path, charset, min_chars), 1.0 if weight is None else weight))
         for item in words:
-            path, weight = weighed(item)
+            path, weight = parse_weighted(item)
             sources.append((_Words(path, charset), 1.0 if weight is None else weight))
         if numbers:
             sources.append((_Numbers(charset), numbers))

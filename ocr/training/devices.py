@@ -38,7 +38,7 @@ class Devices:
         return self.strategy.num_replicas_in_sync
 
     @property
-    def here(self) -> int:
+    def local_replicas(self) -> int:
         """How many devices this process has."""
         return self.replicas // self.workers
 
@@ -50,11 +50,11 @@ class Devices:
         return tuple(self.strategy.experimental_local_results(result)[0] for result in results)
 
     @property
-    def writes(self) -> bool:
+    def is_chief(self) -> bool:
         """Whether this process writes for all."""
         return self.worker == 0
 
-    def called(self, what: str) -> str:
+    def log_prefix(self, what: str) -> str:
         """Says whose a line of output is, where several workers write them."""
         return what if self.workers == 1 else f"worker {self.worker}: {what}"
 
@@ -62,7 +62,7 @@ class Devices:
         """Adds up numbers over all workers, each for itself; every worker has to ask."""
         if self.workers == 1:
             return list(numbers)
-        return (self._total(tf.constant(numbers, tf.float64)) / self.here).numpy().tolist()
+        return (self._total(tf.constant(numbers, tf.float64)) / self.local_replicas).numpy().tolist()
 
     @functools.cached_property
     def _total(self) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -1,15 +1,43 @@
 """What a training writes down while it runs: `metrics.jsonl`, and the same figures for TensorBoard."""
 
 import json
+import math
 import pathlib
-import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from ocr.saving import workdir as workdirs
 from tfrecords import files
-from tfrecords.errors import IntegrityError
+
+
+class Clock:
+    """The time since the last training line of the journal."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size, self.steps = batch_size, 0
+        self._used = self._waited = self.a_step = 0.0
+        self._since = time.monotonic()
+
+    def add(self, steps: int, waited: float) -> None:
+        """Counts steps; so many seconds of them were spent waiting for input."""
+        used = time.monotonic() - self._since
+        self.steps += steps
+        self._used += used
+        self._waited += waited
+        self.a_step = used / steps
+
+    def restart(self) -> None:
+        """Leaves out what has passed since: an evaluation is no training time."""
+        self._since = time.monotonic()
+
+    def figures(self) -> dict[str, float | None]:
+        return {
+            "lines_per_second": self.steps * self._batch_size / self._used,
+            "input_wait": None if math.isnan(self._waited) else self._waited / self._used,
+        }
 
 
 class Journal:
@@ -25,7 +53,7 @@ class Journal:
         files.make_folder(workdir / "events")
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
-            files.write_text(self._path, "".join(_lines_until(step, self._path)))
+            files.write_text(self._path, "".join(workdirs.metrics_until(step, self._path)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
         self._levels = {tf.summary.create_file_writer(str(workdir / "events" / name)): levels[name] for name in levels}
@@ -58,38 +86,8 @@ class Journal:
             self._events.flush()
 
 
-def losses(workdir: pathlib.Path) -> dict[int, float]:
-    """Returns the training losses by step.
-
-    Raises:
-      IntegrityError: a line is none of ours.
-    """
-    path = workdir / "metrics.jsonl"
-    lines = [json.loads(line) for line in _lines_until(sys.maxsize, path)] if path.exists() else []
-    return {line["step"]: line["loss"] for line in lines if line.get("loss") is not None}
-
-
 def _scalar(name: str, value: float, step: int) -> None:
     """Writes what tf.summary.scalar writes; that function needs the tensorboard package, which writing does not."""
     metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = "scalars"
     tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} in it")
-
-
-def _lines_until(step: int, path: pathlib.Path) -> Iterator[str]:
-    """Yields the lines of a journal up to a step; one that was cut off as it was written is left out.
-
-    Raises:
-      IntegrityError: a line is none of ours.
-    """
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if line.endswith("\n") and json.loads(line, parse_constant=_refuse)["step"] <= step:
-                    yield line
-            except (ValueError, TypeError, KeyError) as error:
-                raise IntegrityError(f"{path}: line {number}: damaged ({error})") from error

@@ -1,13 +1,19 @@
 """Update rules that step alike on every replica: the gradients are summed, tested and clipped, then applied everywhere or
 nowhere."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
+from ocr import addons
+from ocr.config import TrainConfig
+from ocr.model import networks
+
 _FIRST_SCALE = 2.0**11  # low: an overflow costs a step, and none is worth more than the first
-_CALM = 1000  # steps without an overflow after which the loss is scaled up
+_GOOD_STEPS = 1000  # steps without an overflow after which the loss is scaled up
 
 
 class Rule(NamedTuple):
@@ -111,12 +117,12 @@ class Optimizer:
         self._averages = [_variable(tf.identity(weight)) for weight in weights] if average else []
         self.steps = _variable(tf.constant(0, tf.int64))
         self.scale = _variable(tf.constant(_FIRST_SCALE if scaling else 1.0))
-        self._calm = _variable(tf.constant(0, tf.int64))
+        self._good_steps = _variable(tf.constant(0, tf.int64))
 
     @property
-    def kept(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint is to hold beside the weights."""
-        counts = {"steps": self.steps, "scale": self.scale, "calm": self._calm}
+        counts = {"steps": self.steps, "scale": self.scale, "calm": self._good_steps}
         return {**counts, "moments": self._moments, "averages": self._averages}
 
     @property
@@ -134,7 +140,7 @@ class Optimizer:
         return [tf.identity(value) for value in self._statistics]
 
     def apply(
-        self, gradients: Sequence[tf.Tensor], factor: tf.Tensor, fine: tf.Tensor, statistics: Sequence[tf.Tensor]
+        self, gradients: Sequence[tf.Tensor], factor: tf.Tensor, all_finite: tf.Tensor, statistics: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes a step, or none, in the context of a replica.
 
@@ -149,21 +155,27 @@ class Optimizer:
         """
         factor = factor / self.scale
         norm = tf.linalg.global_norm(gradients) * factor  # not finite if any of them is not
-        fine = fine & tf.math.is_finite(norm)
+        all_finite = all_finite & tf.math.is_finite(norm)
         if self._clip_norm:
             factor *= self._clip_norm / tf.maximum(norm, self._clip_norm)
-        told = {"factor": factor, "fine": fine, "rate": self.rate, "count": tf.cast(self.steps + 1, tf.float32)}
+        told = {"factor": factor, "all_finite": all_finite, "rate": self.rate, "count": tf.cast(self.steps + 1, tf.float32)}
         self._step_weights(list(gradients), told)
         tf.distribute.get_replica_context().merge_call(self._step_others, args=(list(statistics), told))
-        return fine, norm
+        return all_finite, norm
 
     def _step_others(self, strategy: tf.distribute.Strategy, statistics: list, told: dict) -> None:
         update = strategy.extended.update
         for value, before in zip(self._statistics, statistics, strict=True):
-            update(value, lambda value, before, fine: value.assign(tf.where(fine, value, before)), args=(before, told["fine"]))
+            update(
+                value,
+                lambda value, before, all_finite: value.assign(tf.where(all_finite, value, before)),
+                args=(before, told["all_finite"]),
+            )
         if self._scaling:
-            update(self.scale, self._rescale, args=(self._calm, told["fine"]))
-        update(self.steps, lambda steps, fine: steps.assign_add(tf.cast(fine, tf.int64)), args=(told["fine"],))
+            update(self.scale, self._rescale, args=(self._good_steps, told["all_finite"]))
+        update(
+            self.steps, lambda steps, all_finite: steps.assign_add(tf.cast(all_finite, tf.int64)), args=(told["all_finite"],)
+        )
 
     def _step_weights(self, gradients: list, told: dict) -> None:
         def step_all(strategy: tf.distribute.Strategy, gradients: list) -> None:
@@ -180,24 +192,26 @@ class Optimizer:
             decay = self._decay if len(weight.shape) > 1 else 0.0
             self._rule.change(weight, moments, gradient * told["factor"], told["rate"], told["count"], decay)
             for kept in averages:
-                self._follow(kept, weight, told)
+                self._update_ema(kept, weight, told)
 
-        tf.cond(told["fine"], change, lambda: None)
+        tf.cond(told["all_finite"], change, lambda: None)
 
-    def _follow(self, kept: tf.Variable, weight: tf.Variable, told: dict) -> None:
+    def _update_ema(self, kept: tf.Variable, weight: tf.Variable, told: dict) -> None:
         # At first it follows closely: the first weights are to be forgotten.
         keeps = tf.minimum(self._average, told["count"] / (told["count"] + 10.0))
         kept.assign_add((1.0 - keeps) * (weight - kept))
 
-    def _rescale(self, scale: tf.Variable, calm: tf.Variable, fine: tf.Tensor) -> None:
+    def _rescale(self, scale: tf.Variable, good_steps: tf.Variable, all_finite: tf.Tensor) -> None:
         """Halves the scale after an overflow, doubles it after a long time without one."""
-        lasted = tf.where(fine, calm + 1, 0)
-        over = lasted >= _CALM
-        scale.assign(tf.where(fine, tf.where(over, tf.minimum(scale * 2.0, 2.0**24), scale), tf.maximum(scale / 2.0, 1.0)))
-        calm.assign(tf.where(over, tf.zeros_like(lasted), lasted))
+        lasted = tf.where(all_finite, good_steps + 1, 0)
+        over = lasted >= _GOOD_STEPS
+        scale.assign(
+            tf.where(all_finite, tf.where(over, tf.minimum(scale * 2.0, 2.0**24), scale), tf.maximum(scale / 2.0, 1.0))
+        )
+        good_steps.assign(tf.where(over, tf.zeros_like(lasted), lasted))
 
 
-class Borrowed(Optimizer):
+class KerasOptimizerAdapter(Optimizer):
     """Steps of a network's weights, on one device, by an optimizer of Keras 2's older kind: those of TensorFlow Addons.
 
     Args:
@@ -217,8 +231,8 @@ class Borrowed(Optimizer):
         theirs.iterations.assign(0)
 
     @property
-    def kept(self) -> dict[str, Any]:
-        return {**super().kept, "theirs": list(self._theirs.weights)}
+    def state(self) -> dict[str, Any]:
+        return {**super().state, "theirs": list(self._theirs.weights)}
 
     def _step_weights(self, gradients: list, told: dict) -> None:
         def change() -> None:
@@ -226,10 +240,59 @@ class Borrowed(Optimizer):
             scaled = [gradient * told["factor"] for gradient in gradients]
             self._theirs.apply_gradients(zip(scaled, self.weights, strict=True))
             for kept, weight in zip(self._averages, self.weights, strict=False):
-                self._follow(kept, weight, told)
+                self._update_ema(kept, weight, told)
 
-        tf.cond(told["fine"], change, lambda: None)
+        tf.cond(told["all_finite"], change, lambda: None)
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:
     return tf.Variable(value, trainable=False)
+
+
+_RULES = {
+    "sgd": sgd(),
+    "adam": adam(),
+    # A short memory for the gradients' size: it changes by orders of magnitude when CTC's slow start ends.
+    "adamw": adam(beta_2=0.98),
+    "lamb": lamb(),
+}
+_DECAYING = ("adamw", "lamb")
+
+
+def build(config: TrainConfig, model: keras.Model, lines: int) -> Optimizer:
+    """Builds the optimizer of a configuration, its schedule inside.
+
+    Args:
+      config: of the training.
+      model: whose weights are trained.
+      lines: of an epoch.
+    """
+    weights, statistics, rate = networks.weights(model), networks.statistics(model), schedule(config, lines)
+    fields: dict[str, Any] = {
+        "clip_norm": config.clip_norm,
+        "average": config.ema,
+        "scaling": config.precision == "mixed_float16",
+    }
+    if config.optimizer.startswith(addons.PREFIX):
+        return KerasOptimizerAdapter(weights, statistics, addons.build(config.optimizer, config.learning_rate), rate, **fields)
+    decay = config.weight_decay if config.optimizer in _DECAYING else 0.0
+    return Optimizer(weights, statistics, _RULES[config.optimizer], rate, decay=decay, **fields)
+
+
+def schedule(config: TrainConfig, lines: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the learning rate as a function of the steps taken, float32 scalar to float32 scalar; `lines` are an epoch's."""
+    peak, steps = config.learning_rate, config.steps
+    warmup = min(config.warmup_steps, steps - 1)
+    epoch = math.ceil(lines / config.batch_size)
+
+    def cosine(done: tf.Tensor) -> tf.Tensor:
+        share = tf.clip_by_value((done - warmup) / (steps - warmup), 0.0, 1.0)
+        return tf.where(done < warmup, peak * done / max(warmup, 1), peak * 0.5 * (1.0 + tf.cos(math.pi * share)))
+
+    named: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+        "constant": lambda done: tf.constant(peak),
+        "exponential": lambda done: peak * tf.pow(0.98, done / 10_000),  # the flags of confusing-ctc
+        "epoch_decay": lambda done: peak * tf.pow(0.4, done // epoch),  # its Keras way
+        "cosine": cosine,
+    }
+    return named[config.schedule]

@@ -16,9 +16,9 @@ from ocr.config import TrainConfig
 from ocr.data import dataset, dummy, pipeline
 from ocr.doctor import examine
 from ocr.model import networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.progress import Progress
-from ocr.training import devices, recipe
+from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
 from tfrecords import files
 from tfrecords.errors import InputError
@@ -56,7 +56,7 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-class _Other(Learner):
+class _Other(Objective):
     """A learner that goes one of the ways."""
 
     def __init__(self, model: keras.Model, way: Way):
@@ -67,8 +67,8 @@ class _Other(Learner):
         values, frames = super().logits(batch, training and self._way.trains)
         return self._way.feed(values), frames
 
-    def objective(self, nats: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(nats) if self._way.summed else super().objective(nats)
+    def reduce(self, nats: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(nats) if self._way.summed else super().reduce(nats)
 
 
 def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False) -> dict:
@@ -89,19 +89,19 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
         raise InputError("--reproduce: draws with matplotlib, which is not installed: pip install 'line-ocr[plots]'")
     if steps < 2 * _LAST:
         raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
-    with files.folder_aside(pathlib.Path(output)) as folder:
+    with files.atomic_directory(pathlib.Path(output)) as folder:
         dummy.convert(str(folder / "data"), _RECORDS, _CLASSES)
         pixels_per_frame = networks.network("cnn").pixels_per_frame
         data = dataset.mix(str(folder / "data"), pixels_per_frame)
-        charset = charsets.saved(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
-        case, levels = examine.look_at(None, charset, data, data.parts[0], pixels_per_frame)
+        charset = charsets.load_charset(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
+        case, levels = examine.build_case(None, charset, data, data.parts[0], pixels_per_frame)
         curves, results = {}, {}
         for name, way in WAYS.items():
             keras.utils.set_random_seed(_SEED)
-            learner = _Other(networks.build("cnn", charset.num_classes), way)
-            found = examine.examine(dataclasses.replace(case, learner=learner))
+            objective = _Other(networks.build("cnn", charset.num_classes), way)
+            found = examine.examine(dataclasses.replace(case, objective=objective))
             batches = pipeline.training_batches(data, charset, _BATCH, pixels_per_frame, _SEED)
-            curves[name] = _curve(learner, iter(batches), steps, name, stop)
+            curves[name] = _curve(objective, iter(batches), steps, name, stop)
             settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
             results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}
         if not stop():
@@ -110,19 +110,19 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
     return {"references": levels, "ways": results}
 
 
-def _curve(learner: Learner, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
+def _curve(objective: Objective, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
     """Trains; returns the mean loss of every ten steps."""
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
-    steps_taken = Steps(learner, recipe.build(config, learner.model, _RECORDS), devices.find("one"), _BATCH)
+    training_steps = Steps(objective, optimizer.build(config, objective.model, _RECORDS), devices.find("one"), _BATCH)
     curve: list[float] = []
     with Progress(name, steps, "steps") as bar:
         for done in range(_EVERY, steps + 1, _EVERY):
             if stop():
                 break
-            steps_taken.take(batches, tf.constant(_EVERY, tf.int64))
-            sums = steps_taken.sums()
-            steps_taken.begin_sums()
-            curve.append(sums.nats / sums.lines)
+            training_steps.run(batches, tf.constant(_EVERY, tf.int64))
+            totals = training_steps.totals()
+            training_steps.reset_totals()
+            curve.append(totals.nats / totals.lines)
             bar.update(done, f"loss {curve[-1]:.1f}")
     return curve
 

@@ -13,23 +13,21 @@ from ocr import keras_compat
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.data import pipeline
-from ocr.data.dataset import Lines, Mixture
+from ocr.data.dataset import Mixture, Split
 from ocr.doctor import examine
 from ocr.doctor.watch import Watch
 from ocr.evaluation import evaluate, metrics, picture
 from ocr.evaluation.metrics import Reading
 from ocr.model import frozen, networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
 from ocr.progress import Progress
 from ocr.saving import warm_start
-from ocr.saving.best import Best, rank
-from ocr.saving.workdir import Workdir
-from ocr.training import recipe
-from ocr.training.clock import Clock
+from ocr.saving.workdir import Best, Workdir, rank
+from ocr.training import optimizer
 from ocr.training.devices import Devices
-from ocr.training.journal import Journal
-from ocr.training.steps import Failures, Steps
+from ocr.training.journal import Clock, Journal
+from ocr.training.steps import SkippedSteps, Steps
 from tfrecords.errors import InputError, IntegrityError
 
 INNER = 10  # steps at most between two looks at the clock and at the wish to stop
@@ -66,7 +64,7 @@ class Run:
         workdir: Workdir,
         charset: Charset,
         data: Mixture,
-        held_out: Lines,
+        held_out: Split,
         devices: Devices,
         stop: Callable[[], bool],
     ):
@@ -83,19 +81,23 @@ class Run:
                 print(
                     f"first weights: those of {config.init_from}, for {shared} of {charset.blank} characters", file=sys.stderr
                 )
-            self._optimizer = recipe.build(config, self._model, data.count)
+            self._optimizer = optimizer.build(config, self._model, data.count)
         self.steps = Steps(
-            Learner(self._model, config.frame_loss), self._optimizer, devices, config.batch_size, timed=not config.deterministic
+            Objective(self._model, config.frame_loss),
+            self._optimizer,
+            devices,
+            config.batch_size,
+            timed=not config.deterministic,
         )
         # What is evaluated, and kept as the best, is a network of its own, just as it will be exported.
-        self._reader = networks.build(config.model, charset.num_classes)
+        self._eval_model = networks.build(config.model, charset.num_classes)
         self._best = Best()
         self._parts = {
             "model": self._model,
             "randomness": keras_compat.randomness(self._model),
-            "optimizer": self._optimizer.kept,
-            "steps": self.steps.kept,
-            "best": self._best.kept,
+            "optimizer": self._optimizer.state,
+            "steps": self.steps.state,
+            "best": self._best.state,
         }
         if workdir.restore(self._parts):
             print(f"going on from step {self.steps.number}", file=sys.stderr)
@@ -125,17 +127,17 @@ class Run:
                 "characters are, as those do that render_lines --tfrecords draws"
             )
         self._held_out = pipeline.evaluation_batches(held_out, charset, config.batch_size)
-        self._evaluator = evaluate.Evaluator(Recogniser(self._reader, charset))
-        self._hand_over()
-        case, self._levels = examine.look_at(Learner(self._reader), charset, data, held_out, pixels_per_frame)
+        self._evaluator = evaluate.Evaluator(Recogniser(self._eval_model, charset))
+        self._sync_eval_weights()
+        case, self._levels = examine.build_case(Objective(self._eval_model), charset, data, held_out, pixels_per_frame)
         self._looked_at = case.held_out[0]
         self._watch = self._examine(case)
         if self._saved >= config.steps:
             print(f"nothing to do: step {self._saved} is done, --steps={config.steps} asks for no more", file=sys.stderr)
 
     def __enter__(self) -> "Run":
-        self._journal = Journal(self._workdir.path, self.steps.number, self._levels) if self._devices.writes else None
-        self._bar = Progress(self._devices.called("training"), self._config.steps, "steps", self.steps.number).__enter__()
+        self._journal = Journal(self._workdir.path, self.steps.number, self._levels) if self._devices.is_chief else None
+        self._bar = Progress(self._devices.log_prefix("training"), self._config.steps, "steps", self.steps.number).__enter__()
         self._clock = Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
         return self
@@ -158,20 +160,20 @@ class Run:
     def remaining(self) -> int:
         """How many steps are still to be taken; 0 once the training is to end."""
         patience = self._config.patience
-        no_better = patience > 0 and self._best.poorer >= patience
+        no_better = patience > 0 and self._best.evals_since_best >= patience
         stops, ends = self._devices.total(float(self._stop()), float(no_better))  # one worker's wish is all workers'
         left = max(self._config.steps - self.steps.number, 0)
         self.stopped = stops > 0 and left > 0
         return 0 if stops or ends else left
 
     @property
-    def together(self) -> int:
-        """How many steps may be taken before `taken` has to be told."""
+    def steps_until_due(self) -> int:
+        """How many steps may be taken before `after_steps` has to be told."""
         intervals = (self._config.log_every, self._config.eval_every, self._config.checkpoint_every)
         step = self.steps.number
         return min(INNER, self._config.steps - step, *(every - step % every for every in intervals))
 
-    def taken(self, count: int, waited: float) -> None:
+    def after_steps(self, count: int, waited: float) -> None:
         """Is told of steps: logs, evaluates and saves where that is due.
 
         Args:
@@ -181,13 +183,13 @@ class Run:
         Raises:
           IntegrityError: too many steps in a row have failed, or the weights are not finite.
         """
-        step, sums, failures = self.steps.number, self.steps.sums(), self.steps.failures()
+        step, sums, failures = self.steps.number, self.steps.totals(), self.steps.skipped()
         self._clock.add(count, waited)
         loss = sums.nats / sums.lines if sums.lines else math.nan
         rate = float(self._optimizer.rate)
         self._watch.after_steps(step, count, loss, rate, self._optimizer.weights)
         if failures.steps:
-            self._tell_of(failures)
+            self._report_skipped(failures)
         batch = step % self._epoch
         self._bar.update(
             step,
@@ -213,7 +215,7 @@ class Run:
     def _due(self, every: int) -> bool:
         return self.steps.number % every == 0 or self.steps.number == self._config.steps
 
-    def _tell_of(self, failures: Failures) -> None:
+    def _report_skipped(self, failures: SkippedSteps) -> None:
         """Names the lines of steps that failed.
 
         Raises:
@@ -223,7 +225,7 @@ class Run:
         self._write({"left_out": failures.steps, "files": failures.files})
         print(
             f"step {numbers}: the loss or a gradient is not finite, nothing was changed; its lines are those of "
-            f"{named(failures.files)} (all of them in metrics.jsonl)",
+            f"{abbreviate(failures.files)} (all of them in metrics.jsonl)",
             file=sys.stderr,
         )
         if failures.row > self._config.bad_steps:
@@ -237,7 +239,7 @@ class Run:
         return f"the last good checkpoint is of step {newest}" if newest else "there is no checkpoint yet"
 
     def _log(self) -> None:
-        sums = self.steps.sums()
+        sums = self.steps.totals()
         figures = {
             "loss": sums.nats / sums.lines if sums.lines else None,
             "learning_rate": float(self._optimizer.rate),
@@ -247,18 +249,20 @@ class Run:
         if self._config.precision == "mixed_float16":
             figures |= {"loss_scale": float(tf.identity(self._optimizer.scale)), "overflows": sums.overflows}
         self._write(figures)
-        self.steps.begin_sums()
+        self.steps.reset_totals()
         self._clock = Clock(self._config.batch_size)
         self._watch.before_steps(self._optimizer.weights)
 
-    def _hand_over(self) -> None:
+    def _sync_eval_weights(self) -> None:
         """Gives the reader the weights, as an export will have them."""
         sources = self._optimizer.averaged + networks.statistics(self._model)
-        for target, source in zip(networks.weights(self._reader) + networks.statistics(self._reader), sources, strict=True):
+        for target, source in zip(
+            networks.weights(self._eval_model) + networks.statistics(self._eval_model), sources, strict=True
+        ):
             target.assign(frozen.rounded(source))
 
     def _evaluate(self) -> None:
-        self._hand_over()
+        self._sync_eval_weights()
         readings, loss = self._evaluator(self._held_out)
         measured = metrics.measures(readings)
         figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
@@ -271,10 +275,10 @@ class Run:
             self._journal.draw(step, "lines", self._picture(readings[:_SHOWN]))
         improved = self._best.judge(figures)
         # The best there may be of later steps, of a run that was cut off.
-        if improved and self._devices.writes and not rank(self._workdir.best()) < rank(figures):
+        if improved and self._devices.is_chief and not rank(self._workdir.best()) < rank(figures):
             if not self._workdir.has_checkpoint:  # what is best must not be all there is
                 self._save()
-            self._workdir.keep_best(self._reader, step, figures)
+            self._workdir.keep_best(self._eval_model, step, figures)
 
     def _picture(self, readings: Sequence[Reading]) -> bytes:
         """Draws the first lines that are evaluated, what was read, and what it should be where it is not."""
@@ -290,7 +294,7 @@ class Run:
         if not self._usable():
             return
         self._check_finite()
-        if self._devices.writes:
+        if self._devices.is_chief:
             self._workdir.save(step, self._config.keep_checkpoints, self._parts)
         self._saved = step
 
@@ -323,9 +327,9 @@ class Run:
         """
         levels = self._levels
         print(f"levels of the loss: {', '.join(f'{name} {level:.1f}' for name, level in levels.items())}", file=sys.stderr)
-        assert case.learner is not None
-        keep = self._workdir.write_report if self._devices.writes else lambda _: None
-        watch = Watch(case.learner, levels, self._config.learning_rate, examine.examine(case), keep)
+        assert case.objective is not None
+        keep = self._workdir.write_report if self._devices.is_chief else lambda _: None
+        watch = Watch(case.objective, levels, self._config.learning_rate, examine.examine(case), keep)
         definite = [str(finding) for finding in watch.findings if finding.definite]
         if definite and not self._config.override:
             raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
@@ -346,7 +350,7 @@ def _check_agreed(devices: Devices, told: dict[str, Any]) -> None:
         raise InputError(f"TF_CONFIG: the workers were given different things: {each}")
 
 
-def named(files: Sequence[str]) -> str:
+def abbreviate(files: Sequence[str]) -> str:
     """Names the first few of some lines, and counts the others."""
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
     return ", ".join(files[:_NAMED]) + more

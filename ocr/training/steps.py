@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ocr.model.objective import Learner, readable
+from ocr.model.objective import Objective, alignable
 from ocr.training.devices import Devices
 from ocr.training.optimizer import Optimizer
 
 _FED = ("pixels", "width", "labels", "label_lengths", "middles", "draws")  # what a replica needs of a batch, if it is there
 
 
-class Sums(NamedTuple):
+class StepTotals(NamedTuple):
     """What steps came to, since this was last begun anew.
 
     Attributes:
@@ -31,7 +31,7 @@ class Sums(NamedTuple):
     overflows: float
 
 
-class Failures(NamedTuple):
+class SkippedSteps(NamedTuple):
     """Steps that were left out because their loss or a gradient was not finite.
 
     Attributes:
@@ -61,10 +61,10 @@ class Steps:
       take: takes steps; of an iterator of batches, and their number, an int64 scalar.
     """
 
-    def __init__(self, learner: Learner, optimizer: Optimizer, devices: Devices, batch_size: int, timed: bool = True):
-        self._learner, self._optimizer, self._devices, self._batch_size = learner, optimizer, devices, batch_size
-        self.take = tf.function(self._take, reduce_retracing=True, autograph=False)
-        self._sums = [_variable(tf.constant(0.0, tf.float64)) for _ in Sums._fields]
+    def __init__(self, objective: Objective, optimizer: Optimizer, devices: Devices, batch_size: int, timed: bool = True):
+        self._objective, self._optimizer, self._devices, self._batch_size = objective, optimizer, devices, batch_size
+        self.run = tf.function(self._run, reduce_retracing=True, autograph=False)
+        self._sums = [_variable(tf.constant(0.0, tf.float64)) for _ in StepTotals._fields]
         self._number, self._row, self._longest = (_variable(tf.constant(0, tf.int64)) for _ in range(3))
         self._clock = tf.timestamp if timed else lambda: tf.constant(math.nan, tf.float64)
         self._waited = _variable(tf.constant(0.0, tf.float64))
@@ -72,7 +72,7 @@ class Steps:
         self._files = tf.Variable(tf.zeros([0], tf.string), shape=[None], trainable=False)
 
     @property
-    def kept(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint is to hold."""
         return {"number": self._number, "row": self._row, "sums": self._sums}
 
@@ -86,22 +86,22 @@ class Steps:
         """Whether the last step was left out because something was not finite."""
         return bool(self._row > 0)
 
-    def sums(self) -> Sums:
-        return Sums(*(float(value) for value in self._sums))
+    def totals(self) -> StepTotals:
+        return StepTotals(*(float(value) for value in self._sums))
 
-    def begin_sums(self) -> None:
+    def reset_totals(self) -> None:
         for value in self._sums:
             value.assign(0.0)
 
     def waited(self) -> float:
-        """Returns the seconds that `take` has spent waiting for input since this was last asked; NaN if it is not timed."""
+        """Returns the seconds that `run` has spent waiting for input since this was last asked; NaN if it is not timed."""
         waited = float(self._waited)
         self._waited.assign(0.0)
         return waited
 
-    def failures(self) -> Failures:
+    def skipped(self) -> SkippedSteps:
         """Returns what has failed since this was last asked."""
-        failures = Failures(
+        failures = SkippedSteps(
             self._failed.numpy().tolist(), [name.decode("utf-8", "replace") for name in self._files.numpy()], int(self._longest)
         )
         if failures.steps:
@@ -110,7 +110,7 @@ class Steps:
         self._longest.assign(self._row)
         return failures
 
-    def _take(self, iterator: Iterator[dict[str, tf.Tensor]], count: tf.Tensor) -> None:
+    def _run(self, iterator: Iterator[dict[str, tf.Tensor]], count: tf.Tensor) -> None:
         def one(number: tf.Tensor) -> tuple[tf.Tensor]:
             # In this order: the last step is over, the clock, the next batch is there, the clock.
             with tf.control_dependencies([number]):
@@ -150,21 +150,21 @@ class Steps:
           the step was taken, and whether it was not because something is not finite.
         """
         context = tf.distribute.get_replica_context()
-        rows, here = tf.shape(batch["width"])[0], self._devices.here
+        rows, here = tf.shape(batch["width"])[0], self._devices.local_replicas
         place = context.replica_id_in_sync_group % here
         own = {name: value[place * rows // here : (place + 1) * rows // here] for name, value in batch.items()}
         statistics, scale = self._optimizer.statistics(), tf.identity(self._optimizer.scale)
         with tf.GradientTape() as tape:
-            nats, objective = self._learner.losses(own)
-            lines = tf.reduce_sum(tf.cast(readable(nats), tf.float32))
+            nats, objective = self._objective.losses(own)
+            lines = tf.reduce_sum(tf.cast(alignable(nats), tf.float32))
             # Each replica's mean counts by its lines; what is lacking to a whole batch is made good below.
             objective *= (lines / self._batch_size) * scale
         gradients = tape.gradient(objective, self._optimizer.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        total = tf.reduce_sum(tf.where(readable(nats), nats, 0.0))
+        total = tf.reduce_sum(tf.where(alignable(nats), nats, 0.0))
         *gradients, total, lines = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, total, lines])
-        fine = tf.math.is_finite(total) & (lines > 0.0)
-        taken, norm = self._optimizer.apply(gradients, self._batch_size / tf.maximum(lines, 1.0), fine, statistics)
-        return total, lines, norm, taken, ~taken & ~(fine & (scale > 1.0))
+        all_finite = tf.math.is_finite(total) & (lines > 0.0)
+        taken, norm = self._optimizer.apply(gradients, self._batch_size / tf.maximum(lines, 1.0), all_finite, statistics)
+        return total, lines, norm, taken, ~taken & ~(all_finite & (scale > 1.0))
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:

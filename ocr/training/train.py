@@ -21,7 +21,7 @@ from ocr.model import networks
 from ocr.saving.workdir import Workdir
 from ocr.training import devices
 from ocr.training.devices import Devices
-from ocr.training.run import Run, named
+from ocr.training.run import Run, abbreviate
 from ocr.training.steps import Steps
 from tfrecords.errors import InputError, IntegrityError
 
@@ -53,11 +53,11 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     charset = _charset(config, data)
     for lines in (*data.parts, held_out):
         lines.check_writable_with(charset)
-    _report_unfit(data.left_out, pixels_per_frame)
+    _report_unfit(data.skipped, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
     with (
-        workdir.begin(config, charset, data, held_out, found.writes),
+        workdir.begin(config, charset, data, held_out, found.is_chief),
         dataset.naming_damage(*data.parts, held_out),
         _naming_loss_of_workers(found),
     ):
@@ -130,18 +130,18 @@ def _charset(config: TrainConfig, data: Mixture) -> Charset:
       InputError: the sets of lines were packed with different ones.
     """
     if config.charset:
-        return charsets.named(config.charset)
+        return charsets.charset_by_name(config.charset)
     if len({lines.manifest.charset for lines in data.parts}) > 1:
         raise InputError(f"--train_data={config.train_data}: packed with different alphabets; choose one with --charset")
     lines = data.parts[0]
-    return charsets.saved(lines.folder / "charset.txt", lines.manifest.charset)
+    return charsets.load_charset(lines.folder / "charset.txt", lines.manifest.charset)
 
 
 def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
     """Names the lines that training leaves out."""
     if names:
         print(
-            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: {named(names)}",
+            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: {abbreviate(names)}",
             file=sys.stderr,
         )
 
@@ -150,21 +150,21 @@ def _loop(run: Run) -> None:
     """Takes a few steps at a time inside one `tf.function`."""
     iterator = iter(run.batches)
     while run.remaining:
-        count = run.together
-        run.steps.take(iterator, tf.constant(count, tf.int64))
-        run.taken(count, run.steps.waited())
+        count = run.steps_until_due
+        run.steps.run(iterator, tf.constant(count, tf.int64))
+        run.after_steps(count, run.steps.waited())
 
 
 def _fit(run: Run) -> None:
     """Lets Keras's `fit` take the same steps."""
     if not (steps := run.remaining):
         return
-    fitted = _Fitted(run.steps)
+    fitted = _StepModel(run.steps)
     fitted.compile(jit_compile=False)
-    fitted.fit(run.batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[_Told(run)])
+    fitted.fit(run.batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[StepCallback(run)])
 
 
-class _Fitted(keras.Model):
+class _StepModel(keras.Model):
     """Steps as `fit` wants them."""
 
     def __init__(self, steps: Steps):
@@ -176,18 +176,18 @@ class _Fitted(keras.Model):
         return {"step": self._steps.step(batch)}
 
 
-class _Told(keras.callbacks.Callback):
+class StepCallback(keras.callbacks.Callback):
     """Tells a run of the steps that `fit` takes."""
 
     def __init__(self, run: Run):
         super().__init__()
-        self._run, self._count, self._together = run, 0, run.together
+        self._run, self._count, self._steps_until_due = run, 0, run.steps_until_due
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._count += 1
-        if self._count == self._together:
-            self._run.taken(self._count, waited=math.nan)
-            self._count, self._together = 0, self._run.together
+        if self._count == self._steps_until_due:
+            self._run.after_steps(self._count, waited=math.nan)
+            self._count, self._steps_until_due = 0, self._run.steps_until_due
             self.model.stop_training = not self._run.remaining
 
 

@@ -9,12 +9,12 @@ from ocr.data import dataset, pipeline
 from tfrecords import schema, writer
 from tfrecords.errors import InputError
 
-DIGITS = charsets.named("digits")
+DIGITS = charsets.charset_by_name("digits")
 
 
 def write(
     folder: pathlib.Path, texts: list[str], widths: list[int], pixels_per_frame: int = 4, shards: int = 2
-) -> dataset.Lines:
+) -> dataset.Split:
     """Writes lines, a third of them each as PNG, JPEG and raw pixels; a line's pixels all are its number."""
     with writer.SplitWriter(folder, "lines", "train", DIGITS.file_text(), num_shards=2, positions=len(texts)) as out:
         for index, (text, width) in enumerate(zip(texts, widths, strict=True)):
@@ -65,8 +65,8 @@ def test_lines_too_long_for_the_network_are_named_and_left_out(tmp_path: pathlib
     texts = ["12345", "123456", "1223", "11223", "1"]
     lines = write(tmp_path, texts, [40] * 5)
     data = dataset.mix(str(lines.folder), 8)
-    assert data.left_out == ("1", "3")
-    assert dataset.mix(str(lines.folder), 4).left_out == ()
+    assert data.skipped == ("1", "3")
+    assert dataset.mix(str(lines.folder), 4).skipped == ()
     seen = {t for batch in pipeline.training_batches(data, DIGITS, 3, 8, 0).take(20) for t in batch["text"].numpy()}
     assert seen == {b"12345", b"1223", b"1"}
 

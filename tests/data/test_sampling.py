@@ -7,9 +7,9 @@ import tensorflow as tf
 from ocr.data import sampling
 
 
-def stretch(lines: list[int], begin: int, length: int, seed: int = 0) -> list[tuple[int, int]]:
+def window_blocks(lines: list[int], begin: int, length: int, seed: int = 0) -> list[tuple[int, int]]:
     """Returns the lines of a stretch as (block, number in it)."""
-    blocks, before = sampling.stretch(np.array(lines, np.int64), tf.constant(begin, tf.int64), length, seed)
+    blocks, before = sampling.window_blocks(np.array(lines, np.int64), tf.constant(begin, tf.int64), length, seed)
     rows = [(int(block), number) for block in blocks for number in range(lines[int(block)])]
     return rows[int(before) : int(before) + length]
 
@@ -17,7 +17,7 @@ def stretch(lines: list[int], begin: int, length: int, seed: int = 0) -> list[tu
 @pytest.mark.parametrize("lines", [[3, 3, 3, 1], [5], [0, 2, 0, 7, 1]])
 def test_stretches_joined_are_epochs_of_every_line_once(lines: list[int]):
     epoch = sum(lines)
-    joined = [row for begin in range(0, 12 * epoch, 4) for row in stretch(lines, begin, 4)][: 3 * epoch]
+    joined = [row for begin in range(0, 12 * epoch, 4) for row in window_blocks(lines, begin, 4)][: 3 * epoch]
     everything = sorted((block, number) for block, count in enumerate(lines) for number in range(count))
     for start in range(0, 3 * epoch, epoch):
         assert sorted(joined[start : start + epoch]) == everything
@@ -25,20 +25,22 @@ def test_stretches_joined_are_epochs_of_every_line_once(lines: list[int]):
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     lines = [1] * 50
-    first, second = stretch(lines, 0, 50), stretch(lines, 50, 50)
+    first, second = window_blocks(lines, 0, 50), window_blocks(lines, 50, 50)
     assert first != second
-    assert first != stretch(lines, 0, 50, seed=1)
+    assert first != window_blocks(lines, 0, 50, seed=1)
     assert first != sorted(first)
-    assert stretch(lines, 0, 100) == first + second
+    assert window_blocks(lines, 0, 100) == first + second
 
 
 def test_a_stretch_longer_than_an_epoch_goes_round():
-    assert sorted(stretch([2, 1], 1, 11)) == sorted([*stretch([2, 1], 1, 5), *stretch([2, 1], 6, 6)])
+    assert sorted(window_blocks([2, 1], 1, 11)) == sorted([*window_blocks([2, 1], 1, 5), *window_blocks([2, 1], 6, 6)])
 
 
 def test_a_late_stretch_needs_no_more_than_an_early_one():
     lines = [128] * 8_000  # a million
-    early, late = (sampling.stretch(np.array(lines), tf.constant(begin, tf.int64), 5_000, 0)[0] for begin in (0, 640_000_000))
+    early, late = (
+        sampling.window_blocks(np.array(lines), tf.constant(begin, tf.int64), 5_000, 0)[0] for begin in (0, 640_000_000)
+    )
     assert abs(len(early) - len(late)) <= 1
 
 
@@ -56,4 +58,4 @@ def test_batches_share_a_window_by_width():
     [([3, 1], 64, [48, 16]), ([1, 1, 1], 64, [22, 21, 21]), ([1e6, 1e-6], 10, [9, 1]), ([5], 7, [7])],
 )
 def test_a_window_is_shared_by_weight(weights: list[float], length: int, shares: list[int]):
-    assert sampling.apportioned(np.array(weights, np.float64), length).tolist() == shares
+    assert sampling.allocate(np.array(weights, np.float64), length).tolist() == shares

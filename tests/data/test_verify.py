@@ -187,7 +187,7 @@ def test_a_shard_read_block_by_block_is_compared_while_it_is_read(sound: pathlib
     """Damage that comes after the sizes were looked at."""
     shutil.copytree(sound, tmp_path / "records")
     data = dataset.mix(str(tmp_path / "records"), 4)
-    charset = charsets.saved(tmp_path / "records" / "charset.txt", data.parts[0].manifest.charset)
+    charset = charsets.load_charset(tmp_path / "records" / "charset.txt", data.parts[0].manifest.charset)
     swap(shards(tmp_path / "records")[0], shards(tmp_path / "records")[1])
     with pytest.raises(IntegrityError, match="00000-of-00004: damaged"), dataset.naming_damage(*data.parts):
         next(iter(pipeline.training_batches(data, charset, 8, 4, seed=0)))

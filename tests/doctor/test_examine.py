@@ -20,7 +20,7 @@ from ocr import charset as charsets
 from ocr.config import ConvertConfig, TrainConfig
 from ocr.data import convert, dummy
 from ocr.model import networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.synthesis import render
 from ocr.training import run, train
 from tfrecords.errors import IntegrityError
@@ -42,18 +42,18 @@ def codes(told: dict) -> list[str]:
     return [finding["code"] for finding in told["findings"]]
 
 
-class Probabilities(Learner):
+class Probabilities(Objective):
     def logits(self, batch, training):
         values, frames = super().logits(batch, training)
         return tf.nn.softmax(values), frames
 
 
-class SoftmaxInLoss(Learner):
-    def nats(self, logits, frames, batch):
-        return super().nats(tf.nn.softmax(logits), frames, batch)
+class SoftmaxInLoss(Objective):
+    def ctc_loss(self, logits, frames, batch):
+        return super().ctc_loss(tf.nn.softmax(logits), frames, batch)
 
 
-class LogOfProbabilities(Learner):
+class LogOfProbabilities(Objective):
     def logits(self, batch, training):
         values, frames = super().logits(batch, training)
         return tf.math.log(tf.nn.softmax(values) + 1e-7), frames
@@ -62,68 +62,68 @@ class LogOfProbabilities(Learner):
 class KerasBackend(Probabilities):
     """As `K.ctc_batch_cost` has it: the network gives probabilities, the loss takes their logarithm."""
 
-    def nats(self, logits, frames, batch):
-        return super().nats(tf.math.log(logits + 1e-7), frames, batch)
+    def ctc_loss(self, logits, frames, batch):
+        return super().ctc_loss(tf.math.log(logits + 1e-7), frames, batch)
 
 
-class LogInLoss(Learner):
-    def nats(self, logits, frames, batch):
-        return super().nats(tf.math.log(tf.nn.softmax(logits) + 1e-7), frames, batch)
+class LogInLoss(Objective):
+    def ctc_loss(self, logits, frames, batch):
+        return super().ctc_loss(tf.math.log(tf.nn.softmax(logits) + 1e-7), frames, batch)
 
 
-class BlankFirst(Learner):
-    def nats(self, logits, frames, batch):
+class BlankFirst(Objective):
+    def ctc_loss(self, logits, frames, batch):
         args = batch["labels"], logits, batch["label_lengths"], frames
         return tf.nn.ctc_loss(*args, logits_time_major=False, blank_index=0)
 
 
-class HalfTheFrames(Learner):
+class HalfTheFrames(Objective):
     def logits(self, batch, training):
         values, frames = super().logits(batch, training)
         return values, frames // 2
 
 
-class TooManyFrames(Learner):
+class TooManyFrames(Objective):
     def logits(self, batch, training):
         values, _ = super().logits(batch, training)
         return values, batch["width"]
 
 
-class HalfTheFramesInLoss(Learner):
-    def nats(self, logits, frames, batch):
-        return super().nats(logits, frames // 2, batch)
+class HalfTheFramesInLoss(Objective):
+    def ctc_loss(self, logits, frames, batch):
+        return super().ctc_loss(logits, frames // 2, batch)
 
 
-class PaddingIsLabels(Learner):
-    def nats(self, logits, frames, batch):
+class PaddingIsLabels(Objective):
+    def ctc_loss(self, logits, frames, batch):
         padded = tf.fill(tf.shape(batch["label_lengths"]), tf.shape(batch["labels"])[1])
-        return super().nats(logits, frames, {**batch, "label_lengths": padded})
+        return super().ctc_loss(logits, frames, {**batch, "label_lengths": padded})
 
 
-class NextLinesLabels(Learner):
-    def nats(self, logits, frames, batch):
+class NextLinesLabels(Objective):
+    def ctc_loss(self, logits, frames, batch):
         moved = {name: tf.roll(batch[name], 1, 0) for name in ("labels", "label_lengths")}
-        return super().nats(logits, frames, {**batch, **moved})
+        return super().ctc_loss(logits, frames, {**batch, **moved})
 
 
-class NeverTrains(Learner):
+class NeverTrains(Objective):
     def logits(self, batch, training):
         return super().logits(batch, training=False)
 
 
-class AlwaysTrains(Learner):
+class AlwaysTrains(Objective):
     def logits(self, batch, training):
         return super().logits(batch, training=True)
 
 
-class Summed(Learner):
-    def objective(self, nats):
+class Summed(Objective):
+    def reduce(self, nats):
         return tf.add_n([tf.reduce_sum(nats), *self.model.losses])
 
 
-class BrokenGradient(Learner):
-    def nats(self, logits, frames, batch):
-        return super().nats(logits, frames, batch) + tf.sqrt(0.0 * tf.reduce_sum(logits))
+class BrokenGradient(Objective):
+    def ctc_loss(self, logits, frames, batch):
+        return super().ctc_loss(logits, frames, batch) + tf.sqrt(0.0 * tf.reduce_sum(logits))
 
 
 def cut_off(image, mask, batch_norm):
@@ -153,9 +153,9 @@ def cut_off(image, mask, batch_norm):
     ],
 )
 def test_a_fault_of_network_or_loss_stops_the_run_before_its_first_step(
-    trained, tmp_path: pathlib.Path, monkeypatch, learner: type, code: str, model: str, seed: int
+    trained, tmp_path: pathlib.Path, monkeypatch, objective: type, code: str, model: str, seed: int
 ):
-    monkeypatch.setattr(run, "Learner", learner)
+    monkeypatch.setattr(run, "Learner", objective)
     with pytest.raises(IntegrityError, match=f"doctor: {code}: "):
         train.train(config(trained.records, tmp_path / "run", model=model, seed=seed))
     assert codes(report(tmp_path / "run")) == [code]
@@ -213,7 +213,7 @@ def test_a_rate_that_is_far_off_is_named_while_it_runs(trained, tmp_path: pathli
 def test_a_network_that_sees_nothing_any_more_is_told_from_the_plateau(trained, tmp_path: pathlib.Path, monkeypatch, seed: int):
     made = []
 
-    class Kept(Learner):
+    class Kept(Objective):
         def __init__(self, model: keras.Model, frame_loss: float = 0.0):
             super().__init__(model, frame_loss)
             made.append(model)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ocr import ctc
-from ocr.data.labels import repeats
+from ocr.charset import repeats
 from ocr.doctor import reference_levels
 from ocr.doctor.reference_levels import Shape
 

@@ -89,8 +89,8 @@ def test_steps_are_those_that_their_optimizer_takes_by_itself(name: str):
     values = [rng.normal(size=(3, 4)).astype("f"), rng.normal(size=4).astype("f")]
     gradients = [[rng.normal(size=value.shape).astype("f") for value in values] for _ in range(7)]
     ours, alone = ([tf.Variable(value) for value in values] for _ in range(2))
-    borrowed = optimizer.Borrowed(ours, [], addons.made(f"tfa:{name}", 0.5), lambda done: 0.1 / (1.0 + done))
-    theirs = addons.made(f"tfa:{name}", 0.5)
+    borrowed = optimizer.KerasOptimizerAdapter(ours, [], addons.build(f"tfa:{name}", 0.5), lambda done: 0.1 / (1.0 + done))
+    theirs = addons.build(f"tfa:{name}", 0.5)
     for step, gradient in enumerate(gradients):
         borrowed.apply([tf.constant(one) for one in gradient], tf.constant(1.0), tf.constant(step != 3), [])
         if step != 3:  # one is left out

@@ -10,14 +10,14 @@ from tfrecords.errors import InputError, IntegrityError
 
 
 def test_built_in_alphabets_have_the_sizes_of_their_definitions():
-    sizes = {name: charsets.named(name).blank for name in charsets.BUILT_IN}
+    sizes = {name: charsets.charset_by_name(name).blank for name in charsets.BUILT_IN}
     # GB2312 has 682 symbols and 6,763 hanzi; 95 printable ASCII; the dot and two dashes the codec puts elsewhere.
     assert sizes == {"digits": 10, "alnum": 62, "ascii": 95, "gb2312": 682 + 6763 + 95 + 3}
 
 
 def test_gb2312_has_what_chinese_is_written_with():
-    assert charsets.named("gb2312").missing("中国人，“你好”——《书》…·1234 abc 鼾齄") == ""
-    assert charsets.named("gb2312").missing("東京") == "東"
+    assert charsets.charset_by_name("gb2312").missing("中国人，“你好”——《书》…·1234 abc 鼾齄") == ""
+    assert charsets.charset_by_name("gb2312").missing("東京") == "東"
 
 
 @pytest.mark.parametrize("name", charsets.BUILT_IN)
@@ -53,7 +53,7 @@ def test_the_blank_is_the_last_class():
 def test_the_original_alphabet_loses_its_first_line_and_keeps_its_repeats(tmp_path: pathlib.Path):
     path = tmp_path / "char_std.txt"
     path.write_text(" \n1\n的\n1\n荼\n", "utf-8")
-    charset = charsets.named(f"chinese_ocr:{path}")
+    charset = charsets.charset_by_name(f"chinese_ocr:{path}")
     assert charset.characters == "1的1荼"
     assert charset.encode("1") == [0]
     assert charset.decode([2]) == "1"
@@ -62,9 +62,9 @@ def test_the_original_alphabet_loses_its_first_line_and_keeps_its_repeats(tmp_pa
 def test_an_alphabet_survives_being_saved_repeats_and_spaces_too(tmp_path: pathlib.Path):
     charset = Charset("1 \u3000\u20281x\u0085")
     (tmp_path / "charset.txt").write_text(charset.file_text(), "utf-8", newline="\n")
-    assert charsets.saved(tmp_path / "charset.txt", charset.fingerprint) == charset
+    assert charsets.load_charset(tmp_path / "charset.txt", charset.fingerprint) == charset
     with pytest.raises(IntegrityError, match=r"alphabet of .*charset\.txt"):
-        charsets.saved(tmp_path / "charset.txt", Charset("1").fingerprint)
+        charsets.load_charset(tmp_path / "charset.txt", Charset("1").fingerprint)
 
 
 def test_the_fingerprint_is_sha256_over_the_characters():
@@ -85,22 +85,22 @@ def test_a_file_that_is_no_alphabet_is_refused(tmp_path: pathlib.Path, content: 
     path = tmp_path / "charset.txt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        charsets.named(str(path))
+        charsets.charset_by_name(str(path))
 
 
 def test_a_charset_file_may_come_from_windows(tmp_path: pathlib.Path):
     path = tmp_path / "charset.txt"
     path.write_bytes(b"\xef\xbb\xbfa\r\n \r\nb")
-    assert charsets.named(str(path)).characters == "a b"
+    assert charsets.charset_by_name(str(path)).characters == "a b"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="--charset=klingon: neither a file nor one of digits, alnum"):
-        charsets.named("klingon")
+        charsets.charset_by_name("klingon")
 
 
 def test_many_code_points_are_told_apart_in_the_graph():
-    charset = charsets.named("gb2312")
+    charset = charsets.charset_by_name("gb2312")
     points = np.random.default_rng(0).integers(0x20, 0xD7FF, 5000)
     text = "".join(map(chr, points))
     expected = [charset._classes.get(c, -1) for c in text]
@@ -110,7 +110,7 @@ def test_many_code_points_are_told_apart_in_the_graph():
 def test_a_charset_file_says_what_its_alphabet_holds(tmp_path: pathlib.Path):
     alphabet = Charset("\ufeffa\x85\u2028 b\t")  # what some call line ends, and what looks like a mark of UTF-8
     (tmp_path / "charset.txt").write_bytes(alphabet.file_text().encode("utf-8"))
-    assert charsets.named(str(tmp_path / "charset.txt")) == alphabet
+    assert charsets.charset_by_name(str(tmp_path / "charset.txt")) == alphabet
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\ud800"])

@@ -1,61 +1,118 @@
-"""Imports go one way: tools -> ocr -> tfrecords, and inside ocr only downwards."""
+"""Imports go one way: tools -> ocr -> tfrecords, and between the rooms of ocr only upwards in this table."""
 
 import ast
+import graphlib
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-# From the ground up: a module imports only those before it.
-_ORDER = """
-    addons charset config progress workers imagefile headers images augment_addons augment labels fonts texts drawing sheet
-    render candidates convert engine convert_beam dummy sets verify order inputs ctc decode keras_versions fast_layers models
-    frozen learner findings references probe doctor recogniser sharpness predict wire answers client predict_beam
-    warmup serving_config inspection versions batcher service rpc rest serve optimizer recipe devices steps
-    workdir warm_start calibration confusions reading page report evaluate watch journal diagnose best clock run train
-    reproduce export timing bench_data bench_serve bench_read bench_train bench
-"""
-OCR = tuple(_ORDER.split())
-TFRECORDS = ("errors", "files", "schema", "shards", "manifest", "tfds", "writer", "reader")
+ROOT = pathlib.Path(__file__).parent.parent.parent
+# The rooms of ocr, and which other rooms each may import; `images` and the ground floor (modules directly in ocr) are open to
+# all.
+ROOMS = {
+    "images": set(),
+    "data": set(),
+    "model": set(),
+    "synthesis": set(),
+    "serving": {"data"},
+    "saving": {"model", "data", "synthesis", "serving"},
+    "evaluation": {"model", "data", "synthesis", "serving", "saving"},
+    "doctor": {"model", "data", "saving", "evaluation"},
+    "training": {"data", "model", "synthesis", "serving", "saving", "evaluation", "doctor"},
+}
+# Whoever imports these must not wait for TensorFlow to start.
+WITHOUT_TENSORFLOW = (
+    "ocr.client",
+    "ocr.config",
+    "ocr.charset",
+    "ocr.pretrained",
+    "ocr.images.header",
+    "ocr.synthesis.render",
+    "ocr.serving.wire",
+    "tools.command",
+)
+
+
+def module_name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path for package in ("ocr", "tfrecords", "tools") for path in sorted((ROOT / package).rglob("*.py"))
+}
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """Returns the modules that a file imports anywhere in it, as dotted names."""
+    """Returns what a file imports anywhere in it: modules of this project whole, of others as dotted names."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+            assert node.level == 0, f"{path}: relative import"
+            dotted = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else str(node.module) for name in dotted} | (dotted - MODULES.keys())
     return names
 
 
-def modules(package: str) -> list[pathlib.Path]:
-    return [path for path in sorted((ROOT / package).glob("*.py")) if path.name != "__init__.py"]
+IMPORTED = {name: imported(path) for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize(("package", "order"), [("ocr", OCR), ("tfrecords", TFRECORDS)])
-def test_a_module_imports_only_modules_below_it(package: str, order: tuple[str, ...]):
-    assert sorted(path.stem for path in modules(package)) == sorted(order), "name every module in the order above"
-    for path in modules(package):
-        above = {f"{package}.{name}" for name in order[order.index(path.stem) :]}
-        assert not imported(path) & above, f"{path.name} imports a module above it"
+def room(name: str) -> str:
+    """Returns the room of a module of ocr; "" is the ground floor."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else ""
+
+
+def test_every_folder_of_ocr_is_a_room_and_says_what_it_holds():
+    folders = {path.parent.name for path in (ROOT / "ocr").glob("*/__init__.py")}
+    assert folders == {*ROOMS, "pretrained"}
+    for name in ROOMS:
+        body = ast.parse((ROOT / "ocr" / name / "__init__.py").read_text("utf-8")).body
+        assert len(body) == 1, f"ocr/{name}/__init__.py: holds more than a docstring"
+        assert isinstance(body[0], ast.Expr)
+
+
+@pytest.mark.parametrize("name", ["", *ROOMS])
+def test_a_room_imports_only_those_it_may(name: str):
+    allowed = {""} if name == "" else {"", "images", name, *ROOMS[name]}
+    for module in MODULES:
+        if module.startswith("ocr.") and room(module) == name and module != "ocr.client":
+            others = {used for used in IMPORTED[module] if used.startswith("ocr.")}
+            assert {used for used in others if room(used) not in allowed} == set(), module
+
+
+def test_the_ground_floor_serves_no_room_but_for_the_public_name_of_the_client():
+    assert {name for name in IMPORTED["ocr.client"] if name in MODULES} == {"ocr.serving.client"}
+    assert not [module for module in MODULES if module != "ocr.client" and "ocr.client" in IMPORTED[module]]
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {name: {used for used in IMPORTED[name] if used in MODULES and used != name} for name in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(("package", "forbidden"), [("tfrecords", ("ocr", "tools")), ("ocr", ("tools", "tests"))])
 def test_packages_import_one_way(package: str, forbidden: tuple[str, ...]):
-    for path in modules(package):
-        assert not {name for name in imported(path) if name.split(".")[0] in forbidden}, path.name
+    for module in MODULES:
+        if module.split(".")[0] == package:
+            assert not {name for name in IMPORTED[module] if name.split(".")[0] in forbidden}, module
 
 
 def test_flags_are_defined_in_tools_only_and_nothing_private_of_tensorflow_is_used():
-    for package in ("ocr", "tfrecords", "tools"):
-        for path in modules(package):
-            names = imported(path)
-            assert not {n for n in names if n.startswith("tensorflow.python")}, path.name
-            assert package == "tools" or not {n for n in names if n.startswith("absl")}, path.name
+    for module, names in IMPORTED.items():
+        assert not {name for name in names if name.startswith("tensorflow.python")}, module
+        assert module.startswith("tools") or not {name for name in names if name.startswith("absl.flags")}, module
 
 
 def test_reading_with_an_export_needs_neither_model_nor_charset_code():
-    assert not {n for n in imported(ROOT / "ocr" / "predict.py") if n.split(".")[0] == "ocr"}
+    assert {name for name in IMPORTED["ocr.serving.saved_model"] if name in MODULES} == {"ocr.pretrained", "tfrecords.errors"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)
+def test_a_module_that_others_wait_for_loads_no_tensorflow(module: str):
+    code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

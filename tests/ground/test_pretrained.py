@@ -24,10 +24,10 @@ def test_it_is_small():
 
 
 def test_a_training_can_begin_with_its_weights():
-    assert warm_start.take_weights(networks.build("wide", 11), charset.named("digits"), "pretrained") == 10
+    assert warm_start.take_weights(networks.build("wide", 11), charset.charset_by_name("digits"), "pretrained") == 10
 
 
 def test_it_tells_what_it_is():
     about = json.loads((saved_model.newest_version(saved_model.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8"))
     assert (about["network"], about["num_classes"]) == ("wide", 7645)
-    assert charset.named("pretrained").fingerprint == about["alphabet"]
+    assert charset.charset_by_name("pretrained").fingerprint == about["alphabet"]

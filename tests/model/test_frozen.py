@@ -41,7 +41,7 @@ def test_an_exported_network_gives_the_logits_of_the_one_it_was_made_of(name: st
     assert (tmp_path / "saved_model.pb").stat().st_size < 2 * model.count_params() + 2_000_000
 
     other = networks.build(name, 3000)
-    frozen.put(other, frozen.weights(loaded.signatures["serving_default"]))
+    frozen.load_weights(other, frozen.weights(loaded.signatures["serving_default"]))
     assert frozen.fingerprint(other) == frozen.fingerprint(model)
 
 

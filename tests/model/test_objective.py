@@ -6,14 +6,14 @@ import tensorflow as tf
 from ocr import ctc
 from ocr.images import preprocess
 from ocr.model import networks
-from ocr.model.objective import Learner, cross_entropy
+from ocr.model.objective import Objective, cross_entropy
 
 CLASSES = 6  # the last one is the blank
 
 
 @pytest.fixture
-def learner():
-    return Learner(networks.build("lite", CLASSES), frame_loss=1.0)
+def objective():
+    return Objective(networks.build("lite", CLASSES), frame_loss=1.0)
 
 
 def batch_of(middles: list[list[int]], draws: np.ndarray) -> dict[str, tf.Tensor]:
@@ -30,40 +30,40 @@ def batch_of(middles: list[list[int]], draws: np.ndarray) -> dict[str, tf.Tensor
     }
 
 
-def of_all_frames(learner: Learner, batch: dict[str, tf.Tensor], wanted: list[list[int]]) -> list[float]:
+def of_all_frames(objective: Objective, batch: dict[str, tf.Tensor], wanted: list[list[int]]) -> list[float]:
     """Returns each line's cross-entropy over all its frames, by NumPy."""
-    body = keras.Model(learner.model.inputs, learner.model.get_layer("logits").input)
+    body = keras.Model(objective.model.inputs, objective.model.get_layer("logits").input)
     features = body(list(preprocess.to_network(batch["pixels"], batch["width"], 4)), training=True)
-    logits = learner.model.get_layer("logits")(features).numpy().astype(np.float64)
+    logits = objective.model.get_layer("logits")(features).numpy().astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(2, keepdims=True))
     return [-sum(log_p[line, t, c] for t, c in enumerate(row)) for line, row in enumerate(wanted)]
 
 
-def test_where_every_frame_is_drawn_once_it_is_the_cross_entropy_of_all_frames(learner: Learner):
+def test_where_every_frame_is_drawn_once_it_is_the_cross_entropy_of_all_frames(objective: Objective):
     # Middles at pixels 9 and 30: frames 2 and 7; in the second line 9 and 23: frames 2 and 5 of 6.
     b = CLASSES - 1
     batch = batch_of([[9, 30]], (np.arange(10)[np.newaxis] + 0.5) / 10)
     wanted = [[b, b, 0, b, b, b, b, 1, b, b]]
-    _, objective = learner.losses(batch)
-    assert float(objective) == pytest.approx(of_all_frames(learner, batch, wanted)[0], rel=1e-4)
+    _, objective = objective.losses(batch)
+    assert float(objective) == pytest.approx(of_all_frames(objective, batch, wanted)[0], rel=1e-4)
 
 
-def test_lines_that_do_not_tell_their_middles_have_no_frame_loss(learner: Learner):
+def test_lines_that_do_not_tell_their_middles_have_no_frame_loss(objective: Objective):
     draws = np.tile((np.arange(10) + 0.5) / 10, (2, 1))
     batch = batch_of([[9, 30], [-1, -1]], draws)
     b = CLASSES - 1
-    first = of_all_frames(learner, batch, [[b, b, 0, b, b, b, b, 1, b, b]])[0]
-    assert float(learner.losses(batch)[1]) == pytest.approx(first, rel=1e-4)
+    first = of_all_frames(objective, batch, [[b, b, 0, b, b, b, b, 1, b, b]])[0]
+    assert float(objective.losses(batch)[1]) == pytest.approx(first, rel=1e-4)
     unknown = batch_of([[-1, -1], [-1, -1]], draws)
-    assert float(learner.losses(unknown)[1]) == 0.0
+    assert float(objective.losses(unknown)[1]) == 0.0
 
 
 def test_the_share_of_the_frame_loss_is_its_weight_and_the_rest_is_ctc():
     draws = np.tile((np.arange(10) + 0.5) / 10, (2, 1))
     batch = batch_of([[9, 30], [9, 20]], draws)
     model = networks.build("lite", CLASSES)
-    alone = float(Learner(model, 1.0).losses(batch)[1])
-    nats, both = Learner(model, 0.25).losses(batch)
+    alone = float(Objective(model, 1.0).losses(batch)[1])
+    nats, both = Objective(model, 0.25).losses(batch)
     logits, frames = networks.logits(model, batch["pixels"], batch["width"], training=True)
     first = float(ctc.loss(logits, frames, batch["labels"], batch["label_lengths"])[0])
     assert nats.numpy() == pytest.approx([first], rel=1e-4)  # of eight lines one
@@ -72,7 +72,7 @@ def test_the_share_of_the_frame_loss_is_its_weight_and_the_rest_is_ctc():
 
 def test_without_a_frame_loss_every_line_has_its_ctc_loss():
     batch = batch_of([[9, 30], [9, 20]], np.zeros([2, 10]))
-    nats, objective = Learner(networks.build("lite", CLASSES)).losses(batch)
+    nats, objective = Objective(networks.build("lite", CLASSES)).losses(batch)
     assert nats.shape == [2]
     assert float(objective) == pytest.approx(float(tf.reduce_mean(nats)), rel=1e-5)
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from ocr.synthesis import drawing, fonts
-from ocr.synthesis.drawing import LOOKS
+from ocr.synthesis.drawing import STYLES
 
 FONT = fonts.open_fonts(())[0]
 
 
 def lines(look: str, text: str, count: int = 40, width: int = 0, height: int = 32) -> list[drawing.Line]:
-    return [drawing.draw(text, FONT, height, width, LOOKS[look], np.random.default_rng(seed)) for seed in range(count)]
+    return [drawing.draw(text, FONT, height, width, STYLES[look], np.random.default_rng(seed)) for seed in range(count)]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", STYLES)
 @pytest.mark.parametrize("width", [0, 280])
 def test_every_character_is_where_its_middle_is_said_to_be(look: str, width: int):
     # Between two bars' middles there is paper, and at each there is ink: darker or lighter than the paper as the look may be.
@@ -41,7 +41,7 @@ def test_clean_lines_are_as_crisp_as_the_font_draws_them():
 
 
 def test_an_underline_runs_below_all_letters():
-    underlined = dataclasses.replace(LOOKS["clean"], underlined=1.0)
+    underlined = dataclasses.replace(STYLES["clean"], underlined=1.0)
     for seed in range(20):
         line = drawing.draw("H H", FONT, 40, 0, underlined, np.random.default_rng(seed))
         ink = np.asarray(line.image) < 128
@@ -53,10 +53,10 @@ def test_hard_lines_are_light_on_dark_about_as_often_as_their_look_says():
     share = np.mean(
         [np.median(np.asarray(line.image)) < np.asarray(line.image).mean() for line in lines("hard", "Hamburg", 300)]
     )
-    assert share == pytest.approx(LOOKS["hard"].inverted, abs=0.1)
+    assert share == pytest.approx(STYLES["hard"].inverted, abs=0.1)
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", STYLES)
 def test_the_height_is_the_one_asked_for_and_the_file_is_an_image_of_it(look: str):
     for line in lines(look, "Hamburg", 5, height=48):
         assert line.image.height == 48

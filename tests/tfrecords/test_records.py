@@ -179,9 +179,9 @@ def test_two_writers_of_one_split_do_not_meet(tmp_path: pathlib.Path):
 
 
 def test_a_folder_is_made_by_one_process_at_a_time(tmp_path: pathlib.Path):
-    with files.folder_aside(tmp_path / "new") as aside:
+    with files.atomic_directory(tmp_path / "new") as aside:
         (aside / "file").write_text("ours")
-        with pytest.raises(InputError, match="another process is writing"), files.folder_aside(tmp_path / "new"):
+        with pytest.raises(InputError, match="another process is writing"), files.atomic_directory(tmp_path / "new"):
             pass
     assert (tmp_path / "new" / "file").read_text() == "ours"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -255,14 +255,14 @@ def test_what_is_not_as_it_was_left_is_not_gone_on_with(tmp_path: pathlib.Path, 
 
 
 def test_nothing_is_gone_on_with_that_was_made_of_something_else(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    interrupted(tmp_path, made_of={"labels": "a"})
+    interrupted(tmp_path, provenance={"labels": "a"})
     with pytest.raises(InputError, match="labels: saved a, given b"):
-        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "b"}, resume=True)
+        write(tmp_path, num_shards=4, positions=10, provenance={"labels": "b"}, resume=True)
     monkeypatch.setattr(writer.SplitWriter, "_move_in", lambda _: 1 / 0)  # killed when all but the last step was done
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "a"}, resume=True)
+        write(tmp_path, num_shards=4, positions=10, provenance={"labels": "a"}, resume=True)
     with pytest.raises(InputError, match="labels: saved a, given b"):
-        write(tmp_path, num_shards=4, positions=10, made_of={"labels": "b"}, resume=True)
+        write(tmp_path, num_shards=4, positions=10, provenance={"labels": "b"}, resume=True)
 
 
 def test_two_splits_that_finish_together_share_an_alphabet(tmp_path: pathlib.Path):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from ocr.config import TrainConfig
-from ocr.training import optimizer, recipe
+from ocr.training import optimizer
 from ocr.training.optimizer import Optimizer
 
 
@@ -14,8 +14,8 @@ def steps(rule: optimizer.Rule, values: list[np.ndarray], gradients: list[list[n
     options = {"rate": lambda done: tf.constant(0.1), **options}
     taken = Optimizer(weights, [], rule, **options)
     for each in gradients:
-        fine, _ = taken.apply([tf.constant(one) for one in each], tf.constant(1.0), tf.constant(True), [])
-        assert bool(fine)
+        all_finite, _ = taken.apply([tf.constant(one) for one in each], tf.constant(1.0), tf.constant(True), [])
+        assert bool(all_finite)
     return [weight.numpy() for weight in (taken.averaged if "average" in options else weights)]
 
 
@@ -94,5 +94,5 @@ def test_the_average_follows_the_weights():
 )
 def test_the_rate_follows_its_schedule(fields: dict, expected: dict[int, float]):
     config = TrainConfig("-", "-", "-", learning_rate=1.0, steps=100, batch_size=4, **fields)
-    rate = recipe.schedule(config, lines=15)
+    rate = optimizer.schedule(config, lines=15)
     assert {step: float(rate(tf.constant(float(step)))) for step in expected} == pytest.approx(expected, abs=1e-6)

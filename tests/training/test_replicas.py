@@ -21,9 +21,9 @@ from ocr.config import TrainConfig
 from ocr.data import dataset as sets
 from ocr.data import pipeline
 from ocr.model import networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.saving.workdir import Workdir
-from ocr.training import devices, recipe
+from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.001, "schedule": "constant", "clip_norm": 5.0}
@@ -45,7 +45,7 @@ def plain(monkeypatch: pytest.MonkeyPatch):
 class Taken:
     """Steps on some replicas, from the same first weights each time."""
 
-    def __init__(self, classes: int, replicas: int, batch_size: int, learner: type[Learner] = Learner, **fields):
+    def __init__(self, classes: int, replicas: int, batch_size: int, objective: type[Objective] = Objective, **fields):
         fields = {"model": "plain", "seed": 3, **SGD, **fields}
         config = TrainConfig("-", "-", "-", batch_size=batch_size, **fields)
         keras.utils.set_random_seed(config.seed)
@@ -53,33 +53,33 @@ class Taken:
         assert found.replicas == replicas
         with found.strategy.scope():
             self.model = networks.build(config.model, classes, config.precision, synchronized=replicas > 1)
-            self.optimizer = recipe.build(config, self.model, 1000)
-        self.steps = Steps(learner(self.model), self.optimizer, found, batch_size)
+            self.optimizer = optimizer.build(config, self.model, 1000)
+        self.steps = Steps(objective(self.model), self.optimizer, found, batch_size)
 
     def losses(self, batches: tf.data.Dataset, count: int) -> list[float]:
         """Takes steps one at a time; returns their mean losses."""
         iterator, found = iter(batches), []
         for _ in range(count):
-            self.steps.take(iterator, tf.constant(1, tf.int64))
-            sums = self.steps.sums()
+            self.steps.run(iterator, tf.constant(1, tf.int64))
+            sums = self.steps.totals()
             found.append(sums.nats / sums.lines if sums.lines else float("nan"))
-            self.steps.begin_sums()
+            self.steps.reset_totals()
         return found
 
-    def kept(self) -> list[np.ndarray]:
+    def state(self) -> list[np.ndarray]:
         """Returns all that a step may change but the scale, of each replica."""
         variables = [
             *self.optimizer.weights,
             *networks.statistics(self.model),
-            *tf.nest.flatten(self.optimizer.kept["moments"]),
+            *tf.nest.flatten(self.optimizer.state["moments"]),
         ]
-        variables += [*self.optimizer.kept["averages"], self.optimizer.steps]
+        variables += [*self.optimizer.state["averages"], self.optimizer.steps]
         return [one.numpy().copy() for variable in variables for one in getattr(variable, "values", [variable])]
 
 
 @pytest.fixture(scope="module")
 def digits(trained) -> tuple[sets.Mixture, charsets.Charset]:
-    return sets.mix(str(trained.records), 4), charsets.named("digits")
+    return sets.mix(str(trained.records), 4), charsets.charset_by_name("digits")
 
 
 def batch_of(count: int, seed: int = 0, label_length: int = 3) -> dict[str, np.ndarray]:
@@ -133,13 +133,13 @@ def test_the_norm_that_clips_is_that_of_the_sum():
         assert np.sqrt(sum(np.square(step).sum() for step in moved)) == pytest.approx(1.0, rel=1e-4)
 
 
-class Planted(Learner):
+class Planted(Objective):
     """A learner with an infinity in the gradient of one replica, at the lines whose first label is 9."""
 
     value = float("inf")
 
-    def nats(self, logits, frames, batch):
-        found = super().nats(logits, frames, batch)
+    def ctc_loss(self, logits, frames, batch):
+        found = super().ctc_loss(logits, frames, batch)
         bad = tf.reduce_any(batch["labels"][:, 0] == 9)
 
         @tf.custom_gradient
@@ -158,19 +158,19 @@ def test_an_infinity_on_one_replica_leaves_all_of_them_as_they_were(precision: s
     bad["labels"][3, 0] = 9  # a row of replica 1
     taken = Taken(11, 2, 4, Planted, optimizer=optimizer, precision=precision, ema=0.9)
     taken.losses(dataset(good), 1)
-    before, scale = taken.kept(), float(tf.identity(taken.optimizer.scale))
+    before, scale = taken.state(), float(tf.identity(taken.optimizer.scale))
     taken.losses(dataset(bad), 1)
-    for now, then in zip(taken.kept(), before, strict=True):
+    for now, then in zip(taken.state(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     halved = float(tf.identity(taken.optimizer.scale)) == scale / 2
     assert halved == (precision == "mixed_float16")
     # Where there is no scale to blame, the lines are named.
-    failures = taken.steps.failures()
+    failures = taken.steps.skipped()
     assert failures.files == ([] if halved else [f"2-{index}.png" for index in range(4)])
     assert (failures.steps, failures.row) == (([], 0) if halved else ([2], 1))
     taken.losses(dataset(good), 1)
-    assert any((now != then).any() for now, then in zip(taken.kept(), before, strict=True))
-    assert taken.steps.failures().steps == []
+    assert any((now != then).any() for now, then in zip(taken.state(), before, strict=True))
+    assert taken.steps.skipped().steps == []
 
 
 def test_batch_norm_forgets_a_batch_that_was_left_out():
@@ -178,19 +178,19 @@ def test_batch_norm_forgets_a_batch_that_was_left_out():
     good["labels"][:, 0], bad["labels"][:, 0] = 1, 9
     taken = Taken(11, 2, 4, Planted, model="lite")
     taken.losses(dataset(good), 1)
-    before = taken.kept()
+    before = taken.state()
     taken.losses(dataset(bad), 1)
-    for now, then in zip(taken.kept(), before, strict=True):
+    for now, then in zip(taken.state(), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
 
 def test_the_scale_doubles_after_a_long_calm():
     taken = Taken(11, 1, 4, precision="mixed_float16")
-    taken.optimizer.kept["calm"].assign(999)
+    taken.optimizer.state["calm"].assign(999)
     taken.optimizer.scale.assign(256.0)
     taken.losses(dataset(batch_of(4)), 1)
     assert float(taken.optimizer.scale) == 512.0
-    assert int(taken.optimizer.kept["calm"]) == 0
+    assert int(taken.optimizer.state["calm"]) == 0
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------------

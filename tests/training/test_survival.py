@@ -17,7 +17,7 @@ from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import dataset
 from ocr.model import networks
-from ocr.model.objective import Learner
+from ocr.model.objective import Objective
 from ocr.saving import export, warm_start
 from ocr.saving.workdir import Workdir
 from ocr.training import train
@@ -133,7 +133,7 @@ def test_checkpoints_without_their_configuration_are_not_gone_on_with(saved, tra
 
 
 def test_the_first_weights_may_come_from_a_training_or_an_export_with_another_alphabet(trained, tmp_path: pathlib.Path):
-    theirs, ours = charsets.named("digits"), charsets.Charset("9a0")
+    theirs, ours = charsets.charset_by_name("digits"), charsets.Charset("9a0")
     for source in (trained.workdir, trained.export):
         model = networks.build("lite", ours.num_classes)
         kernel, _ = model.get_layer("logits").get_weights()
@@ -174,13 +174,13 @@ def test_weights_that_cannot_be_taken_are_refused(trained, tmp_path: pathlib.Pat
         train.train(settings(trained, tmp_path / "run", model=model, init_from=source or str(trained.export)))
 
 
-class Poisoned(Learner):
+class Poisoned(Objective):
     """A learner whose loss is no number for lines with a 7."""
 
-    def nats(self, logits, frames, batch):
+    def ctc_loss(self, logits, frames, batch):
         own = tf.sequence_mask(batch["label_lengths"], tf.shape(batch["labels"])[1])
         bad = tf.reduce_any((batch["labels"] == 7) & own, axis=1)
-        return tf.where(bad, float("nan"), super().nats(logits, frames, batch))
+        return tf.where(bad, float("nan"), super().ctc_loss(logits, frames, batch))
 
 
 def test_a_step_that_fails_is_left_out_and_its_lines_named(trained, tmp_path: pathlib.Path, monkeypatch, capsys):

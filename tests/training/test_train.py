@@ -135,7 +135,7 @@ def test_an_alphabet_that_lacks_a_character_is_refused_before_anything_is_writte
 
 @pytest.mark.alike
 def test_lines_that_do_not_fit_the_network_are_counted_named_and_left_out(tmp_path: pathlib.Path, capsys):
-    charset = charsets.named("digits")
+    charset = charsets.charset_by_name("digits")
     with writer.SplitWriter(tmp_path, "lines", "train", charset.file_text()) as out:
         for index in range(32):
             text = "12345678" if index % 16 == 3 else "12"
@@ -279,8 +279,8 @@ def test_weights_that_are_no_numbers_are_not_saved(records: str, tmp_path: pathl
 
 
 def test_a_split_without_lines_is_refused(records: str, tmp_path: pathlib.Path):
-    made = {"charset": charsets.named("digits").fingerprint, "image_format": "raw", "pixels_per_frame": 4}
-    with writer.SplitWriter(tmp_path / "none", "lines", "eval", charsets.named("digits").file_text()) as out:
+    made = {"charset": charsets.charset_by_name("digits").fingerprint, "image_format": "raw", "pixels_per_frame": 4}
+    with writer.SplitWriter(tmp_path / "none", "lines", "eval", charsets.charset_by_name("digits").file_text()) as out:
         out.finish(**made)
     with pytest.raises(InputError, match="split eval has no lines"):
         train.train(config(records, tmp_path / "run", eval_data=str(tmp_path / "none")))

@@ -92,7 +92,7 @@ def _lines() -> Iterator[tuple[pathlib.Path, Charset]]:
                 for name, text in rows:
                     os.link(drawn / name, folder / f"{copy}-{name}")
                     labels.write(f"{copy}-{name}\t{text}\n")
-        yield folder, charsets.named("alnum")
+        yield folder, charsets.charset_by_name("alnum")
 
 
 def _original(folder: pathlib.Path, charset: Charset) -> Iterator[tuple[np.ndarray, list[list[int]]]]:

@@ -26,7 +26,7 @@ from tools.benchmarks.timing import against
 
 _LINES = 32  # of a full batch
 
-Reader = Callable[[list[bytes]], Sequence[str]]
+ReadFunction = Callable[[list[bytes]], Sequence[str]]
 
 
 def bench_read() -> dict[str, dict[str, float]]:
@@ -48,7 +48,7 @@ def bench_read() -> dict[str, dict[str, float]]:
 def _lines() -> list[bytes]:
     """Draws lines of 32x280."""
     font, rng = fonts.Font(""), np.random.default_rng(0)
-    return [drawing.draw("0123456789", font, 32, 280, drawing.LOOKS["clean"], rng).encoded() for _ in range(_LINES)]
+    return [drawing.draw("0123456789", font, 32, 280, drawing.STYLES["clean"], rng).encoded() for _ in range(_LINES)]
 
 
 def _timed(threads: int) -> dict[str, dict[str, float]]:
@@ -88,7 +88,7 @@ def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
     """
     lines = dataset.find(data, "eval")
     ours = saved_model.load(pathlib.Path(model))
-    ways: dict[str, Reader] = {"ours": lambda files: ours(files)[0]}
+    ways: dict[str, ReadFunction] = {"ours": lambda files: ours(files)[0]}
     if importlib.util.find_spec("rapidocr_onnxruntime"):
         ways["RapidOCR"] = _rapid(1)
     if shutil.which("tesseract"):
@@ -109,7 +109,7 @@ def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
     return results
 
 
-def _rapid(threads: int) -> Reader:
+def _rapid(threads: int) -> ReadFunction:
     """Returns RapidOCR's recogniser, which is PP-OCRv4's mobile one."""
     from rapidocr_onnxruntime import RapidOCR
 

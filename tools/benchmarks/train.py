@@ -10,8 +10,8 @@ import tensorflow as tf
 from ocr.config import TrainConfig
 from ocr.images import preprocess
 from ocr.model import networks
-from ocr.model.objective import Learner
-from ocr.training import devices, recipe
+from ocr.model.objective import Objective
+from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
 from tools.benchmarks.timing import against
 
@@ -49,9 +49,9 @@ def _again_and_again(element: object) -> Iterator:
 def _ours(lines: dict[str, np.ndarray], classes: int) -> Callable[[], object]:
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.001, schedule="constant", clip_norm=0.0)
     model = networks.build("lite", classes)
-    steps = Steps(Learner(model), recipe.build(config, model, 1), devices.find("one"), len(lines["width"]))
+    steps = Steps(Objective(model), optimizer.build(config, model, 1), devices.find("one"), len(lines["width"]))
     iterator = _again_and_again(lines)
-    return lambda: (steps.take(iterator, tf.constant(1, tf.int64)), steps.number)
+    return lambda: (steps.run(iterator, tf.constant(1, tf.int64)), steps.number)
 
 
 def _fit(lines: dict[str, np.ndarray], classes: int, jit_compile: bool) -> Callable[[], object]:
