@@ -4,7 +4,8 @@ BIN = .venv/bin
 # Tests take mostly one core each: TensorFlow prepares its graphs on one.
 PYTEST = python -m pytest -n 2 --dist worksteal
 
-.PHONY: install install-addons demo test test-addons addons-proof doctor-proof resume-proof train-proof serve-proof
+.PHONY: install install-addons demo check test test-slow test-all test-addons addons-proof doctor-proof resume-proof \
+	train-proof serve-proof wheel-proof
 
 install: .venv/installed
 
@@ -16,11 +17,26 @@ install: .venv/installed
 demo: .venv/installed
 	@$(BIN)/python -m tools.demo
 
-test: .venv/installed
+# The linter, the types, and which room imports which: about a minute.
+check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/$(PYTEST)
+	$(BIN)/python -m pytest tests/ground/test_imports.py
+
+# The fast tier: every module and every promise once. A test of it may take ten seconds.
+test: check
+	$(BIN)/$(PYTEST) -m "not slow" --limit_s=10
+
+# What the fast tier leaves out.
+test-slow: .venv/installed
+	$(BIN)/$(PYTEST) -m slow
+
+test-all: test test-slow
+
+# The wheel in an empty environment, away from the sources: it reads, renders, packs, trains and serves.
+wheel-proof: .venv/installed
+	$(BIN)/python tests/prove_wheel.py
 
 # What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
 OLD = .venv-addons/bin

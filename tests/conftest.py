@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import pathlib
@@ -17,6 +18,46 @@ import tensorflow as tf
 # Four devices that share the processor stand in for four GPUs; that has to be said before TensorFlow is used.
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--limit_s", type=float, default=0.0, help="a test that takes longer than this fails; 0: no limit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Keeps the fast tier fast: what takes longer is marked `slow`, which `make test-all` runs, or is made faster."""
+    report = yield
+    limit_s = item.config.getoption("--limit_s")
+    if limit_s and call.when == "call" and report.passed and call.duration > limit_s:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: took {call.duration:.1f} s, a test of the fast tier may take {limit_s:g} s"
+    return report
+
+
+@pytest.fixture
+def invoke(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Returns a function that runs a command line in an empty folder within this process: what `command` returns, in a
+    hundredth of the time. For commands that are refused, or that leave TensorFlow's state as it was."""
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
+        module = importlib.import_module(f"tools.{name}")
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        line = [name, *map(str, arguments)]
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", line)
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    module.run()
+            finally:
+                module.FLAGS.unparse_flags()
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return subprocess.CompletedProcess(line, ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ COMMANDS = ("render_lines", "make_tfrecords", "ocr_train", "ocr_eval", "ocr_expo
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example_and_every_flag(command, name: str):
-    done = command(name, "--help")
+def test_help_has_an_example_and_every_flag(invoke, name: str):
+    done = invoke(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"\n  {name} " in done.stdout
     assert "--flagfile" in done.stdout
@@ -55,8 +55,8 @@ def test_help_has_an_example_and_every_flag(command, name: str):
         ("ocr_train --train_data=a --eval_data=b --workdir=c\udcff", "--workdir: its value is not UTF-8"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line_with_status_1(command, tmp_path: pathlib.Path, line: str, told: str):
-    done = command(*line.split())
+def test_what_cannot_be_used_is_told_in_one_line_with_status_1(invoke, tmp_path: pathlib.Path, line: str, told: str):
+    done = invoke(*line.split())
     assert (done.returncode, done.stdout) == (1, "")
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
