@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -34,6 +35,17 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
     str: flags.DEFINE_string,
     list: flags.DEFINE_list,
 }
+
+
+_LOGGERS = ("ocr", "tfrecords", "tools")
+
+
+class _StderrHandler(logging.Handler):
+    """Writes records, one a line, to what is `sys.stderr` at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+
 
 
 class Interrupted(BaseException):
@@ -81,7 +93,8 @@ def run(
         signal.signal(number, _raise)
     printed, message = None, ""
     try:
-        printed = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
+        with _logs_on_stderr():
+            printed = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
         status = 0
         if isinstance(printed, dict):
             if printed.get("interrupted"):
@@ -106,6 +119,25 @@ def run(
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         status = status or 1
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def _logs_on_stderr() -> Iterator[None]:
+    """Sends the library's log records, INFO and above, to stderr as bare messages; other libraries' stay as they are."""
+    handler = _StderrHandler()
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # or whatever handles the root logger would repeat them
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def _open_closed_streams() -> None:
