@@ -361,10 +361,10 @@ def _gradients(case: Case) -> Iterator[Finding]:
     objective, batch = _examined(case)
     with _unchanged(objective), tf.GradientTape() as tape:
         values, frames = objective.logits(batch, training=True)
-        objective = objective.reduce(objective.ctc_loss(values, frames, batch))
+        loss = objective.reduce(objective.ctc_loss(values, frames, batch))
     weights = objective.model.trainable_variables
     none, broken = [], []
-    for weight, gradient in zip(weights, tape.gradient(objective, weights), strict=True):
+    for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
         if gradient is None or not bool(tf.reduce_any(gradient != 0.0)):
             none.append(keras_compat.path(weight))
         elif not bool(tf.reduce_all(tf.math.is_finite(gradient))):
