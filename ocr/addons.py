@@ -25,7 +25,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
 }
 
 
-def optimizer(spec: str) -> tuple[str, dict[str, float]]:
+def parse_optimizer(spec: str) -> tuple[str, dict[str, float]]:
     """Takes `tfa:NAME:ARGUMENT=NUMBER,…` apart.
 
     Returns:
@@ -74,7 +74,7 @@ def check_usable(given: str, closest: str) -> None:
         raise InputError(f"{given}: {needed}; of what needs neither, {closest} comes closest")
 
 
-def imported() -> ModuleType:
+def load() -> ModuleType:
     """Returns TensorFlow Addons."""
     with warnings.catch_warnings(action="ignore"):  # which say that it has ended
         import tensorflow_addons as tfa
@@ -84,8 +84,8 @@ def imported() -> ModuleType:
 
 def build(spec: str, learning_rate: float) -> Any:
     """Returns an optimizer of TensorFlow Addons; Lookahead is put around its RectifiedAdam."""
-    optimizers = imported().optimizers
-    name, arguments = optimizer(spec)
+    optimizers = load().optimizers
+    name, arguments = parse_optimizer(spec)
     if name == "Lookahead":
         return optimizers.Lookahead(optimizers.RectifiedAdam(learning_rate), **arguments)
     return getattr(optimizers, name)(learning_rate, **arguments)

@@ -1,12 +1,11 @@
-"""Configurations: one frozen object a job, checked where it is made. That of a training is saved beside every result."""
+"""Configurations: one frozen object for each job, checked where it is made. A training's is saved beside its results."""
 
 import dataclasses
 import pathlib
-import string
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocr import addons
+from ocr.options import check_choice, check_given, check_names, check_range, option, required
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -16,204 +15,210 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
 AUGMENTERS = ("ours", "tfa")
-PATHS = ("train_data", "eval_data", "workdir", "charset", "init_from", "picture_font")  # which mean nothing elsewhere
+ENGINES = ("local", "beam")
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
-# What may change when a training goes on: how far, where things lie, and how often it tells.
-_MAY_CHANGE = frozenset(
-    (
-        "train_data",
-        "eval_data",
-        "workdir",
-        "charset",
-        "steps",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "patience",
-        "bad_steps",
-        "trainer",
-        "strategy",
-        "replicas",
-        "deterministic",
-        "init_from",
-        "picture_font",
-        "augment",
-        "augmenter",
-        "frame_loss",
-        "override",
-    )
+CHARSET_HELP = (
+    "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file with one character on each line."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
-    """What to pack, and how.
+    """What to pack into records, and how. The flags of `make_tfrecords` have the names of these fields.
 
     Raises:
-      InputError: a field's value is none that it takes.
+      InputError: a value is not allowed.
     """
 
-    output: str = ""
-    images: str = ""
-    labels: str = ""
-    charset: str = ""
-    name: str = "lines"
-    split: str = "train"
-    label_format: str = "auto"
-    image_format: str = "keep"
-    pixels_per_frame: int = 4
-    num_shards: int = 0
-    workers: int = 0
-    check: str = "full"
-    strict: bool = False
-    resume: bool = False
-    engine: str = "local"
-    beam_options: str = ""
+    output: str = option("", "Folder for the records; it may hold other splits of the same alphabet.")
+    images: str = option("", "Folder that the file names in the labels file are relative to.")
+    labels: str = option("", "Labels file.")
+    charset: str = option("", CHARSET_HELP)
+    name: str = option("lines", "Name of the data set, the first part of the files' names.")
+    split: str = option("train", "Name of the split: train, eval, ...")
+    label_format: str = option("auto", "ids, text, or auto: text if the first line that is not empty has a tab.")
+    image_format: str = option(
+        "keep",
+        "keep: PNG and JPEG files unchanged, others as PNG. png: all as PNG. raw: grey pixels, 32 pixels high.",
+    )
+    pixels_per_frame: int = option(
+        4, "Pixels of scaled width for each frame of the network; labels too long for their frames are rejected."
+    )
+    num_shards: int = option(0, "Number of shards; 0 for one every 128 MiB.")
+    workers: int = option(0, "Number of processes that read images, and of threads that decode them; 0 for one per core.")
+    check: str = option(
+        "full",
+        "full: decode every image. header: read only the size of PNG and JPEG files that are kept unchanged.",
+    )
+    strict: bool = option(False, "Stop at the first line that cannot be used.")
+    resume: bool = option(False, "Resume an interrupted run on the same input; a finished one is left unchanged.")
+    engine: str = option("local", "local: this machine. beam: Apache Beam, on the machines of its runner.")
+    beam_options: str = option(
+        "", "With --engine=beam: its options, a runner among them: '--runner=FlinkRunner --parallelism=16'."
+    )
 
     def __post_init__(self) -> None:
         check_names(self.name, self.split)
-        fields = dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
         check_given(output=self.output)
-        check_choice(fields, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
-        check_choice(fields, check=("full", "header"), engine=("local", "beam"))
+        check_choice(values, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
+        check_choice(values, check=("full", "header"), engine=ENGINES)
         if self.beam_options and self.engine == "local":
             raise InputError("--beam_options: taken only with --engine=beam")
-        check_range(fields, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
-
-
-def check_given(**values: str | int) -> None:
-    """Makes sure that no value is empty, or 0.
-
-    Raises:
-      InputError: one is; the message names its flag.
-    """
-    if empty := [name for name, value in values.items() if not value]:
-        raise InputError(f"--{empty[0]}: has to be given")
-
-
-def check_choice(fields: Mapping[str, Any], **choices: Sequence[str]) -> None:
-    """Makes sure that fields have one of the values they may have.
-
-    Raises:
-      InputError: one has not; the message names its flag.
-    """
-    for name, allowed in choices.items():
-        if fields[name] not in allowed:
-            raise InputError(f"--{name}={fields[name]}: must be one of {', '.join(allowed)}")
-
-
-def check_range(fields: Mapping[str, Any], **ranges: tuple[float, float]) -> None:
-    """Makes sure that fields lie between two bounds, both allowed.
-
-    Raises:
-      InputError: one does not; the message names its flag.
-    """
-    for name, (low, high) in ranges.items():
-        if not low <= fields[name] <= high:  # nor is a NaN
-            raise InputError(f"--{name}={fields[name]}: must be {low} to {high}")
-
-
-def parse_weighted(item: str) -> tuple[str, float | None]:
-    """Takes `NAME:WEIGHT` apart; the weight is None where none is given.
-
-    Raises:
-      InputError: it is no number from 1e-6 to 1e6.
-    """
-    name, colon, weight = item.rpartition(":")
-    if not colon or pathlib.Path(item).exists():  # a name with a colon in it
-        return item, None
-    try:
-        if 1e-6 <= (number := float(weight)) <= 1e6:
-            return name, number
-    except ValueError:
-        pass
-    raise InputError(f"{item}: the weight {weight!r} must be a number from 1e-6 to 1e6")
-
-
-def check_names(name: str, split: str) -> None:
-    """Makes sure that a data set and its split can be told apart in a file's name.
-
-    Raises:
-      InputError: they hold more than letters, digits and underscores.
-    """
-    for flag, value in (("name", name), ("split", split)):
-        if not value or set(value) - set(string.ascii_letters + string.digits + "_"):
-            raise InputError(f"--{flag}={value}: must be of letters, digits and underscores")
+        check_range(values, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """All that a training is told. A flag of `ocr_train` has the name of its field.
+    """A training. The flags of `ocr_train` have the names of these fields.
 
     Raises:
-      InputError: a field's value is none that it takes.
+      InputError: a value is not allowed.
     """
 
-    train_data: str
-    eval_data: str
-    workdir: str
-    charset: str = ""
-    model: str = "lite"
-    trainer: str = "loop"
-    steps: int = 2000
-    batch_size: int = 32
-    optimizer: str = "adamw"
-    learning_rate: float = 0.003
-    weight_decay: float = 0.01
-    clip_norm: float = 5.0
-    schedule: str = "cosine"
-    warmup_steps: int = 100
-    ema: float = 0.0
-    frame_loss: float = 0.0
-    precision: str = "float32"
-    strategy: str = "auto"
-    replicas: int = 0
-    sync_batch_norm: bool = True
-    deterministic: bool = False
-    init_from: str = ""
-    seed: int = 0
-    log_every: int = 50
-    eval_every: int = 500
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 3
-    patience: int = 0
-    bad_steps: int = 10
-    augment: float = 0.0
-    augmenter: str = "ours"
-    picture_font: str = ""
-    override: bool = False
+    train_data: str = required(
+        "Folder of records, of which the split train is used, or DIR@split. Several are separated by commas and may be "
+        "weighted: A:3,B:1.",
+        may_change=True,
+        path=True,
+    )
+    eval_data: str = required(
+        "Folder of records, of which the split eval is used, or the only split there is; or DIR@split.",
+        may_change=True,
+        path=True,
+    )
+    workdir: str = required("Folder for checkpoints, metrics and the best weights.", may_change=True, path=True)
+    charset: str = option("", "Alphabet, instead of the one stored with the records.", may_change=True, path=True)
+    model: str = option(
+        "lite",
+        "lite; wide, for large alphabets; cnn, the network of confusing-ctc; crnn, the same with two recurrent layers; or "
+        "densenet, of chinese_ocr.",
+    )
+    trainer: str = option(
+        "loop",
+        "loop: a custom training loop, compiled into one graph. keras: the same steps run by Keras's fit, on one device.",
+        may_change=True,
+    )
+    steps: int = option(2000, "Total number of steps, including those of earlier runs in the workdir.", may_change=True)
+    batch_size: int = option(32, "Lines per step, over all replicas.")
+    optimizer: str = option(
+        "adamw",
+        "adam, adamw, sgd or lamb. With the extra [addons] and TensorFlow 2.15 also tfa:NAME or tfa:NAME:ARGUMENT=NUMBER,… "
+        "where NAME is LAMB, LazyAdam, Lookahead, NovoGrad or RectifiedAdam, on one device.",
+    )
+    learning_rate: float = option(0.003, "Peak learning rate of the schedule.")
+    weight_decay: float = option(
+        0.01,
+        "Weight decay of adamw, whose beta_2 is 0.98, and of lamb; not applied to biases and batch norm. For tfa:… give it as "
+        "an argument of the optimizer.",
+    )
+    clip_norm: float = option(5.0, "Clip gradients to this global norm; 0 for no clipping.")
+    schedule: str = option(
+        "cosine",
+        "constant. cosine: decays to 0 at the last step. exponential: decays smoothly by 0.98 every 10,000 steps. "
+        "epoch_decay: multiplied by 0.4 after each epoch. The last two are those of confusing-ctc.",
+    )
+    warmup_steps: int = option(100, "Steps of linear warm-up, with --schedule=cosine.")
+    ema: float = option(
+        0.0,
+        "Decay of an exponential moving average of the weights, such as 0.999; the average is then evaluated and exported. "
+        "0: no average.",
+    )
+    frame_loss: float = option(
+        0.0,
+        "Weight, 0 to 1, of a cross-entropy loss for each frame beside the CTC loss, for large alphabets on which CTC alone "
+        "starts slowly. Needs records with the position of each character: render_lines --tfrecords.",
+        may_change=True,
+    )
+    precision: str = option(
+        "float32",
+        "float32, mixed_bfloat16 (GPUs, and CPUs with AMX) or mixed_float16 (GPUs). Weights, logits and loss are always "
+        "float32.",
+    )
+    strategy: str = option(
+        "auto",
+        "one: one device. mirrored: all GPUs. multiworker: the machines in TF_CONFIG. auto: chosen from what is available.",
+        may_change=True,
+    )
+    replicas: int = option(
+        0, "Number of devices; without a GPU the CPU is divided into this many. 0: all that are available.", may_change=True
+    )
+    sync_batch_norm: bool = option(True, "Compute batch norm statistics over all replicas.")
+    deterministic: bool = option(
+        False, "Use only operations that give bit-identical results every time; slower on GPUs.", may_change=True
+    )
+    init_from: str = option(
+        "",
+        "Workdir or export of the same model to take initial weights from, or pretrained: the shipped model for Chinese "
+        "(--model=wide). Where alphabets differ, the characters in both keep their weights.",
+        may_change=True,
+        path=True,
+    )
+    seed: int = option(0, "Random seed of the initial weights and of the order of lines.")
+    log_every: int = option(50, "Steps between training lines in metrics.jsonl.", may_change=True)
+    eval_every: int = option(500, "Steps between evaluations.", may_change=True)
+    checkpoint_every: int = option(500, "Steps between checkpoints.", may_change=True)
+    keep_checkpoints: int = option(3, "Number of most recent checkpoints to keep.", may_change=True)
+    patience: int = option(0, "Stop after this many consecutive evaluations without improvement; 0: never.", may_change=True)
+    bad_steps: int = option(
+        10, "Stop after more than this many consecutive steps with a non-finite loss or gradient.", may_change=True
+    )
+    augment: float = option(0.0, "Strength of the augmentation of training lines, from 0 (none) to 1.", may_change=True)
+    augmenter: str = option(
+        "ours",
+        "Implementation of --augment: ours; or, with the extra [addons], tfa: rotation, shear and cutout by tfa.image.",
+        may_change=True,
+    )
+    picture_font: str = option(
+        "",
+        "Font file for the texts in TensorBoard's pictures of lines, where they are not Latin.",
+        may_change=True,
+        path=True,
+    )
+    override: bool = option(False, "Train even if the doctor has a definite finding.", may_change=True)
 
     def __post_init__(self) -> None:
-        fields = dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
         check_given(train_data=self.train_data, eval_data=self.eval_data, workdir=self.workdir)
-        check_choice(fields, trainer=TRAINERS, schedule=SCHEDULES)
+        check_choice(values, trainer=TRAINERS, schedule=SCHEDULES)
         if self.optimizer.startswith(addons.PREFIX):
-            addons.optimizer(self.optimizer)
+            addons.parse_optimizer(self.optimizer)
         else:
-            check_choice(fields, optimizer=(*OPTIMIZERS, *(addons.PREFIX + name for name in addons.OPTIMIZERS)))
-        check_choice(fields, precision=PRECISIONS, strategy=STRATEGIES, augmenter=AUGMENTERS)
+            check_choice(values, optimizer=(*OPTIMIZERS, *(addons.PREFIX + name for name in addons.OPTIMIZERS)))
+        check_choice(values, precision=PRECISIONS, strategy=STRATEGIES, augmenter=AUGMENTERS)
         if self.augmenter == "tfa" and not self.augment:
             raise InputError("--augmenter=tfa: taken only with --augment above 0")
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
-        check_range(fields, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
-        check_range(fields, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))
-        check_range(fields, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
+        check_range(values, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
+        check_range(values, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))
+        check_range(values, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
         check_range(
-            fields, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), frame_loss=(0, 1), replicas=(0, 1024)
+            values, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), frame_loss=(0, 1), replicas=(0, 1024)
         )
 
 
+PATHS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["path"])
+
+
 def write(path: pathlib.Path, config: TrainConfig, provenance: dict[str, str]) -> None:
-    """Saves a configuration and the fingerprints of what went into the training."""
+    """Saves a configuration, with the fingerprints of the training's inputs.
+
+    Args:
+      path: of the JSON file to write.
+      config: the configuration.
+      provenance: fingerprints by name, `FINGERPRINTS` among them.
+    """
     files.write_json(path, {**dataclasses.asdict(config), "fingerprints": provenance})
 
 
 def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
     """Reads what `write` wrote.
 
+    Returns:
+      The configuration and the fingerprints.
+
     Raises:
-      IntegrityError: it is damaged.
+      IntegrityError: the file is damaged.
     """
     try:
         fields = files.read_json(path)
@@ -230,36 +235,36 @@ def read(path: pathlib.Path) -> tuple[TrainConfig, dict[str, str]]:
 
 
 def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
-    """Says where a configuration departs from the one a checkpoint was made with, `field: saved X, given Y` each."""
-    fields = [field.name for field in dataclasses.fields(TrainConfig) if field.name not in _MAY_CHANGE]
-    pairs = [(name, getattr(saved, name), getattr(given, name)) for name in fields]
-    return [f"{name}: saved {was}, given {now}" for name, was, now in pairs if was != now]
+    """Returns `field: saved X, given Y` for each field that differs and must not change when a training resumes."""
+    names = [field.name for field in dataclasses.fields(TrainConfig) if not field.metadata["may_change"]]
+    pairs = [(name, getattr(saved, name), getattr(given, name)) for name in names]
+    return [f"{name}: saved {before}, given {now}" for name, before, now in pairs if before != now]
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig:
-    """All that a server is told. A flag of `ocr_serve` has the name of its field.
+    """A server. The flags of `ocr_serve` have the names of these fields.
 
     Raises:
-      InputError: a field's value is none that it takes.
+      InputError: a value is not allowed.
     """
 
-    export_dir: str
-    host: str = "127.0.0.1"
-    grpc_port: int = 8500
-    rest_port: int = 8501
-    max_batch: int = 32
-    max_waiting: int = 256
-    max_lines: int = 128
-    max_request_mb: int = 64
-    poll_s: float = 1.0
-    tls_cert: str = ""
-    tls_key: str = ""
+    export_dir: str = required("Folder of versions that ocr_export writes; pretrained: the shipped model for Chinese.")
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces.")
+    grpc_port: int = option(8500, "Port of gRPC; 0 for any free one.")
+    rest_port: int = option(8501, "Port of REST and of the web page; 0 for any free one.")
+    max_batch: int = option(32, "Largest number of lines, from several requests, in one batch.")
+    max_waiting: int = option(256, "Largest number of lines in the queue; further requests are refused.")
+    max_lines: int = option(128, "Largest number of lines in a request.")
+    max_request_mb: int = option(64, "Largest size of a request in MiB.")
+    poll_s: float = option(1.0, "Seconds between checks for a new version.")
+    tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
+    tls_key: str = option("", "PEM file with the private key of --tls_cert.")
 
     def __post_init__(self) -> None:
-        fields, ports = dataclasses.asdict(self), (0, 65_535)
+        values, ports = dataclasses.asdict(self), (0, 65_535)
         check_given(export_dir=self.export_dir, host=self.host)
-        check_range(fields, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
-        check_range(fields, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0))
+        check_range(values, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
+        check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0))
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise InputError("--tls_cert and --tls_key: give both or none")
+            raise InputError("--tls_cert and --tls_key: give both or neither")

@@ -47,13 +47,12 @@ class _StderrHandler(logging.Handler):
         sys.stderr.write(f"{self.format(record)}\n")
 
 
-
 class Interrupted(BaseException):
     """SIGINT or SIGTERM came; the argument is its number."""
 
 
-def define_fields(values: flags.FlagValues, config: type, helps: Mapping[str, str]) -> None:
-    """Defines a flag for each field of a configuration, with the field's default."""
+def define_fields(values: flags.FlagValues, config: type) -> None:
+    """Defines a flag for each field of a configuration, with the field's default and help text."""
     for field in dataclasses.fields(config):
         required = field.default is dataclasses.MISSING
         default: Any = None if required else field.default
@@ -61,7 +60,7 @@ def define_fields(values: flags.FlagValues, config: type, helps: Mapping[str, st
             define, default = _DEFINE[list], list(default)
         else:
             define = _DEFINE[field.type]
-        define(field.name, default, helps[field.name], flag_values=values, required=required)
+        define(field.name, default, field.metadata["help"], flag_values=values, required=required)
 
 
 def fields(values: Mapping[str, Any], config: type) -> dict[str, Any]:

@@ -24,28 +24,7 @@ from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
-command.define_fields(
-    FLAGS,
-    ConvertConfig,
-    {
-        "images": "Folder that the names of the labels file are in.",
-        "labels": "Labels file.",
-        "charset": "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file of one character a line.",
-        "output": "Folder for the records; it may hold other splits of the same alphabet.",
-        "name": "Name of the data set, the first part of the files' names.",
-        "split": "Name of this part of the data set: train, eval, ...",
-        "label_format": "ids, text, or auto: text if the first line that is not empty has a tab.",
-        "image_format": "keep: PNG and JPEG files as they are, others as PNG. png: all as PNG. raw: grey pixels, 32 high.",
-        "pixels_per_frame": "Lines are rejected as too long for a network whose frames are this wide.",
-        "num_shards": "How many shards; 0 for one every 128 MiB.",
-        "workers": "Processes that read images, and threads that decode them; 0 for one a core.",
-        "check": "full: decode every image. header: of PNG and JPEG files that are kept read the size only.",
-        "strict": "Stop at the first line that cannot be used.",
-        "engine": "local: this machine. beam: Apache Beam, on as many as its runner has.",
-        "beam_options": "With --engine=beam: its options, a runner among them: '--runner=FlinkRunner --parallelism=16'.",
-        "resume": "Go on with a run of the same input that was ended; a finished one stays as it is.",
-    },
-)
+command.define_fields(FLAGS, ConvertConfig)
 _OF_BOTH = {"output", "name", "split", "resume"}
 _OF_DUMMY = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(

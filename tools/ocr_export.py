@@ -34,7 +34,7 @@ flags.DEFINE_string("check", "", "An export to check, in place of writing one.",
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     command.import_tensorflow()
-    from ocr import config
+    from ocr import options
     from ocr.saving import check_export, export
     from ocr.serving import saved_model, tf_serving_config
 
@@ -42,10 +42,10 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         folder = saved_model.newest_version(pathlib.Path(values["check"]))
         return {"export": str(folder), "checked": check_export.inspect(folder)}
     workdir, export_dir = values["workdir"], values["export_dir"]
-    config.check_given(export_dir=export_dir)
+    options.check_given(export_dir=export_dir)
     result = {}
     if not values["serving_config"] or workdir:
-        config.check_given(workdir=workdir)
+        options.check_given(workdir=workdir)
         result = export.export(workdir, export_dir, values["decoder"], values["version"], values["calibrate"])
     if values["serving_config"]:
         folder = pathlib.Path(values["serving_config"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from ocr import beam, charset, config
+from ocr import beam, charset, options
 from ocr.evaluation import picture as sheet
 from ocr.serving import predict
 from tfrecords import files
@@ -39,8 +39,8 @@ flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture,
 
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
-    config.check_choice(values, engine=("local", "beam"))
-    config.check_range(values, timeout_s=(0.001, 1e6))
+    options.check_choice(values, engine=("local", "beam"))
+    options.check_range(values, timeout_s=(0.001, 1e6))
     if values["engine"] == "beam":
         return _with_beam(values, paths)
     if not paths:
@@ -71,7 +71,7 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
 
 
 def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
-    config.check_given(input=values["input"], output=values["output"])
+    options.check_given(input=values["input"], output=values["output"])
     if paths or values["server"] or values["picture"]:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
     beam.check_installed()

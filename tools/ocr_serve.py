@@ -16,21 +16,8 @@ from ocr.config import ServeConfig
 from tfrecords.errors import InputError
 from tools import command
 
-_HELPS = {
-    "export_dir": "Folder of versions that ocr_export writes; pretrained: the model for Chinese.",
-    "host": "Address to listen at; 0.0.0.0 for all.",
-    "grpc_port": "Port of gRPC; 0 for any that is free.",
-    "rest_port": "Port of REST and of the page; 0 for any that is free.",
-    "max_batch": "Lines of several requests that are read together.",
-    "max_waiting": "Lines that may wait; requests beyond are refused.",
-    "max_lines": "Lines of a request.",
-    "max_request_mb": "Size of a request in MiB.",
-    "poll_s": "Seconds between two looks for a new version.",
-    "tls_cert": "PEM file with the certificate chain, to be talked to encrypted.",
-    "tls_key": "PEM file with its key.",
-}
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, ServeConfig, _HELPS)
+command.define_fields(FLAGS, ServeConfig)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.charset import Charset, describe
-from ocr.config import parse_weighted
 from ocr.images import preprocess
+from ocr.options import parse_weighted
 from tfrecords import reader, schema, shards
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Manifest

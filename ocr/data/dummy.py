@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.config import check_given, check_names, check_range
 from ocr.images import preprocess
+from ocr.options import check_given, check_names, check_range
 from ocr.progress import Progress
 from tfrecords import schema
 from tfrecords.writer import SplitWriter

@@ -20,7 +20,7 @@ def warp(
     Returns:
       uint8[N, 32, W].
     """
-    image = addons.imported().image
+    image = addons.load().image
     # Any such change is a shear, which stretches as well, and then a rotation.
     angle, none = tf.atan2(slope, along), tf.zeros_like(slope)
     cosine, sine = tf.cos(angle), tf.sin(angle)
@@ -57,6 +57,6 @@ def cut_out(pixels: tf.Tensor, width: tf.Tensor, place: tf.Tensor, side: int) ->
     def cut() -> tf.Tensor:
         centre = tf.cast(place * tf.cast(size, tf.float32), tf.int32)
         fill = tf.round(grey)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        return addons.imported().image.cutout(pixels[..., tf.newaxis], (side, side), centre, fill)[..., 0]
+        return addons.load().image.cutout(pixels[..., tf.newaxis], (side, side), centre, fill)[..., 0]
 
     return tf.cond(tf.size(width) > 0, cut, lambda: pixels)  # of no lines it cannot make the masks

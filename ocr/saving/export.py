@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import config as configs
+from ocr import options
 from ocr.images import preprocess
 from ocr.model import decode, frozen
 from ocr.model.recogniser import Recogniser
@@ -41,9 +42,9 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     folder = pathlib.Path(export_dir)
     version = version or _newest(folder) + 1
     fields = {"version": version, "decoder": decoder}
-    configs.check_range(fields, version=(1, 2**63 - 1))
-    configs.check_choice(fields, decoder=tuple(decode.DECODERS))
-    configs.check_given(export_dir=export_dir)
+    options.check_range(fields, version=(1, 2**63 - 1))
+    options.check_choice(fields, decoder=tuple(decode.DECODERS))
+    options.check_given(export_dir=export_dir)
     with files.atomic_directory(folder / str(version)) as staging:
         sharper = {}
         if calibrate:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ocr.config import parse_weighted
+from ocr.options import parse_weighted
 from tfrecords.errors import InputError
 
 _BUILT_IN = ""  # in place of a path: the font that comes with Pillow

@@ -16,8 +16,9 @@ from PIL import Image
 
 from ocr import charset as charsets
 from ocr import parallel, progress
-from ocr.config import check_choice, check_given, check_names, check_range
+from ocr.config import CHARSET_HELP
 from ocr.images import header
+from ocr.options import check_choice, check_given, check_names, check_range, option, required
 from ocr.synthesis import drawing, fonts
 from ocr.synthesis.drawing import Line
 from ocr.synthesis.texts import Texts
@@ -33,32 +34,53 @@ _SPACE, _TABLE = 6, "#50608a"  # between its pictures in pixels, and behind them
 
 @dataclasses.dataclass(frozen=True)
 class RenderConfig:
-    """What to draw.
+    """What to draw. The flags of `render_lines` have the names of these fields.
 
     Raises:
-      InputError: a field's value is none that it takes.
+      InputError: a value is not allowed.
     """
 
-    output: str
-    count: int = 0
-    charset: str = "alnum"
-    corpus: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    numbers: float = 0.0
-    random: float = 0.0
-    latin: float = 0.0
-    whole_lines: bool = False
-    fonts: tuple[str, ...] = ()
-    height: int = 32
-    width: int = 280
-    min_chars: int = 5
-    max_chars: int = 10
-    degrade: str = "clean"
-    tfrecords: bool = False
-    split: str = "train"
-    contact_sheet: str = ""
-    seed: int = 0
-    workers: int = 0
+    output: str = required("New folder for the images and labels.txt (name<TAB>text); with --tfrecords a folder of records.")
+    count: int = option(0, "Number of lines.")
+    charset: str = option("alnum", CHARSET_HELP)
+    corpus: tuple[str, ...] = option(
+        (),
+        "UTF-8 text files to sample texts from, separated by commas, each optionally followed by :WEIGHT. Without any source "
+        "of texts, characters are drawn at random.",
+    )
+    words: tuple[str, ...] = option(
+        (), "UTF-8 files with one word on each line, likewise; words are concatenated to the length of a line."
+    )
+    numbers: float = option(
+        0.0, "Weight of numbers, dates, amounts and codes, relative to files, whose weight is 1 by default."
+    )
+    random: float = option(0.0, "Weight of random characters of the charset, likewise; they cover every class.")
+    latin: float = option(0.0, "Probability, 0 to 1, that ASCII characters have a different font than the rest of the line.")
+    whole_lines: bool = option(
+        False, "Draw each line of the corpus once, entire and in order, instead of --count samples of it."
+    )
+    fonts: tuple[str, ...] = option(
+        (),
+        "TrueType and OpenType fonts, as glob patterns separated by commas, each optionally followed by #INDEX, to select a "
+        "font of a collection, and :WEIGHT. Without any, Pillow's built-in font. A line is drawn with a font that has all of "
+        "its characters.",
+    )
+    height: int = option(32, "Height of the images in pixels.")
+    width: int = option(280, "Width of the images in pixels; 0 for the natural width of the text.")
+    min_chars: int = option(5, "Minimum length of a line in characters.")
+    max_chars: int = option(10, "Maximum length of a line in characters.")
+    degrade: str = option(
+        "clean",
+        "clean; screen: other grey levels, underlines; scan: a slight slope, blur, noise and JPEG artefacts; hard: like poor "
+        "photographs.",
+    )
+    tfrecords: bool = option(
+        False, "Write records instead of files, with the position of each character and the name of the font."
+    )
+    split: str = option("train", "With --tfrecords: name of the split.")
+    contact_sheet: str = option("", "PNG file to write with a preview of the first lines.")
+    seed: int = option(0, "Random seed; the same seed gives the same files.")
+    workers: int = option(0, "Number of processes; 0 for one per core.")
 
     def __post_init__(self) -> None:
         fields = dataclasses.asdict(self)
@@ -72,7 +94,7 @@ class RenderConfig:
             check_given(count=self.count)
             check_range(fields, count=(1, 10**9))
         elif self.count or self.words or self.numbers or self.random or not self.corpus:
-            raise InputError("--whole_lines: takes --corpus, and none of --count, --words, --numbers and --random")
+            raise InputError("--whole_lines: needs --corpus, and excludes --count, --words, --numbers and --random")
 
 
 class Drawn(NamedTuple):

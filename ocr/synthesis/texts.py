@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.config import parse_weighted
+from ocr.options import parse_weighted
 from ocr.synthesis.fonts import Font, Mixed
 from tfrecords import files
 from tfrecords.errors import InputError

@@ -83,7 +83,7 @@ def _check_addons(config: TrainConfig) -> None:
       InputError: it cannot.
     """
     if config.optimizer.startswith(addons.PREFIX):
-        name, _ = addons.optimizer(config.optimizer)
+        name, _ = addons.parse_optimizer(config.optimizer)
         addons.check_usable(f"--optimizer={config.optimizer}", addons.OPTIMIZERS[name][0])
     if config.augmenter == "tfa":
         addons.check_usable("--augmenter=tfa", "ours, which cuts no holes,")

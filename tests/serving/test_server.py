@@ -305,7 +305,7 @@ def test_a_server_that_cannot_start_says_why(server, command, tmp_path):
         ((f"--export_dir={exports}", "--grpc_port=0", f"--rest_port={server.rest.rpartition(':')[2]}"), "--rest_port="),
         ((f"--export_dir={exports / '1'}",), "is one version; give the folder that holds it"),
         ((f"--export_dir={tmp_path}",), "no exported model in it"),
-        ((f"--export_dir={exports}", "--tls_cert=cert.pem"), "--tls_cert and --tls_key: give both or none"),
+        ((f"--export_dir={exports}", "--tls_cert=cert.pem"), "--tls_cert and --tls_key: give both or neither"),
         ((f"--export_dir={exports}", "--tls_cert=no.pem", "--tls_key=no.pem"), "no.pem"),
         ((f"--export_dir={exports}", "--tls_cert=junk.pem", "--tls_key=junk.pem"), "--tls_cert=junk.pem --tls_key=junk.pem: "),
         ((f"--export_dir={exports}", "--max_batch=0"), "--max_batch=0: must be 1 to 1024"),

@@ -118,7 +118,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ({"degrade": "awful"}, "--degrade=awful: must be one of clean, screen, scan, hard"),
         ({"count": 0}, "--count: has to be given"),
         ({"count": -1}, "--count=-1: must be 1 to"),
-        ({"whole_lines": True, "count": 3}, "--whole_lines: takes --corpus, and none of --count"),
+        ({"whole_lines": True, "count": 3}, "--whole_lines: needs --corpus, and excludes --count"),
         ({"min_chars": 9, "max_chars": 3}, "--max_chars=3: must be 9 to 1000"),
         ({"output": "{here}"}, "already there"),
         ({"width": 20, "min_chars": 30, "max_chars": 30}, "--width=20 --height=32: no room for"),

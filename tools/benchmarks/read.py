@@ -19,7 +19,7 @@ from PIL import Image
 
 from ocr.data import dataset, pipeline
 from ocr.evaluation import metrics
-from ocr.evaluation.metrics import Reading
+from ocr.evaluation.metrics import LineResult
 from ocr.serving import saved_model
 from ocr.synthesis import drawing, fonts
 from tools.benchmarks.timing import against
@@ -95,17 +95,17 @@ def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
         ways["Tesseract"] = _tesseract
     results = {}
     for name, way in ways.items():
-        found: list[Reading] = []
+        line_results: list[LineResult] = []
         seconds = 0.0
         for batch in pipeline.image_files(lines, _LINES):
             begun = time.perf_counter()
             texts = way(batch["encoded"].numpy().tolist())
             seconds += time.perf_counter() - begun
             truths = (truth.decode() for truth in batch["text"].numpy())
-            found += [Reading("", truth, text, 0.0) for truth, text in zip(truths, texts, strict=True)]
-        measured = metrics.measures(found)
+            line_results += [LineResult("", truth, text, 0.0) for truth, text in zip(truths, texts, strict=True)]
+        measured = metrics.measures(line_results)
         results[name] = {key: measured[key] for key in ("cer_nfkc", "line_accuracy", "lines")}
-        results[name]["lines_per_second"] = round(len(found) / seconds, 1)
+        results[name]["lines_per_second"] = round(len(line_results) / seconds, 1)
     return results
 
 
