@@ -21,7 +21,7 @@ awk 'NR % 50 != 0' "$words" > "$out/words.txt"
 import collections, pathlib, random, re, sys
 from ocr import charset
 corpus, words, out = map(pathlib.Path, sys.argv[1:])
-known = charset.named("gb2312").characters
+known = charset.charset_by_name("gb2312").characters
 seen = {*corpus.read_text("utf-8"), *words.read_text("utf-8")} - {"\n"}
 alphabet = charset.Charset(known + "".join(sorted(seen - set(known))))
 (out / "charset.txt").write_text(alphabet.file_text(), "utf-8")
