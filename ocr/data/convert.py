@@ -178,7 +178,7 @@ def _shapes_of(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
         return _shapes_of(encoded[:half]) + _shapes_of(encoded[half:])
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 def _shapes(encoded: tf.Tensor) -> tf.Tensor:
     return preprocess.shapes(encoded)
 
@@ -209,7 +209,7 @@ def _converted(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejecte
     return row.number, row.name, record.serialize(), row.text, scaled
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)], autograph=False)
 def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns an image file's height, width, status, line of pixels, itself as a PNG file if asked for, and channels."""
     encoded = header_graph.first_frame(encoded)

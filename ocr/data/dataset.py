@@ -233,6 +233,6 @@ def _fault(serialized: tf.Tensor, split: Manifest) -> str:
     return ""
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _decoded(record: dict[str, tf.Tensor], only_raw: bool) -> tf.Tensor:
     return preprocess.read_records(record, only_raw)[0]

@@ -17,7 +17,11 @@ _SAMPLED = 32  # lines of a batch of a sample
 _WIDTHS = 40  # pixels: batches are as wide as a multiple of it, since each new width costs the kernels time to prepare
 _OTHERS = 4  # of so many frames beside each character's one is drawn for their loss
 
+# Its graphs hold no Python control flow, and looking for it takes seconds.
+_in_plain_graphs = tf.autograph.experimental.do_not_convert
 
+
+@_in_plain_graphs
 def training_batches(
     data: Mixture,
     charset: Charset,
@@ -116,6 +120,7 @@ def _window(data: Mixture, batch_size: int) -> int:
     return max(most // batch_size, -(-len(data.parts) // batch_size)) * batch_size
 
 
+@_in_plain_graphs
 def evaluation_batches(data: Split, charset: Charset, batch_size: int) -> tf.data.Dataset:
     """Returns every line once, in the order of the records, in batches like those of `training_batches`."""
     only_raw = data.manifest.image_format == schema.RAW
@@ -123,6 +128,7 @@ def evaluation_batches(data: Split, charset: Charset, batch_size: int) -> tf.dat
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+@_in_plain_graphs
 def image_files(data: Split, batch_size: int) -> tf.data.Dataset:
     """Returns every line once, in the order of the records, in batches of dicts.
 
