@@ -1,4 +1,4 @@
-"""Whether an export does all that a server and its users rely on."""
+"""Checks that an export keeps every promise that servers and their clients rely on."""
 
 import io
 import pathlib
@@ -15,10 +15,10 @@ from ocr.images import preprocess
 from ocr.model import frozen
 from ocr.serving import saved_model, warmup
 from ocr.synthesis import drawing, fonts
-from tfrecords import files
+from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
-_ANSWER = {"text": (tf.string, 1), "confidence": (tf.float32, 1), "status": (tf.int32, 1)}
+_PREDICTIONS = {"text": (tf.string, 1), "confidence": (tf.float32, 1), "status": (tf.int32, 1)}  # type, rank
 _CHARACTERS = {
     "chars": (tf.string, 2),
     "char_confidence": (tf.float32, 2),
@@ -26,137 +26,141 @@ _CHARACTERS = {
     "char_end": (tf.int32, 2),
 }
 _FILES = {"image_bytes": (tf.string, 1)}
-_SIGNATURES = {
-    "serving_default": (_FILES, _ANSWER),
-    "detailed": (_FILES, _ANSWER | _CHARACTERS),
-    "lines": ({"pixels": (tf.uint8, 3), "width": (tf.int32, 1)}, _ANSWER),
+_SIGNATURES = {  # inputs, outputs
+    "serving_default": (_FILES, _PREDICTIONS),
+    "detailed": (_FILES, _PREDICTIONS | _CHARACTERS),
+    "lines": ({"pixels": (tf.uint8, 3), "width": (tf.int32, 1)}, _PREDICTIONS),
 }
-_NOT_OF_THE_CORE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
-_CLOSE = 1e-3  # of confidences
-_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of lines that are read
+_NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
+_TOLERANCE = 1e-3  # of confidences
+_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
 
 
 def inspect(folder: pathlib.Path) -> list[str]:
     """Checks an export.
 
     Args:
-      folder: of one version.
+      folder: A version.
 
     Returns:
-      What was checked, a few words each.
+      The names of the checks, which it has all passed.
 
     Raises:
-      InputError: it is none of ours.
-      IntegrityError: it is damaged, or something is not as it should be.
+      InputError: It was not written by `ocr_export`.
+      IntegrityError: It is damaged, or fails a check.
     """
     export = saved_model.load(folder)
     signatures = export.signatures
     checks: dict[str, Callable[[], None]] = {
-        "the signatures": lambda: _signatures(signatures),
-        "alphabet and weights": lambda: _provenance(folder, signatures["serving_default"]),
-        "core kernels alone": lambda: _kernels(signatures),
-        "batches of none": lambda: _none(signatures),
-        "bad images beside good ones": lambda: _bad_rows(signatures["serving_default"]),
-        "lines in company": lambda: _company(signatures["serving_default"]),
-        "characters one by one": lambda: _characters(signatures),
-        "lines made ready": lambda: _ready(signatures),
-        "requests to warm up with": lambda: _warm_up(folder, signatures),
+        "signatures": lambda: _check_signatures(signatures),
+        "alphabet and weights": lambda: _check_provenance(folder, signatures["serving_default"]),
+        "core kernels only": lambda: _check_kernels(signatures),
+        "empty batches": lambda: _check_empty_batches(signatures),
+        "bad images beside good ones": lambda: _check_bad_images(signatures["serving_default"]),
+        "lines alone and in a batch": lambda: _check_batch_independence(signatures["serving_default"]),
+        "characters and their positions": lambda: _check_characters(signatures),
+        "preprocessed lines": lambda: _check_lines(signatures),
+        "warm-up requests": lambda: _check_warm_up(folder, signatures),
     }
     for name, check in checks.items():
         try:
             check()
-        except (AssertionError, OSError, ValueError, LookupError, TypeError, InputError, tf.errors.OpError) as error:
-            raise IntegrityError(f"{folder}: {name}: {(str(error) or 'not as they should be').splitlines()[0]}") from error
+        except (*errors.damage_errors(), InputError) as error:
+            raise IntegrityError(f"{folder}: {name}: {errors.first_line(error)}") from error
     return list(checks)
 
 
-def _signatures(signatures: Mapping[str, Any]) -> None:
-    def told(tensors: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.DType, int]]:
+def _check_signatures(signatures: Mapping[str, Any]) -> None:
+    def types(tensors: Mapping[str, tf.TensorSpec]) -> dict[str, tuple[tf.DType, int]]:
         return {name: (tensor.dtype, len(tensor.shape)) for name, tensor in tensors.items()}
 
-    found = {name: (told(s.structured_input_signature[1]), told(s.structured_outputs)) for name, s in signatures.items()}
-    _same(found, _SIGNATURES)
+    actual = {name: (types(s.structured_input_signature[1]), types(s.structured_outputs)) for name, s in signatures.items()}
+    _check_equal(actual, _SIGNATURES)
 
 
-def _provenance(folder: pathlib.Path, serve: Any) -> None:
+def _check_provenance(folder: pathlib.Path, serve: Any) -> None:
     about = files.read_json(folder / "assets.extra" / "model.json")
     charset = charsets.load_charset(folder / "assets" / "charset.txt", about["alphabet"])
-    _same(charset.num_classes, about["num_classes"])
-    _same(frozen.digest(frozen.weights(serve)), about["weights"])
+    _check_equal(charset.num_classes, about["num_classes"])
+    _check_equal(frozen.digest(frozen.weights(serve)), about["weights"])
 
 
-def _kernels(signatures: Mapping[str, Any]) -> None:
+def _check_kernels(signatures: Mapping[str, Any]) -> None:
     for signature in signatures.values():
         graph = signature.graph.as_graph_def()
         used = {node.op for function in graph.library.function for node in function.node_def}
-        _same(sorted(used & _NOT_OF_THE_CORE), [])
+        _check_equal(sorted(used & _NOT_CORE_KERNELS), [])
 
 
-def _none(signatures: Mapping[str, Any]) -> None:
+def _check_empty_batches(signatures: Mapping[str, Any]) -> None:
     for name, (inputs, outputs) in _SIGNATURES.items():
-        given = {key: tf.zeros([0, preprocess.HEIGHT, 0][:rank], kind) for key, (kind, rank) in inputs.items()}
-        _same({key: value.shape[0] for key, value in signatures[name](**given).items()}, dict.fromkeys(outputs, 0))
+        arrays = {key: tf.zeros([0, preprocess.HEIGHT, 0][:rank], dtype) for key, (dtype, rank) in inputs.items()}
+        _check_equal({key: value.shape[0] for key, value in signatures[name](**arrays).items()}, dict.fromkeys(outputs, 0))
 
 
-def _bad_rows(serve: Any) -> None:
-    good = [_line(width, seed) for seed, width in enumerate(_WIDTHS)]
+def _check_bad_images(serve: Any) -> None:
+    good = _draw_lines()
     alone = serve(image_bytes=tf.constant(good))
-    _same(alone["status"].numpy().tolist(), [preprocess.READ] * len(good))
+    _check_equal(alone["status"].numpy().tolist(), [preprocess.READ] * len(good))
     header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
     bomb = header + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0) + bytes(4)
     bad = [b"", b"no image", bytes(1000), good[0][:-40], header, bomb]
     statuses = [preprocess.UNDECODABLE] * 5 + [preprocess.TOO_LARGE]
     mixed = [file for pair in zip(good, bad, strict=True) for file in pair]
-    found = serve(image_bytes=tf.constant(mixed))
-    _same(found["status"].numpy()[1::2].tolist(), statuses)
-    _same(found["text"].numpy()[1::2].tolist(), [b""] * len(bad))
-    _same(found["confidence"].numpy()[1::2].tolist(), [0.0] * len(bad))
-    _same_reading({name: value[::2] for name, value in found.items()}, alone)
+    outputs = serve(image_bytes=tf.constant(mixed))
+    _check_equal(outputs["status"].numpy()[1::2].tolist(), statuses)
+    _check_equal(outputs["text"].numpy()[1::2].tolist(), [b""] * len(bad))
+    _check_equal(outputs["confidence"].numpy()[1::2].tolist(), [0.0] * len(bad))
+    _check_same_predictions({name: value[::2] for name, value in outputs.items()}, alone)
 
 
-def _company(serve: Any) -> None:
-    lines = [_line(width, seed) for seed, width in enumerate(_WIDTHS)]
-    together = serve(image_bytes=tf.constant(lines))
-    for place, line in enumerate(lines):
+def _check_batch_independence(serve: Any) -> None:
+    lines = _draw_lines()
+    batch = serve(image_bytes=tf.constant(lines))
+    for row, line in enumerate(lines):
         alone = serve(image_bytes=tf.constant([line]))
-        _same_reading({name: value[place : place + 1] for name, value in together.items()}, alone)
+        _check_same_predictions({name: value[row : row + 1] for name, value in batch.items()}, alone)
 
 
-def _characters(signatures: Mapping[str, Any]) -> None:
-    lines = [_line(width, seed) for seed, width in enumerate(_WIDTHS)] + [b"no image"]
-    given = [*_WIDTHS, 0]
-    found = signatures["detailed"](image_bytes=tf.constant(lines))
-    _same_reading(found, signatures["serving_default"](image_bytes=tf.constant(lines)))
-    rows = (found[name].numpy() for name in ("text", "chars", "char_confidence", "char_start", "char_end"))
-    for width, text, characters, confidences, starts, ends in zip(given, *rows, strict=True):
+def _check_characters(signatures: Mapping[str, Any]) -> None:
+    lines = [*_draw_lines(), b"no image"]
+    widths = [*_WIDTHS, 0]
+    outputs = signatures["detailed"](image_bytes=tf.constant(lines))
+    _check_same_predictions(outputs, signatures["serving_default"](image_bytes=tf.constant(lines)))
+    rows = (outputs[name].numpy() for name in ("text", "chars", "char_confidence", "char_start", "char_end"))
+    for width, text, characters, confidences, starts, ends in zip(widths, *rows, strict=True):
         length = len(text.decode())
-        _same(
+        _check_equal(
             (b"".join(characters), [*map(len, map(bytes.decode, characters))]),
             (text, [1] * length + [0] * (len(characters) - length)),
         )
-        _same([value.any() for value in (confidences[length:], starts[length:], ends[length:])], [False] * 3)
+        _check_equal([value.any() for value in (confidences[length:], starts[length:], ends[length:])], [False] * 3)
         places = [0, *(place for pair in zip(starts[:length], ends[:length], strict=True) for place in pair), width]
-        _same(places, sorted(places))
+        _check_equal(places, sorted(places))
 
 
-def _ready(signatures: Mapping[str, Any]) -> None:
-    lines = tf.constant([_line(width, seed) for seed, width in enumerate(_WIDTHS)])
+def _check_lines(signatures: Mapping[str, Any]) -> None:
+    lines = tf.constant(_draw_lines())
     pixels, width, _, _ = preprocess.read_rows(lines)
-    found = signatures["lines"](pixels=pixels, width=width)
-    _same_reading(found, signatures["serving_default"](image_bytes=lines))
+    outputs = signatures["lines"](pixels=pixels, width=width)
+    _check_same_predictions(outputs, signatures["serving_default"](image_bytes=lines))
 
 
-def _warm_up(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
-    asked = []
+def _check_warm_up(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
+    requested = []
     for name, inputs in warmup.read(folder / "assets.extra" / warmup.NAME):
         statuses = signatures[name](**inputs)["status"].numpy()
-        _same(statuses.tolist(), [preprocess.READ] * len(statuses))
-        asked.append(name)
-    _same(sorted(set(asked)), sorted(_SIGNATURES))
+        _check_equal(statuses.tolist(), [preprocess.READ] * len(statuses))
+        requested.append(name)
+    _check_equal(sorted(set(requested)), sorted(_SIGNATURES))
 
 
-def _line(width: int, seed: int) -> bytes:
-    """Returns an image file of a line with a few digits, and grey ones where the width has room for none."""
+def _draw_lines() -> list[bytes]:
+    """Returns image files of lines of a few digits each; the one too narrow for a digit is grey."""
+    return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
+
+
+def _draw_line(width: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     if width < preprocess.HEIGHT:
         file = io.BytesIO()
@@ -166,14 +170,14 @@ def _line(width: int, seed: int) -> bytes:
     return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, drawing.STYLES["screen"], rng).encoded()
 
 
-def _same(found: object, expected: object) -> None:
-    if found != expected:
-        raise ValueError(f"{found!r} in place of {expected!r}")
+def _check_equal(actual: object, expected: object) -> None:
+    if actual != expected:
+        raise ValueError(f"{actual!r} instead of {expected!r}")
 
 
-def _same_reading(found: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]) -> None:
+def _check_same_predictions(actual: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]) -> None:
     for name in ("text", "status"):
-        _same(found[name].numpy().tolist(), expected[name].numpy().tolist())
-    apart = np.abs(found["confidence"].numpy() - expected["confidence"].numpy()).max()
-    if not apart <= _CLOSE:
-        raise ValueError(f"confidences lie {apart:.4f} apart")
+        _check_equal(actual[name].numpy().tolist(), expected[name].numpy().tolist())
+    difference = np.abs(actual["confidence"].numpy() - expected["confidence"].numpy()).max()
+    if not difference <= _TOLERANCE:  # NaN fails too
+        raise ValueError(f"confidences differ by {difference:.4f}")

@@ -1,4 +1,4 @@
-"""Writes a trained recogniser as a SavedModel: image bytes in, text out, for TensorFlow Serving."""
+"""Writes a trained recogniser as a SavedModel for TensorFlow Serving: image bytes in, text out."""
 
 import datetime
 import functools
@@ -25,32 +25,32 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     """Exports the best weights of a training.
 
     Args:
-      workdir: of the training.
-      export_dir: the folder of versions, which a server watches.
+      workdir: Folder of the training.
+      export_dir: Folder of versions, which a server watches.
       decoder: `greedy` or `beam`.
-      version: a number above 0, or 0 for one more than the newest there.
-      calibrate: records to calibrate confidences with, as `sharpness.sharpness` takes them, or nothing.
+      version: Version number, at least 1, or 0 for one more than the newest version in the folder.
+      calibrate: Records to calibrate confidences with, as `temperature.sharpness` takes them, or "".
 
     Returns:
-      `export`, the folder written, `version` and `bytes`; `sharpness` where it was calibrated.
+      `export`, the folder written; `version`; `bytes`, its size; and `sharpness`, the factor of the logits, if calibrated.
 
     Raises:
-      InputError: there is no training, that version is there already, or there are no such records.
-      IntegrityError: what was written reads something else than the network in memory.
+      InputError: There is no training, the version exists, or there are no such records.
+      IntegrityError: The export does not read what the network in memory reads, or fails a check.
     """
     model, charset, config, provenance, metrics = Workdir(pathlib.Path(workdir)).load()
     folder = pathlib.Path(export_dir)
-    version = version or _newest(folder) + 1
+    version = version or saved_model.next_version(folder)
     fields = {"version": version, "decoder": decoder}
     options.check_range(fields, version=(1, 2**63 - 1))
     options.check_choice(fields, decoder=tuple(decode.DECODERS))
     options.check_given(export_dir=export_dir)
     with files.atomic_directory(folder / str(version)) as staging:
-        sharper = {}
+        calibration = {}
         if calibrate:
-            sharper["sharpness"] = temperature.sharpness(Recogniser(model, charset, decoder), calibrate)
+            calibration["sharpness"] = temperature.sharpness(Recogniser(model, charset, decoder), calibrate)
             for weight in model.get_layer("logits").trainable_variables:
-                weight.assign(weight * sharper["sharpness"])
+                weight.assign(weight * calibration["sharpness"])
         _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), staging)
         _compare(Recogniser(model, charset, decoder), staging)
         extra = staging / "assets.extra"
@@ -62,7 +62,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "num_classes": charset.num_classes,
             "weights": frozen.fingerprint(model),
             "metrics": metrics,
-            **sharper,
+            **calibration,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": {name: value for name, value in vars(config).items() if name not in configs.PATHS},
@@ -72,15 +72,11 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
         warmup.write(extra / warmup.NAME)
         check_export.inspect(staging)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
-    return {"export": str(folder / str(version)), "version": version, "bytes": size, **sharper}
-
-
-def _newest(folder: pathlib.Path) -> int:
-    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+    return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}
 
 
 def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> None:
-    """Writes the SavedModel, the alphabet among its assets."""
+    """Writes the SavedModel, with the alphabet among its assets."""
     module = tf.Module()
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     pixels, width = tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8, "pixels"), tf.TensorSpec([None], tf.int32, "width")
@@ -89,24 +85,24 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
         "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes]),
         "lines": tf.function(recogniser.read_lines, [pixels, width]),
     }
-    with tempfile.TemporaryDirectory() as beside:
-        asset = pathlib.Path(beside) / "charset.txt"
+    with tempfile.TemporaryDirectory() as temporary:
+        asset = pathlib.Path(temporary) / "charset.txt"
         asset.write_text(charset_txt, "utf-8", newline="\n")
         module.charset = tf.saved_model.Asset(str(asset))
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _compare(recogniser: Recogniser, folder: pathlib.Path) -> None:
-    """Reads noise with what was written, and with what it was written from.
+    """Makes sure that the export reads images of noise as the network in memory does.
 
     Raises:
-      IntegrityError: they read differently.
+      IntegrityError: It does not.
     """
     rng = np.random.default_rng(0)
     sizes = [(32, 280), (48, 100), (17, 300), (32, 1)]
     noise = [tf.io.encode_png(rng.integers(0, 256, (*size, 1), np.uint8)).numpy() for size in sizes]
     texts, confidences, _ = saved_model.load(folder)(noise)
     expected = recogniser.read_files(tf.constant(noise))
-    same = [text.decode() for text in expected["text"].numpy()] == texts
-    if not same or not np.allclose(confidences, expected["confidence"], atol=1e-3):
-        raise IntegrityError(f"{folder}: reads {texts}, the network in memory {expected['text'].numpy().tolist()}")
+    expected_texts = [text.decode() for text in expected["text"].numpy()]
+    if texts != expected_texts or not np.allclose(confidences, expected["confidence"], atol=1e-3):
+        raise IntegrityError(f"{folder}: reads {texts}, the network in memory {expected_texts}")

@@ -1,3 +1,4 @@
-"""Asking an exported model: in process, by Apache Beam, over gRPC and REST; and the server with its batching, its versions and
-its web page. Nothing here knows how a network is built.
+"""Reading with an exported model: in process, with Apache Beam, over gRPC and REST; and the server.
+
+The server batches requests, follows new versions and has a web page. Nothing here knows how a network is built.
 """

@@ -1,4 +1,4 @@
-"""Requests of many, read together: a network reads 32 lines in half the time it takes to read each alone."""
+"""Dynamic batching: waiting requests are read together, since 32 lines at once take half the time of one by one."""
 
 import asyncio
 import collections
@@ -8,133 +8,141 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from ocr.serving import warmup
 from ocr.serving.versions import Version, Versions
 
+# What running a signature may raise; LookupError if a new version lacks the signature.
+READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, MemoryError)
 
-class Overloaded(Exception):
-    """As many images wait as may."""
+
+class OverloadedError(Exception):
+    """The queue is full."""
 
 
-class _Waiting(NamedTuple):
-    """A request that waits.
+class _PendingRequest(NamedTuple):
+    """A request in the queue.
 
     Attributes:
-      signature: asked for.
-      inputs: of the signature, by name.
-      lines: first dimension of all of them.
-      size: of them, in bytes.
-      answer: to be given.
+      signature: Name of the signature to run.
+      inputs: Its inputs by name.
+      lines: First dimension of all inputs.
+      size: Size of the inputs in bytes.
+      result: The version that read the request, and the outputs by name.
     """
 
     signature: str
     inputs: dict[str, np.ndarray]
     lines: int
     size: int
-    answer: asyncio.Future
+    result: asyncio.Future
 
 
 class Batcher:
-    """Reads requests in the order they come, image files that wait for the same signature in one batch.
+    """Reads requests in the order of their arrival; image files waiting for the same signature share a batch.
 
     Args:
-      versions: of the model.
-      max_batch: lines of a batch; a request of more is a batch of its own.
-      max_waiting: lines that may wait.
-      max_bytes: of the inputs that may wait.
+      versions: Of the model.
+      max_batch: Lines of a batch; a request of more lines is a batch of its own.
+      max_waiting: Lines that may wait.
+      max_bytes: Total size of the inputs that may wait.
 
     Attributes:
-      waiting: lines that wait.
+      waiting: Number of lines that wait.
     """
 
     def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int):
         self._versions = versions
         self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
-        self._queue: collections.deque[_Waiting] = collections.deque()
-        self._come = asyncio.Event()
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
-        self.waiting = self._bytes = 0
+        self._queue: collections.deque[_PendingRequest] = collections.deque()
+        self._arrival = asyncio.Event()
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "reader")
+        self.waiting = self._waiting_bytes = 0
 
     async def read(self, signature: str, inputs: dict[str, np.ndarray]) -> tuple[Version, dict[str, np.ndarray]]:
-        """Reads lines.
+        """Queues a request and waits for its outputs.
 
         Args:
-          signature: of the model.
-          inputs: of the signature, by name, with the same first dimension.
+          signature: Name of the signature to run.
+          inputs: Its inputs by name, with the same first dimension.
 
         Returns:
-          The version that read them, and the signature's outputs. Padded ones are as long as these lines ask for, whatever
-          was read with them.
+          The version that read the request, and the signature's outputs by name. They are padded to the longest text of this
+          request, whatever else was in the batch.
 
         Raises:
-          Overloaded: too many wait. Nothing of it is read.
+          OverloadedError: Too many lines wait; the request is dropped.
         """
         lines = len(next(iter(inputs.values())))
-        size = sum(_size(value) for value in inputs.values())
-        if self._queue and (self.waiting + lines > self._max_waiting or self._bytes + size > self._max_bytes):
-            raise Overloaded(f"{self.waiting} lines of {self._bytes} bytes wait already: try again later")
-        request = _Waiting(signature, inputs, lines, size, asyncio.get_running_loop().create_future())
+        size = sum(_size_in_bytes(value) for value in inputs.values())
+        full = self.waiting + lines > self._max_waiting or self._waiting_bytes + size > self._max_bytes
+        if self._queue and full:
+            raise OverloadedError(f"overloaded: {self.waiting} lines of {self._waiting_bytes} bytes are waiting; retry later")
+        request = _PendingRequest(signature, inputs, lines, size, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self.waiting += lines
-        self._bytes += size
-        self._come.set()
-        return await request.answer
+        self._waiting_bytes += size
+        self._arrival.set()
+        return await request.result
 
     async def run(self) -> None:
-        """Reads what waits, for ever."""
+        """Reads batches until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._come.wait()
-            if not (batch := self._next()):
-                self._come.clear()
+            await self._arrival.wait()
+            if not (batch := self._next_batch()):
+                self._arrival.clear()
                 continue
-            version = self._versions.newest
+            version = self._versions.current
             try:
-                outputs = await loop.run_in_executor(self._thread, _read, version, batch)
-            # A new version may have no such signature.
-            except (tf.errors.OpError, ValueError, LookupError, MemoryError) as error:
+                outputs = await loop.run_in_executor(self._executor, _read, version, batch)
+            except READ_ERRORS as error:
                 for request in batch:
-                    if not request.answer.done():
-                        request.answer.set_exception(error)
+                    if not request.result.done():
+                        request.result.set_exception(error)
                 continue
             begin = 0
             for request in batch:
-                if not request.answer.done():
-                    request.answer.set_result((version, _rows(outputs, begin, begin + request.lines)))
+                if not request.result.done():
+                    request.result.set_result((version, _slice_rows(outputs, begin, begin + request.lines)))
                 begin += request.lines
 
-    def _next(self) -> list[_Waiting]:
-        """Takes the next batch; requests whose clients have gone are left out."""
-        batch: list[_Waiting] = []
+    def _next_batch(self) -> list[_PendingRequest]:
+        """Takes the next batch from the queue, skipping requests whose clients have left."""
+        batch: list[_PendingRequest] = []
         lines = 0
         while self._queue:
             request = self._queue[0]
-            gone = request.answer.done()
-            alike = not batch or (request.signature == batch[0].signature and request.inputs.keys() == {"image_bytes"})
-            if not gone and batch and not (alike and lines + request.lines <= self._max_batch):
+            cancelled = request.result.done()
+            fits = not batch or (
+                request.signature == batch[0].signature
+                and request.inputs.keys() == {"image_bytes"}
+                and lines + request.lines <= self._max_batch
+            )
+            if not cancelled and not fits:
                 break
             self._queue.popleft()
             self.waiting -= request.lines
-            self._bytes -= request.size
-            if not gone:
+            self._waiting_bytes -= request.size
+            if not cancelled:
                 batch.append(request)
                 lines += request.lines
         return batch
 
 
-def _size(value: np.ndarray) -> int:
+def _size_in_bytes(value: np.ndarray) -> int:
     return sum(map(len, value)) if value.dtype == object else value.nbytes
 
 
-def _read(version: Version, batch: list[_Waiting]) -> dict[str, np.ndarray]:
+def _read(version: Version, batch: list[_PendingRequest]) -> dict[str, np.ndarray]:
     inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
-    given = {name: tf.constant(value, tf.string if value.dtype == object else None) for name, value in inputs.items()}
-    return {name: value.numpy() for name, value in version.export.signatures[batch[0].signature](**given).items()}
+    outputs = version.export.signatures[batch[0].signature](**warmup.to_tensors(inputs))
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
-def _rows(outputs: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
-    """Returns a request's own rows of a batch's outputs, without the padding that only others needed."""
-    own = {name: value[begin:end] for name, value in outputs.items()}
-    if "chars" in own:
-        longest = int((own["chars"] != b"").sum(axis=1).max(initial=0))
-        own = {name: value[:, :longest] if value.ndim == 2 else value for name, value in own.items()}
-    return own
+def _slice_rows(outputs: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
+    """Returns one request's rows of a batch's outputs, without the padding that only other requests needed."""
+    rows = {name: value[begin:end] for name, value in outputs.items()}
+    if "chars" in rows:
+        longest = int((rows["chars"] != b"").sum(axis=1).max(initial=0))
+        rows = {name: value[:, :longest] if value.ndim == 2 else value for name, value in rows.items()}
+    return rows

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC interface, on its own messages: PredictionService and ModelService."""
+"""TensorFlow Serving's gRPC interface, with its own messages: PredictionService and ModelService."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -16,101 +16,114 @@ from tensorflow_serving.apis import (
 )
 
 from ocr.serving import wire
-from ocr.serving.service import ModelRequest, RequestError, Service
+from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
 
 
-class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; what else there is, is for models of other kinds."""
+class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict and GetModelMetadata; the other methods of PredictionService are for other kinds of models."""
 
     def __init__(self, service: Service):
         self._service = service
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext):
-        async def counted():
-            with self._service.counted():
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        """Runs a signature."""
+
+        async def measured_predict() -> predict_pb2.PredictResponse:
+            with self._service.measured():
                 return await self._predict(request, context)
 
-        return await _answered(context, counted)
+        return await _or_abort(context, measured_predict)
 
-    async def _predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext):
-        asked = _asked(request.model_spec)
+    async def _predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        model = _model_request(request.model_spec)
         shapes = {name: tuple(d.size for d in value.tensor_shape.dim) for name, value in request.inputs.items()}
-        # A small message may name a large shape.
-        self._service.check_sizes(asked, shapes)
+        # A small message can claim a large shape, so check before decoding.
+        self._service.check_shapes(model, shapes)
         for name, shape in shapes.items():
             sent = len(request.inputs[name].string_val) if name == "image_bytes" else request.ByteSize()
             if math.prod(shape) > sent:
-                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: fewer values than its shape {list(shape)} says")
+                raise invalid_argument(f"{name}: fewer values than its shape {list(shape)} says")
         try:
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         except (ValueError, TypeError, LookupError, OverflowError) as error:
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"inputs: {error}") from error
-        version, outputs = await self._service.predict(asked, inputs, context.time_remaining())
-        response = predict_pb2.PredictResponse(model_spec=_spec(version.number, asked.signature or "serving_default"))
-        wanted = set(request.output_filter)
-        if unknown := wanted - outputs.keys():
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"output_filter: there is no {', '.join(sorted(unknown))}")
+            raise invalid_argument(f"inputs: {error}") from error
+        version, outputs = await self._service.predict(model, inputs, context.time_remaining())
+        response = predict_pb2.PredictResponse(model_spec=_model_spec(version.number, model.signature or "serving_default"))
+        requested = set(request.output_filter)
+        if unknown := requested - outputs.keys():
+            raise invalid_argument(f"output_filter: there is no {', '.join(sorted(unknown))}")
         for name, value in outputs.items():
-            if not wanted or name in wanted:
+            if not requested or name in requested:
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value, tf.string if value.dtype == object else None))
         return response
 
-    async def GetModelMetadata(self, request, context: grpc.aio.ServicerContext):
-        async def found():
+    async def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Describes the model's signatures."""
+
+        async def metadata() -> get_model_metadata_pb2.GetModelMetadataResponse:
             if unknown := set(request.metadata_field) - {"signature_def"}:
-                raise RequestError(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"metadata_field: there is no {', '.join(sorted(unknown))}"
-                )
-            version = self._service.find(_asked(request.model_spec))
-            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_spec(version.number))
+                raise invalid_argument(f"metadata_field: there is no {', '.join(sorted(unknown))}")
+            version = self._service.find_version(_model_request(request.model_spec))
+            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(version.number))
             response.metadata["signature_def"].Pack(version.signatures)
             return response
 
-        return await _answered(context, found)
+        return await _or_abort(context, metadata)
 
 
-class Model(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus. Which versions there are is said by the folder alone."""
+class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus; there is no HandleReloadConfigRequest, since the folder alone decides which versions there are."""
 
     def __init__(self, service: Service):
         self._service = service
 
-    async def GetModelStatus(self, request, context: grpc.aio.ServicerContext):
-        async def found():
-            return status(self._service, _asked(request.model_spec))
+    async def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Lists the versions with their states."""
 
-        return await _answered(context, found)
+        async def status() -> get_model_status_pb2.GetModelStatusResponse:
+            return model_status(self._service, _model_request(request.model_spec))
+
+        return await _or_abort(context, status)
 
 
-def status(service: Service, asked: ModelRequest) -> get_model_status_pb2.GetModelStatusResponse:
-    """Returns the state of the versions, or of the one that is asked for.
+def model_status(service: Service, model: ModelRequest) -> get_model_status_pb2.GetModelStatusResponse:
+    """Returns the states of all versions, or of the one that is named.
 
     Raises:
-      Refused: there is no such model or version.
+      RequestError: There is no such model or version.
     """
     states = service.versions.states
-    if asked.name != wire.MODEL or asked.label or asked.version not in (None, *states):
-        service.find(asked)
+    if model.name != wire.MODEL or model.label or model.version not in (None, *states):
+        service.find_version(model)
     response = get_model_status_pb2.GetModelStatusResponse()
     for number, state in sorted(states.items(), reverse=True):
-        if asked.version in (None, number):
+        if model.version in (None, number):
             response.model_version_status.add(version=number, state=state).status.error_code = 0
     return response
 
 
-async def _answered(context: grpc.aio.ServicerContext, answer: Callable[[], Awaitable[Any]]) -> Any:
+async def _or_abort(context: grpc.aio.ServicerContext, respond: Callable[[], Awaitable[Any]]) -> Any:
+    """Returns the response; a RequestError becomes the call's status."""
     try:
-        return await answer()
-    except RequestError as refused:
-        await context.abort(refused.code, str(refused))
+        return await respond()
+    except RequestError as error:
+        await context.abort(error.code, str(error))
 
 
-def _asked(spec: model_pb2.ModelSpec) -> ModelRequest:
+def _model_request(spec: model_pb2.ModelSpec) -> ModelRequest:
     version = spec.version.value if spec.HasField("version") else None
     return ModelRequest(spec.name, version, spec.version_label, spec.signature_name)
 
 
-def _spec(number: int, signature: str = "") -> model_pb2.ModelSpec:
+def _model_spec(version: int, signature: str = "") -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=wire.MODEL, signature_name=signature)
-    spec.version.value = number
+    spec.version.value = version
     return spec

@@ -1,4 +1,4 @@
-"""Image files in, texts out: with an export, or with a server. It imports no TensorFlow."""
+"""Image files in, texts out, with an export or through a server. Importing it loads no TensorFlow."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -6,20 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ocr.images import header
 from tfrecords import files
 
-_BATCH = 32
-_MAX_BYTES = 20_000_000  # of an image; more than that is not read
+_BATCH_SIZE = 32
 _REASONS = {
     1: "not an image that can be decoded",
     2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
 }
 
-Read = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
+# Encoded image files -> their texts, confidences float32[B] and statuses int32[B]: an export, or a client.
+ReadFunction = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
 
 
 class Prediction(NamedTuple):
-    """What was read of one file; where nothing was, `text` is empty, `confidence` 0 and `reason` says why."""
+    """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why."""
 
     path: str
     text: str
@@ -27,28 +28,33 @@ class Prediction(NamedTuple):
     reason: str
 
 
-def predict_files(read: Read, paths: Iterable[str]) -> Iterator[Prediction]:
-    """Yields what is read of image files, in their order.
+def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
+    """Yields a prediction for each image file, in order.
 
     Args:
-      read: an export or a client: takes encoded files, gives their texts, confidences and statuses.
-      paths: of the files.
+      read: An export or a client.
+      paths: Image files.
     """
-    return predict_images(read, ((path, *_content(path)) for path in paths))
+    return predict_images(read, ((path, *_read_file(path)) for path in paths))
 
 
-def predict_images(read: Read, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Prediction]:
-    """Yields what is read of images: each its name, its file, and why it has none, or nothing."""
+def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Prediction]:
+    """Yields a prediction for each image, in order.
+
+    Args:
+      read: An export or a client.
+      images: For each its name, its encoded file, and why the file could not be read, or "".
+    """
     images = iter(images)
-    while batch := list(itertools.islice(images, _BATCH)):
+    while batch := list(itertools.islice(images, _BATCH_SIZE)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
         for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
             yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
 
 
-def _content(path: str) -> tuple[bytes, str]:
-    """Returns a file's bytes, or none and why."""
+def _read_file(path: str) -> tuple[bytes, str]:
+    """Returns a file's bytes and "", or b"" and why it could not be read."""
     try:
-        return files.read_at_most(path, _MAX_BYTES + 1), ""
+        return files.read_at_most(path, header.MAX_BYTES + 1), ""  # the byte too many makes it `too large`
     except (OSError, ValueError) as error:
         return b"", getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Reads images by the million on an engine of many machines, Apache Beam, with an exported model."""
+"""Reads images by the million on a cluster, with Apache Beam and an exported model."""
 
 import glob
 import hashlib
@@ -11,23 +11,23 @@ import apache_beam as beam
 import tensorflow as tf
 
 from ocr import beam as engine
-from ocr.data import pipeline as inputs
+from ocr.data import pipeline as pipelines
 from ocr.serving import predict, saved_model
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
-_IMAGES = 2048  # of a part
-_SHARD = ".tfrecord"  # in the name of a file of records
+_IMAGES_PER_PART = 2048
+_SHARD = ".tfrecord"  # in the names of shards
 
 
 class Part(NamedTuple):
-    """A piece of work, which is done or not.
+    """A unit of work, which is written as a whole or not at all.
 
     Attributes:
-      images: files of images.
-      shard: a file of records in their place, or nothing.
-      output: file for what is read.
-      bad: file for what cannot be read.
+      images: Image files, unless it is a shard.
+      shard: A shard of records, or "".
+      output: File for the predictions.
+      bad: File for the images that cannot be read.
     """
 
     images: list[str]
@@ -39,22 +39,22 @@ class Part(NamedTuple):
 def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> dict:
     """Reads image files, or the images of records.
 
-    What is read goes to `OUTPUT-00000-of-00010.jsonl` and so on, a JSON object a line with `file`, `text` and `confidence`;
-    what cannot be read to `OUTPUT-bad-00000-of-00010.jsonl` with `file` and `reason`. A run that was ended goes on with the
-    parts that are not there. The machines must see all files under the names given, and have this package installed.
+    Predictions go to `OUTPUT-00000-of-00010.jsonl` and so on, a JSON object a line with `file`, `text` and `confidence`;
+    images that cannot be read to `OUTPUT-bad-00000-of-00010.jsonl` with `file` and `reason`. A run that was interrupted
+    resumes with the missing parts. The workers must see all files under the names given, and have this package installed.
 
     Args:
-      model: an export.
-      pattern: of the files, with `*` and `**`; those with `.tfrecord` in their names are records, the others images.
-      output: what the names of the output begin with.
-      beam_options: of Beam, a runner among them.
+      model: An export.
+      pattern: Glob of the files, with `*` and `**`; those with `.tfrecord` in their names are shards, the others images.
+      output: Prefix of the output files.
+      beam_options: Options of Beam, which must name a runner.
 
     Returns:
-      `images`, `bad`, `parts`, and `parts_before`, those that were there already.
+      `images`, `bad`, `parts`, and `parts_before`, the parts that an earlier run wrote.
 
     Raises:
-      InputError: there is no model or no file, no runner is named, or the output is of another run.
-      IntegrityError: the model, the plan or a file of records is damaged; all other parts are read then.
+      InputError: There is no model or no file, no runner is named, or the output is of another run.
+      IntegrityError: The model, the plan or a shard is damaged; all other parts are read first.
     """
     pipeline = engine.pipeline(beam_options)
     version = saved_model.newest_version(model)
@@ -64,74 +64,82 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
         raise InputError(f"--input={pattern}: matches no file")
     if not pathlib.Path(f"{output}-").parent.is_dir():
         raise InputError(f"--output={output}: no such folder")
-    parts = _parts(paths, output)
-    _begin(pathlib.Path(f"{output}.plan.json"), version, paths)
-    left = [part for part in parts if not pathlib.Path(part.output).exists()]
-    if left:
+    parts = _split_into_parts(paths, output)
+    _write_or_check_plan(pathlib.Path(f"{output}.plan.json"), version, paths)
+    missing = _missing(parts)
+    if missing:
         with pipeline:
-            _ = pipeline | beam.Create(left) | "Spread" >> beam.Reshuffle() | beam.ParDo(_Read(str(version)))
-    if damaged := [part.shard for part in parts if not pathlib.Path(part.output).exists()]:
+            _ = pipeline | beam.Create(missing) | "Spread" >> beam.Reshuffle() | beam.ParDo(_ReadPart(str(version)))
+    if damaged := [part.shard for part in _missing(parts)]:
         raise IntegrityError(f"{', '.join(damaged)}: damaged")
-    good, bad = (sum(_lines(getattr(part, kind)) for part in parts) for kind in ("output", "bad"))
-    return {"images": good + bad, "bad": bad, "parts": len(parts), "parts_before": len(parts) - len(left)}
+    good, bad = (sum(_count_lines(getattr(part, kind)) for part in parts) for kind in ("output", "bad"))
+    return {"images": good + bad, "bad": bad, "parts": len(parts), "parts_before": len(parts) - len(missing)}
 
 
-def _parts(paths: list[str], output: str) -> list[Part]:
+def _missing(parts: list[Part]) -> list[Part]:
+    return [part for part in parts if not pathlib.Path(part.output).exists()]
+
+
+def _split_into_parts(paths: list[str], output: str) -> list[Part]:
     shards = [path for path in paths if _SHARD in pathlib.Path(path).name]
     images = sorted(set(paths) - set(shards))
     work: list[tuple[list[str], str]] = [([], shard) for shard in shards]
-    work += [(images[start : start + _IMAGES], "") for start in range(0, len(images), _IMAGES)]
+    work += [(images[start : start + _IMAGES_PER_PART], "") for start in range(0, len(images), _IMAGES_PER_PART)]
     names = [f"{number:05d}-of-{len(work):05d}.jsonl" for number in range(len(work))]
     return [Part(*each, f"{output}-{name}", f"{output}-bad-{name}") for each, name in zip(work, names, strict=True)]
 
 
-def _begin(plan: pathlib.Path, version: pathlib.Path, paths: list[str]) -> None:
-    """Writes down what is read with what, or makes sure that it is what was begun.
+def _write_or_check_plan(path: pathlib.Path, version: pathlib.Path, paths: list[str]) -> None:
+    """Saves which files are read with which model, or makes sure that an earlier run was of the same.
 
     Raises:
-      InputError: it is not.
+      InputError: It was not.
+      IntegrityError: The plan is damaged.
     """
     model = hashlib.sha256((version / "saved_model.pb").read_bytes()).hexdigest()
-    told = {"model": model, "files": len(paths), "named": hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()}
-    if not plan.exists():
-        files.write_json(plan, told)
-    elif not isinstance(before := files.read_json(plan), dict):
-        raise IntegrityError(f"{plan}: damaged")
-    elif before != told:
-        what = "another model" if before.get("model") != model else "other files"
-        raise InputError(f"{plan}: what was begun there was with {what}; give another --output, or take its files away")
+    plan = {"model": model, "files": len(paths), "named": hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()}
+    if not path.exists():
+        files.write_json(path, plan)
+    elif not isinstance(saved := files.read_json(path), dict):
+        raise IntegrityError(f"{path}: damaged")
+    elif saved != plan:
+        other = "another model" if saved.get("model") != model else "other files"
+        raise InputError(f"{path}: that run was with {other}; give another --output, or delete its files")
 
 
-class _Read(beam.DoFn):
-    """Reads parts."""
+class _ReadPart(beam.DoFn):
+    """Reads parts and writes their output."""
 
     def __init__(self, version: str):
         self._version = version
 
     def setup(self) -> None:
+        """Loads the model, once a worker."""
         self._read = saved_model.load(pathlib.Path(self._version))
 
     def process(self, part: Part) -> None:
-        part = Part(*part)
+        """Reads a part; a damaged shard has no output."""
+        part = Part(*part)  # some runners make it a plain tuple
         if part.shard:
-            images = ((name, file, "") for name, file in inputs.shard_files(part.shard))
-            found = predict.predict_images(self._read, images)
+            images = ((name, image, "") for name, image in pipelines.shard_files(part.shard))
+            predictions = predict.predict_images(self._read, images)
         else:
-            found = predict.predict_files(self._read, part.images)
+            predictions = predict.predict_files(self._read, part.images)
         good, bad = [], []
         try:
-            for answer in found:
-                name = os.fsencode(answer.path).decode("utf-8", "backslashreplace")
-                if answer.reason:
-                    bad.append({"file": name, "reason": answer.reason})
+            for prediction in predictions:
+                name = os.fsencode(prediction.path).decode("utf-8", "backslashreplace")
+                if prediction.reason:
+                    bad.append({"file": name, "reason": prediction.reason})
                 else:
-                    good.append({"file": name, "text": answer.text, "confidence": round(answer.confidence, 6)})
+                    good.append({"file": name, "text": prediction.text, "confidence": round(prediction.confidence, 6)})
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-            return  # which leaves the part undone
-        for path, rows in ((part.bad, bad), (part.output, good)):  # the output last: when it is there, all is
+            return
+        # The output comes last: once it exists, the part is complete.
+        for path, rows in ((part.bad, bad), (part.output, good)):
             files.write_text(pathlib.Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _lines(path: str) -> int:
+def _count_lines(path: str) -> int:
     with open(path, "rb") as file:
         return sum(1 for _ in file)

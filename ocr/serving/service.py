@@ -1,4 +1,4 @@
-"""What a server does with a request, whichever way it came: check it, have it read, count it."""
+"""What the server does with a request from either interface: validates it, has it read, counts it."""
 
 import asyncio
 import contextlib
@@ -13,32 +13,39 @@ import tensorflow as tf
 
 from ocr.images import header
 from ocr.serving import wire
-from ocr.serving.batcher import Batcher, Overloaded
+from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
 from ocr.serving.versions import Version, Versions
+from tfrecords import errors
 
-_LONGEST = 300  # characters of a message: a client's own words may be in it, and gRPC sends no more than a few thousand bytes
+# A message may quote the client's own words, and gRPC carries messages of a few thousand bytes only.
+_MAX_MESSAGE_LENGTH = 300
 
 
 class RequestError(Exception):
-    """A request that gets no answer.
+    """A request that cannot be answered.
 
     Attributes:
-      code: why, in gRPC's terms.
+      code: Why, as a gRPC status code.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
-        super().__init__(message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …")
+        super().__init__(message if len(message) <= _MAX_MESSAGE_LENGTH else f"{message[:_MAX_MESSAGE_LENGTH]} …")
         self.code = code
 
 
+def invalid_argument(message: str) -> RequestError:
+    """Returns the error of a request that is malformed."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
 class ModelRequest(NamedTuple):
-    """Which model a request asks, and how.
+    """The model, version and signature that a request names.
 
     Attributes:
-      name: of the model.
-      version: of it, or None for the newest.
-      label: of the version, or nothing.
-      signature: or nothing for `serving_default`.
+      name: Name of the model.
+      version: Version number, or None for the newest.
+      label: Label of the version, or "".
+      signature: Name of the signature, or "" for `serving_default`.
     """
 
     name: str
@@ -51,16 +58,16 @@ class Service:
     """Answers requests.
 
     Args:
-      versions: of the model.
-      max_batch: lines read together.
-      max_waiting: lines that may wait; others are refused.
-      max_bytes: likewise.
-      max_lines: of a request.
+      versions: Of the model.
+      max_batch: Lines that are read together.
+      max_waiting: Lines that may wait; requests beyond that are refused.
+      max_bytes: Total size of the inputs that may wait; likewise.
+      max_lines: Lines of a request.
 
     Attributes:
-      versions: as given.
-      registry: of the metrics.
-      draining: whether no new request is taken, for the server is about to end.
+      versions: As given.
+      registry: Holds the metrics.
+      draining: Whether the server is shutting down and refuses new requests.
     """
 
     def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int, max_lines: int):
@@ -70,30 +77,30 @@ class Service:
         self._max_lines = max_lines
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter("ocr_requests", "Requests.", ["code"], registry=self.registry)
-        self._lines = prometheus_client.Counter("ocr_lines", "Lines read, by their status.", ["status"], registry=self.registry)
+        self._lines = prometheus_client.Counter("ocr_lines", "Lines read, by status.", ["status"], registry=self.registry)
         self._seconds = prometheus_client.Histogram(
-            "ocr_request_seconds", "From a request to its answer.", registry=self.registry
+            "ocr_request_seconds", "Time from a request to its response.", registry=self.registry
         )
         waiting = prometheus_client.Gauge("ocr_waiting_lines", "Lines that wait to be read.", registry=self.registry)
         waiting.set_function(lambda: self._batcher.waiting)
         version = prometheus_client.Gauge("ocr_version", "The version that is served.", registry=self.registry)
-        version.set_function(lambda: versions.newest.number)
+        version.set_function(lambda: versions.current.number)
 
-    async def run(self, every_s: float) -> None:
-        """Reads what comes, and looks for new versions, for ever."""
+    async def run(self, poll_s: float) -> None:
+        """Reads requests, and looks for new versions every `poll_s` seconds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._batcher.run())
-            tasks.create_task(self.versions.watch(every_s))
+            tasks.create_task(self.versions.watch(poll_s))
 
     @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts and times a request, which is answered within, by how it ends."""
+    def measured(self) -> Iterator[None]:
+        """Counts and times the request that is answered in this context, by the status it ends with."""
         begun = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
             yield
-        except RequestError as refused:
-            code = refused.code
+        except RequestError as error:
+            code = error.code
             raise
         except BaseException:
             code = grpc.StatusCode.UNKNOWN
@@ -102,105 +109,96 @@ class Service:
             self._requests.labels(code.name).inc()
             self._seconds.observe(time.perf_counter() - begun)
 
-    def find(self, asked: ModelRequest) -> Version:
-        """Returns the version that is asked for.
+    def find_version(self, model: ModelRequest) -> Version:
+        """Returns the version that a request names.
 
         Raises:
-          Refused: it is not served.
+          RequestError: It is not served.
         """
-        newest = self.versions.newest
-        if asked.name != wire.MODEL or asked.label or asked.version not in (None, newest.number):
-            what = f"model {asked.name!r}"
-            what += f", version {asked.version}," if asked.version is not None else ""
-            what += f", label {asked.label!r}," if asked.label else ""
-            served = f"version {newest.number} of {wire.MODEL!r} is"
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"{what} is not served; {served}")
-        return newest
+        current = self.versions.current
+        if model.name != wire.MODEL or model.label or model.version not in (None, current.number):
+            named = f"model {model.name!r}"
+            named += f", version {model.version}," if model.version is not None else ""
+            named += f", label {model.label!r}," if model.label else ""
+            served = f"version {current.number} of {wire.MODEL!r} is"
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"{named} is not served; {served}")
+        return current
 
-    def signature(self, asked: ModelRequest) -> dict[str, tf.TensorSpec]:
-        """Returns the inputs that a signature takes, by name.
+    def signature_inputs(self, model: ModelRequest) -> dict[str, tf.TensorSpec]:
+        """Returns the inputs by name that the signature takes.
 
         Raises:
-          Refused: there is no such signature, or the version is not served.
+          RequestError: There is no such signature, or the version is not served.
         """
-        signatures = self.find(asked).export.signatures
-        if (name := asked.signature or "serving_default") not in signatures:
-            has = ", ".join(signatures)
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {name!r}: the model has {has}")
+        signatures = self.find_version(model).export.signatures
+        if (name := model.signature or "serving_default") not in signatures:
+            raise invalid_argument(f"signature {name!r}: the model has {', '.join(signatures)}")
         return signatures[name].structured_input_signature[1]
 
-    def check_sizes(self, asked: ModelRequest, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Makes sure that inputs are those of the signature, and neither too many nor too large, before they are unfolded.
+    def check_shapes(self, model: ModelRequest, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Validates the names and shapes of inputs, and their size, before they are decoded.
 
         Raises:
-          Refused: they are not.
+          RequestError: They are not what the signature takes, or too large.
         """
-        wanted = self.signature(asked)
-        if shapes.keys() != wanted.keys():
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"the inputs are {', '.join(shapes) or 'none'}; they must be {', '.join(wanted)}",
-            )
+        specs = self.signature_inputs(model)
+        if shapes.keys() != specs.keys():
+            raise invalid_argument(f"the inputs are {', '.join(shapes) or 'none'}; they must be {', '.join(specs)}")
         for name, shape in shapes.items():
-            if min(shape, default=0) < 0 or not wanted[name].shape.is_compatible_with(shape):
-                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: shape {list(shape)} is not {wanted[name].shape}")
+            if min(shape, default=0) < 0 or not specs[name].shape.is_compatible_with(shape):
+                raise invalid_argument(f"{name}: shape {list(shape)} is not {specs[name].shape}")
             if name == "pixels" and shape[2] > header.MAX_WIDTH:
-                raise RequestError(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"pixels: lines are at most {header.MAX_WIDTH} pixels wide"
-                )
+                raise invalid_argument(f"pixels: lines are at most {header.MAX_WIDTH} pixels wide")
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT, f"the inputs have {' and '.join(map(str, sorted(lines)))} rows"
-            )
-        self.check_lines(max(lines))
+            raise invalid_argument(f"the inputs have {' and '.join(map(str, sorted(lines)))} rows")
+        self.check_line_count(max(lines))
 
-    def check_lines(self, count: int) -> None:
-        """Makes sure that a request has no more lines than are taken.
+    def check_line_count(self, count: int) -> None:
+        """Makes sure that a request has no more lines than allowed.
 
         Raises:
-          Refused: it has.
+          RequestError: It has.
         """
         if count > self._max_lines:
-            told = f"{count} lines in a request; at most {self._max_lines} are taken"
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, told)
+            raise invalid_argument(f"{count} lines in a request; at most {self._max_lines} are allowed")
 
     async def predict(
-        self, asked: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
+        self, model: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
     ) -> tuple[Version, dict[str, np.ndarray]]:
         """Reads lines.
 
         Args:
-          asked: the model and its signature.
-          inputs: that `check_sizes` has passed.
-          timeout_s: how long the client waits, if it says so.
+          model: The model and its signature.
+          inputs: By name; their shapes have passed `check_shapes`.
+          timeout_s: How long the client waits; None if it does not say.
 
         Returns:
           The version that read them, and the signature's outputs by name.
 
         Raises:
-          Refused: it was not read.
+          RequestError: They were not read.
         """
-        version, outputs = await self._read(asked, inputs, timeout_s)
+        version, outputs = await self._read(model, inputs, timeout_s)
         for status, count in zip(*np.unique(outputs["status"], return_counts=True), strict=True):
             self._lines.labels(str(status)).inc(count)
         return version, outputs
 
     async def _read(
-        self, asked: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
+        self, model: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
     ) -> tuple[Version, dict[str, np.ndarray]]:
-        wanted = self.signature(asked)
+        specs = self.signature_inputs(model)
         for name, value in inputs.items():
-            if value.dtype != wanted[name].dtype.as_numpy_dtype:
-                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: {value.dtype} is not {wanted[name].dtype.name}")
+            if value.dtype != specs[name].dtype.as_numpy_dtype:
+                raise invalid_argument(f"{name}: {value.dtype} is not {specs[name].dtype.name}")
         if self.draining:
-            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is about to end")
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._batcher.read(asked.signature or "serving_default", inputs)
+                return await self._batcher.read(model.signature or "serving_default", inputs)
         except TimeoutError:
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
-        except Overloaded as error:
+        except OverloadedError as error:
             raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-        except (tf.errors.OpError, ValueError, LookupError, MemoryError) as error:
-            raise RequestError(grpc.StatusCode.INTERNAL, (str(error) or "out of memory").splitlines()[0]) from error
+        except READ_ERRORS as error:
+            raise RequestError(grpc.StatusCode.INTERNAL, errors.first_line(error)) from error

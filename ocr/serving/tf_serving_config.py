@@ -1,4 +1,4 @@
-"""What TensorFlow Serving is to be told to serve an export: its models, how to batch, and that it is to be measured."""
+"""Configuration files for TensorFlow Serving: which versions to serve, how to batch, and that metrics are exported."""
 
 import pathlib
 
@@ -21,29 +21,31 @@ prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }
 def write(folder: pathlib.Path, export_dir: pathlib.Path, base_path: str) -> list[str]:
     """Writes `models.config`, `batching.config` and `monitoring.config`.
 
-    The two newest versions are served: the newest as `canary`, the other as `stable`; where there is but one, it is `stable`.
+    The two newest versions are served, labelled `canary` (the newest) and `stable`; a single version is `stable`.
 
     Args:
-      folder: new one, to write to.
-      export_dir: folder of versions.
-      base_path: of that folder, as the server sees it.
+      folder: New folder to write to.
+      export_dir: Folder of versions.
+      base_path: Path of that folder as the server sees it.
 
     Returns:
       The names of the files.
 
     Raises:
-      InputError: there is no version, the folder is there already, or `base_path` has quotation marks or the like.
+      InputError: There is no version, the folder exists, or `base_path` holds quotation marks or unprintable characters.
     """
     if not base_path.isprintable() or set(base_path) & {'"', "\\"}:
-        raise InputError(f"--serving_base_path={base_path!r}: has a character that stands in no path here")
+        raise InputError(
+            f"--serving_base_path={base_path!r}: must not hold quotation marks, backslashes or unprintable characters"
+        )
     versions = saved_model.versions(export_dir)[-2:]
     if not versions:
         raise InputError(f"--export_dir={export_dir}: no version in it")
-    written = {"models.config": _models(versions, base_path), "batching.config": _BATCHING, "monitoring.config": _MONITORING}
+    contents = {"models.config": _models(versions, base_path), "batching.config": _BATCHING, "monitoring.config": _MONITORING}
     with files.atomic_directory(folder) as staging:
-        for name, content in written.items():
+        for name, content in contents.items():
             (staging / name).write_text(content, "utf-8")
-    return list(written)
+    return list(contents)
 
 
 def _models(versions: list[int], base_path: str) -> str:
@@ -51,7 +53,7 @@ def _models(versions: list[int], base_path: str) -> str:
     labelled = "\n".join(f'    version_labels {{ key: "{label}" value: {number} }}' for label, number in labels.items())
     return f"""\
 # --model_config_file=models.config --model_config_file_poll_wait_seconds=30
-# A label may be moved to another of the versions that are served: canary forward, or stable back.
+# A label may be moved to the other served version: canary forward, or stable back.
 model_config_list {{
   config {{
     name: "{wire.MODEL}"

@@ -1,32 +1,36 @@
-"""The versions of a model in a folder, of which the newest is served: it is looked for again and again."""
+"""The versions of a model in a folder: serves the newest, and follows changes of the folder."""
 
 import asyncio
 import contextlib
+import logging
 import pathlib
-import sys
 from typing import NamedTuple
 
-import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from ocr.serving import saved_model, warmup
 from ocr.serving.saved_model import Export
+from tfrecords import errors
 from tfrecords.errors import InputError, IntegrityError
 
 LOADING = get_model_status_pb2.ModelVersionStatus.LOADING
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 
+_LOG = logging.getLogger(__name__)
+
+FileStates = frozenset[tuple[str, int, int]]  # path, size in bytes, and time of change in ns of each file
+
 
 class Version(NamedTuple):
-    """A version that is loaded.
+    """A loaded version.
 
     Attributes:
-      number: of it.
-      export: what reads.
-      signatures: as its SavedModel has them.
+      number: Version number, which names its folder.
+      export: The model.
+      signatures: Descriptions of its signatures, as its SavedModel has them.
     """
 
     number: int
@@ -35,67 +39,71 @@ class Version(NamedTuple):
 
 
 class Versions:
-    """Serves the newest version in a folder. One that takes its place is loaded and warmed up first; requests that the old one
-    was reading are answered by it.
+    """Serves the newest version in a folder.
+
+    A new version is loaded and warmed up before it replaces the current one, which still answers the requests that it is
+    reading.
 
     Args:
-      folder: as `ocr_export` writes it, a number each version.
+      folder: Holds a folder for each version, as `ocr_export` writes them.
 
     Attributes:
-      newest: the version to ask.
-      states: of each version that was ever loaded, by number: of `get_model_status_pb2.ModelVersionStatus`.
+      current: The version that is served.
+      states: By number, the state of each version that was loaded: a value of `get_model_status_pb2.ModelVersionStatus`.
 
     Raises:
-      InputError: there is no version.
-      IntegrityError: the newest one is damaged.
+      InputError: There is no version in the folder.
+      IntegrityError: The newest version is damaged.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.states: dict[int, int] = {}
-        self._refused: dict[int, object] = {}  # damaged ones, as they were when they were named
-        found = saved_model.newest_version(folder)
-        self._folder = found.parent
-        if found == folder:
+        self._failed: dict[int, FileStates] = {}  # damaged versions, with their files at the time
+        newest = saved_model.newest_version(folder)
+        self._folder = newest.parent
+        if newest == folder:
             raise InputError(f"--export_dir={folder}: is one version; give the folder that holds it")
-        self.newest = self._load(int(found.name))
+        self.current = self._load(int(newest.name))
 
-    async def watch(self, every_s: float) -> None:
-        """Looks for versions, for ever."""
+    async def watch(self, interval_s: float) -> None:
+        """Refreshes at regular intervals until cancelled."""
         while True:
-            await asyncio.sleep(every_s)
-            await self.look()
+            await asyncio.sleep(interval_s)
+            await self.refresh()
 
-    async def look(self) -> None:
-        """Takes the newest version that can be loaded, unless it is the one that is served. One that could not be is tried
-        again when its files have changed: it may have been on its way."""
+    async def refresh(self) -> None:
+        """Switches to the newest version that can be loaded, unless it is served already.
+
+        A version that could not be loaded is retried once its files change, since it may have been copied meanwhile.
+        """
         for number in reversed(saved_model.versions(self._folder)):
-            if number == self.newest.number:
+            if number == self.current.number:
                 return
-            seen = self._seen(number)
-            if self._refused.get(number) == seen:
+            files = self._file_states(number)
+            if self._failed.get(number) == files:
                 continue
             try:
                 version = await asyncio.to_thread(self._load, number)
             except (InputError, IntegrityError) as error:
-                self._refused[number] = seen
+                self._failed[number] = files
                 self.states.pop(number, None)
-                print(f"version {number} is not served: {error}", file=sys.stderr)
+                _LOG.warning("version %d is not served: %s", number, error)
                 continue
-            old, self.newest = self.newest, version
-            self.states[old.number] = END
-            print(f"version {number} takes the place of version {old.number}", file=sys.stderr)
+            previous, self.current = self.current, version
+            self.states[previous.number] = END
+            _LOG.info("version %d replaces version %d", number, previous.number)
             return
 
-    def _seen(self, number: int) -> object:
-        """Returns what changes when a version's files do."""
-        found = set()
+    def _file_states(self, number: int) -> FileStates:
+        states = set()
         for path in (self._folder / str(number)).rglob("*"):
             with contextlib.suppress(OSError):
-                told = path.stat()
-                found.add((str(path), told.st_size, told.st_mtime_ns))
-        return found
+                stat = path.stat()
+                states.add((str(path), stat.st_size, stat.st_mtime_ns))
+        return frozenset(states)
 
     def _load(self, number: int) -> Version:
+        """Loads a version and runs its warm-up requests."""
         self.states[number] = LOADING
         folder = self._folder / str(number)
         export = saved_model.load(folder)
@@ -104,12 +112,11 @@ class Versions:
         except (OSError, message.DecodeError) as error:
             raise IntegrityError(f"{folder}: damaged ({error})") from error
         signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=dict(model.meta_graphs[0].signature_def))
-        version = Version(number, export, signatures)
         requests = folder / "assets.extra" / warmup.NAME
         try:
             for signature, inputs in warmup.read(requests) if requests.exists() else ():
-                version.export.signatures[signature](**inputs)
-        except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError) as error:
-            raise IntegrityError(f"{requests}: damaged ({str(error).splitlines()[0]})") from error
+                export.signatures[signature](**inputs)
+        except errors.damage_errors() as error:
+            raise IntegrityError(f"{requests}: damaged ({errors.first_line(error)})") from error
         self.states[number] = AVAILABLE
-        return version
+        return Version(number, export, signatures)

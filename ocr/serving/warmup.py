@@ -1,5 +1,7 @@
-"""Requests that TensorFlow Serving runs through a model before it answers anybody, in `assets.extra`: its first answers take
-seconds."""
+"""Warm-up requests in an export's `assets.extra`, which TensorFlow Serving runs before it answers anybody.
+
+A model's first predictions take seconds. See https://www.tensorflow.org/tfx/serving/saved_model_warmup.
+"""
 
 import pathlib
 from collections.abc import Iterator
@@ -10,32 +12,34 @@ import tensorflow as tf
 from ocr.images import preprocess
 from ocr.serving import wire
 
-NAME = "tf_serving_warmup_requests"  # which the server looks for
-_BATCHES = (1, 32)
+NAME = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this file
+_BATCH_SIZES = (1, 32)
 _WIDTH = 280  # pixels
 
 
 def write(path: pathlib.Path) -> None:
-    """Writes requests to each signature: an empty line, and a batch of files with one each."""
+    """Writes requests for each signature: a blank line, and for signatures of image files also a batch of them."""
     line = np.full([1, preprocess.HEIGHT, _WIDTH], 255, np.uint8)
-    file = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
-    asked = [wire.request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
+    image = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
+    requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):
-        asked += [wire.request(wire.MODEL, signature, {"image_bytes": [file] * batch}) for batch in _BATCHES]
+        requests += [wire.encode_request(wire.MODEL, signature, {"image_bytes": [image] * size}) for size in _BATCH_SIZES]
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in asked:
-            writer.write(wire.log(request))
+        for request in requests:
+            writer.write(wire.encode_log(request))
 
 
 def read(path: pathlib.Path) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
-    """Yields the requests of a file as `write` makes it: the signature, and its inputs by name.
+    """Yields the requests in a file that `write` wrote: the signature, and its inputs by name.
 
     Raises:
-      tf.errors.OpError, ValueError, LookupError: it is damaged.
+      tf.errors.OpError, ValueError, LookupError: The file is damaged.
     """
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        signature, inputs = wire.logged(record)
-        yield (
-            signature,
-            {name: tf.constant(value, tf.string if value.dtype == object else None) for name, value in inputs.items()},
-        )
+        signature, inputs = wire.decode_log(record)
+        yield signature, to_tensors(inputs)
+
+
+def to_tensors(inputs: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    """Returns arrays as tensors; arrays of objects hold bytes, which TensorFlow does not recognise if there are none."""
+    return {name: tf.constant(value, tf.string if value.dtype == object else None) for name, value in inputs.items()}

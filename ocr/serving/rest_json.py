@@ -1,0 +1,111 @@
+"""The JSON bodies of TensorFlow Serving's Predict over REST: https://www.tensorflow.org/tfx/serving/api_rest.
+
+A request has its inputs row by row (`instances`) or by name (`inputs`), and is answered in the same form (`predictions` or
+`outputs`). Bytes are `{"b64": "…"}`.
+"""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import numpy as np
+
+from ocr.serving.service import ModelRequest, Service, invalid_argument
+
+
+def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[ModelRequest, dict[str, np.ndarray], bool]:
+    """Parses the body of a request.
+
+    Args:
+      model: What the URL names.
+      body: JSON.
+      service: Knows the model's signatures, and the limits.
+
+    Returns:
+      The model with the signature that the body names, the inputs by name, and whether they came row by row.
+
+    Raises:
+      RequestError: The body is malformed or too large, or the model is not served.
+    """
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise invalid_argument(f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict) or ("instances" in fields) == ("inputs" in fields):
+        raise invalid_argument("the body must be an object with either instances or inputs")
+    signature = fields.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise invalid_argument("signature_name must be a string")
+    model = model._replace(signature=signature)
+    specs = service.signature_inputs(model)
+    if isinstance(fields.get("instances"), list):
+        service.check_line_count(len(fields["instances"]))  # before anything is allocated for each
+    columns = _columns(fields["instances"], list(specs)) if "instances" in fields else fields["inputs"]
+    if not isinstance(columns, dict) or "b64" in columns:
+        if len(specs) > 1:
+            raise invalid_argument(f"inputs must be an object with {', '.join(specs)}")
+        columns = dict.fromkeys(specs, columns)
+    inputs = {}
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise invalid_argument(f"{name}: not a list")
+        if name == "image_bytes":
+            inputs[name] = np.empty(len(values), object)
+            inputs[name][:] = [_to_bytes(value) for value in values]
+        elif name in specs:
+            inputs[name] = _to_array(name, values, specs[name].dtype.as_numpy_dtype)
+    service.check_shapes(model, {name: inputs[name].shape if name in inputs else () for name in columns})
+    return model, inputs, "instances" in fields
+
+
+def format_outputs(outputs: dict[str, np.ndarray], rows: bool) -> dict[str, Any]:
+    """Returns what a response's body holds.
+
+    Args:
+      outputs: By name, with the same first dimension.
+      rows: Whether the answer goes row by row.
+    """
+    columns = {name: _to_json(value.tolist()) for name, value in outputs.items()}
+    if not rows:
+        return {"outputs": columns}
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
+
+
+def _columns(instances: Any, names: list[str]) -> dict[str, list]:
+    """Returns by name the inputs that came row by row: as objects, or bare if there is only one input."""
+    if not isinstance(instances, list):
+        raise invalid_argument("instances: not a list")
+    if len(names) == 1 and not all(isinstance(row, dict) and names[0] in row for row in instances):
+        instances = [{names[0]: row} for row in instances]
+    if not all(isinstance(row, dict) and sorted(row) == sorted(names) for row in instances):
+        raise invalid_argument(f"instances: each must be an object with {', '.join(names)}")
+    return {name: [row[name] for row in instances] for name in names}
+
+
+def _to_bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise invalid_argument(f"b64: {error}") from error
+    raise invalid_argument('image_bytes: each must be {"b64": "…"}')
+
+
+def _to_array(name: str, values: list, dtype: type) -> np.ndarray:
+    """Returns integers as an array, making sure that none is out of the type's range."""
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise invalid_argument(f"{name}: rows of different shapes") from error
+    if array.size and (array.dtype.kind not in "iu" or (array.astype(dtype) != array).any()):
+        raise invalid_argument(f"{name}: has values that are not {np.dtype(dtype).name}")
+    return array.astype(dtype)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
