@@ -5,7 +5,7 @@ BIN = .venv/bin
 PYTEST = python -m pytest -n 2 --dist worksteal
 
 .PHONY: install install-addons demo check test test-slow test-all test-addons addons-proof doctor-proof resume-proof \
-	train-proof serve-proof wheel-proof
+	train-proof serve-proof wheel-proof docs release
 
 install: .venv/installed
 
@@ -82,3 +82,28 @@ train-proof: .venv/installed
 serve-proof: .venv/installed
 	SERVE_LINES=1000 $(BIN)/python -m pytest tests/serving/test_server.py -k every_way
 	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/serving/test_load.py -s
+
+# Pages of the API from the docstrings: build/docs/index.html.
+docs: .venv/installed-docs
+	rm -rf build/docs
+	TF_CPP_MIN_LOG_LEVEL=3 PDOC_ALLOW_EXEC=1 $(BIN)/python -m pdoc --docformat google --output-directory build/docs ocr tfrecords
+
+# Builds and checks the packages of the committed tree and tags it; pushes and uploads nothing.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)".*/\1/p' ocr/__init__.py)
+
+release: .venv/installed-release
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "release: commit or remove these first" >&2; exit 1; }
+	@! git rev-parse --quiet --verify "refs/tags/v$(VERSION)" > /dev/null || { echo "release: v$(VERSION) is tagged already" >&2; exit 1; }
+	@grep -q '^## \[$(VERSION)\] - 20' CHANGELOG.md || { echo "release: CHANGELOG.md has no dated $(VERSION)" >&2; exit 1; }
+	@grep -q '^version: $(VERSION)$$' CITATION.cff || { echo "release: CITATION.cff is not of $(VERSION)" >&2; exit 1; }
+	rm -rf dist build/release
+	mkdir -p build/release
+	git archive HEAD | tar -x -C build/release
+	$(BIN)/python -m build --outdir dist build/release
+	$(BIN)/twine check --strict dist/*
+	git tag --annotate --message "line-ocr $(VERSION)" "v$(VERSION)"
+
+# What only these two need: the extras [docs] and [release].
+.venv/installed-docs .venv/installed-release: .venv/installed-%: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	touch $@
