@@ -62,10 +62,11 @@ def inspect(folder: pathlib.Path) -> list[str]:
         "preprocessed lines": lambda: _check_lines(signatures),
         "warm-up requests": lambda: _check_warm_up(folder, signatures),
     }
+    failures: tuple[type[Exception], ...] = (*errors.damage_errors(), InputError)
     for name, check in checks.items():
         try:
             check()
-        except (*errors.damage_errors(), InputError) as error:
+        except failures as error:
             raise IntegrityError(f"{folder}: {name}: {errors.first_line(error)}") from error
     return list(checks)
 

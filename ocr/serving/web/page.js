@@ -1,32 +1,32 @@
 "use strict";
 
-const SAYS = {
+const MESSAGES = {
   en: {
-    title: "Line reader", drop: "Drop, paste or choose images of single lines", other: "中文", served: "Model version {}",
-    reading: "reading …", sure: "{} sure", empty: "no text found", copy: "Copy", copied: "Copied", unreachable: "The server does not answer.",
-    1: "This is no image that can be read.", 2: "This image is too large.", at: "{}: {} sure",
-    keys: "Text read; arrow keys go from character to character",
+    title: "Line reader", drop: "Drop, paste or choose images of single lines", otherLanguage: "中文", served: "Model version {}",
+    reading: "Reading …", confidence: "confidence {}", empty: "No text found", copy: "Copy", copied: "Copied", unreachable: "The server cannot be reached.",
+    1: "This image cannot be read.", 2: "This image is too large.", character: "{}: confidence {}",
+    keys: "Recognised text; use the arrow keys to move between characters",
   },
   zh: {
-    title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", other: "English", served: "模型版本 {}",
-    reading: "识别中……", sure: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制", unreachable: "服务器没有应答。",
-    1: "这不是能读取的图片。", 2: "图片太大。", at: "{}：置信度 {}",
+    title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", otherLanguage: "English", served: "模型版本 {}",
+    reading: "识别中……", confidence: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制", unreachable: "无法连接服务器。",
+    1: "无法读取这张图片。", 2: "图片太大。", character: "{}：置信度 {}",
     keys: "识别出的文字；用方向键逐字移动",
   },
 };
-const AT_ONCE = 8; // images of a request
+const BATCH_SIZE = 8; // images per request
 const MODEL = "v1/models/ocr";
 
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
-const lines = []; // {item, name, url, answer, failure}: what is shown
+const lines = []; // shown on the page: {item, name, url, file, prediction, error}
 
-const say = (key, ...values) => values.reduce((text, value) => text.replace("{}", value), SAYS[language][key]);
+const say = (key, ...values) => values.reduce((text, value) => text.replace("{}", value), MESSAGES[language][key]);
 const percent = (share) => new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
-const find = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 
-function make(kind, name, text) {
-  const element = document.createElement(kind);
-  if (name) element.className = name;
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
   if (text !== undefined) element.textContent = text;
   return element;
 }
@@ -34,85 +34,85 @@ function make(kind, name, text) {
 function translate() {
   document.documentElement.lang = language;
   document.title = say("title");
-  for (const element of document.querySelectorAll("[data-says]")) element.textContent = say(element.dataset.says);
-  const other = find("language");
-  other.textContent = say("other");
-  other.lang = language === "en" ? "zh" : "en";
+  for (const element of document.querySelectorAll("[data-message]")) element.textContent = say(element.dataset.message);
+  const button = byId("language");
+  button.textContent = say("otherLanguage");
+  button.lang = language === "en" ? "zh" : "en";
   lines.forEach(show);
-  tellModel();
+  showModel();
 }
 
-async function tellModel() {
+async function showModel() {
   try {
-    const { model_version_status: all } = await (await fetch(MODEL)).json();
-    find("model").textContent = say("served", all.find((version) => version.state === "AVAILABLE").version);
+    const { model_version_status: versions } = await (await fetch(MODEL)).json();
+    byId("model").textContent = say("served", versions.find((version) => version.state === "AVAILABLE").version);
   } catch {
-    find("model").textContent = say("unreachable");
+    byId("model").textContent = say("unreachable");
   }
 }
 
 function show(line) {
-  const { item, name, url, answer, failure } = line;
+  const { item, name, url, prediction, error } = line;
   const parts = [make("div", "name", name)];
-  if (failure || (answer && answer.status)) {
-    parts.push(make("div", "wrong", failure ? failure() : say(answer.status)));
+  if (error || (prediction && prediction.status)) {
+    parts.push(make("div", "error", error ? error() : say(prediction.status)));
   } else {
     const picture = make("div", "picture");
     const image = make("img");
     image.src = url;
-    image.alt = answer ? answer.text : name;
+    image.alt = prediction ? prediction.text : name;
     picture.append(image);
-    parts.push(picture, answer ? said(answer, picture, image) : make("div", "sure", say("reading")));
+    parts.push(picture, prediction ? resultRow(prediction, picture, image) : make("div", "confidence", say("reading")));
   }
   item.replaceChildren(...parts);
 }
 
-/** Returns a line's text, each character shaded as it is unsure and shown in the picture when it is pointed at. */
-function said(answer, picture, image) {
-  const row = make("div", "read");
-  const text = make("div", "text", answer.text ? undefined : say("empty"));
-  const sure = make("span", "sure", say("sure", percent(answer.confidence)));
-  row.append(text, sure);
-  if (!answer.text) return row;
-  const characters = [...answer.text].map((character, place) => {
+/** Returns a line's text: characters are shaded by uncertainty, and marked in the picture when selected. */
+function resultRow(prediction, picture, image) {
+  const row = make("div", "result");
+  const text = make("div", "text", prediction.text ? undefined : say("empty"));
+  const confidence = make("span", "confidence", say("confidence", percent(prediction.confidence)));
+  row.append(text, confidence);
+  if (!prediction.text) return row;
+  const characters = [...prediction.text].map((character, index) => {
     const span = make("span", "", character);
-    span.style.backgroundColor = `rgb(214 120 20 / ${Math.min(0.75, 2 * (1 - answer.char_confidence[place]))})`;
-    span.addEventListener("pointerenter", () => point(place));
+    span.style.backgroundColor = `rgb(214 120 20 / ${Math.min(0.75, 2 * (1 - prediction.char_confidence[index]))})`;
+    span.addEventListener("pointerenter", () => select(index));
     return span;
   });
   text.append(...characters);
   text.tabIndex = 0;
   text.setAttribute("role", "group");
-  text.setAttribute("aria-label", `${answer.text}. ${say("keys")}`);
+  text.setAttribute("aria-label", `${prediction.text}. ${say("keys")}`);
   const box = make("i");
-  let at = -1;
+  let selected = -1;
 
-  function point(place) {
-    characters[at]?.classList.remove("at");
-    at = place;
+  function select(index) {
+    characters[selected]?.classList.remove("selected");
+    selected = index;
     box.remove();
-    sure.textContent = say("sure", percent(answer.confidence));
-    if (at < 0) return;
-    characters[at].classList.add("at");
-    const [start, end] = [answer.char_start[at], answer.char_end[at]];
+    confidence.textContent = say("confidence", percent(prediction.confidence));
+    if (selected < 0) return;
+    characters[selected].classList.add("selected");
+    const [start, end] = [prediction.char_start[selected], prediction.char_end[selected]];
     box.style.left = `${(100 * start) / image.naturalWidth}%`;
     box.style.width = `${(100 * (end - start)) / image.naturalWidth}%`;
     picture.append(box);
-    sure.textContent = say("at", characters[at].textContent, percent(answer.char_confidence[at]));
+    confidence.textContent = say("character", characters[selected].textContent, percent(prediction.char_confidence[selected]));
   }
 
-  text.addEventListener("pointerleave", () => point(-1));
-  text.addEventListener("blur", () => point(-1));
+  text.addEventListener("pointerleave", () => select(-1));
+  text.addEventListener("blur", () => select(-1));
   text.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    point(Math.min(Math.max(at + step, 0), characters.length - 1));
+    select(Math.min(Math.max(selected + step, 0), characters.length - 1));
   });
   const copy = make("button", "", say("copy"));
   copy.type = "button";
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(answer.text);
+    await navigator.clipboard.writeText(prediction.text);
     copy.textContent = say("copied");
   });
   row.append(copy);
@@ -120,63 +120,63 @@ function said(answer, picture, image) {
 }
 
 function asBase64(file) {
-  return new Promise((done, failed) => {
+  return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => failed(reader.error);
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });
 }
 
-async function read(files) {
+async function readFiles(files) {
   const added = [...files].map((file) => {
     const line = { item: make("li"), name: file.name, url: URL.createObjectURL(file), file };
     lines.push(line);
-    find("lines").prepend(line.item);
+    byId("lines").prepend(line.item);
     show(line);
     return line;
   });
-  for (let begin = 0; begin < added.length; begin += AT_ONCE) {
-    const some = added.slice(begin, begin + AT_ONCE);
+  for (let begin = 0; begin < added.length; begin += BATCH_SIZE) {
+    const batch = added.slice(begin, begin + BATCH_SIZE);
     try {
-      const instances = await Promise.all(some.map(async ({ file }) => ({ image_bytes: { b64: await asBase64(file) } })));
+      const instances = await Promise.all(batch.map(async ({ file }) => ({ image_bytes: { b64: await asBase64(file) } })));
       const response = await fetch(`${MODEL}:predict`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ signature_name: "detailed", instances }),
       });
       const body = await response.json();
-      some.forEach((line, place) => {
-        if (response.ok) line.answer = body.predictions[place];
-        else line.failure = () => body.error;
+      batch.forEach((line, index) => {
+        if (response.ok) line.prediction = body.predictions[index];
+        else line.error = () => body.error;
       });
     } catch {
-      for (const line of some) line.failure = () => say("unreachable");
+      for (const line of batch) line.error = () => say("unreachable");
     }
-    some.forEach(show);
+    batch.forEach(show);
   }
-  tellModel();
+  showModel();
 }
 
-const drop = find("drop");
-find("files").addEventListener("change", (event) => {
-  read(event.target.files);
+const drop = byId("drop");
+byId("files").addEventListener("change", (event) => {
+  readFiles(event.target.files);
   event.target.value = "";
 });
-find("language").addEventListener("click", () => {
+byId("language").addEventListener("click", () => {
   language = language === "en" ? "zh" : "en";
   translate();
 });
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
-    drop.classList.add("over");
+    drop.classList.add("dragging");
   });
 }
-for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => drop.classList.remove("over"));
+for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => drop.classList.remove("dragging"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  read(event.dataTransfer.files);
+  readFiles(event.dataTransfer.files);
 });
-document.addEventListener("paste", (event) => read(event.clipboardData.files));
+document.addEventListener("paste", (event) => readFiles(event.clipboardData.files));
 translate();
