@@ -1,6 +1,6 @@
-"""TensorFlow Addons, which ended in 2024 and needs TensorFlow 2.15: what of it a training can be told to take.
+"""Optimizers of TensorFlow Addons (tfa), whose development ended in 2024 and which needs TensorFlow 2.15.
 
-It is imported when it is used, and nowhere else than here.
+This is the only module that imports it, and it does so only when it is used.
 """
 
 import importlib.metadata
@@ -14,8 +14,8 @@ from tfrecords.errors import InputError
 PREFIX = "tfa:"
 _BETAS = {"beta_1": (0.0, 0.999999), "beta_2": (0.0, 0.999999), "epsilon": (1e-12, 1.0)}
 _DECAY, _AMSGRAD = {"weight_decay": (0.0, 1000.0)}, {"amsgrad": (False, True)}
-# Its optimizers: what of ours comes closest, and the least and most of each argument. Those for rates are left out: the rate is
-# the schedule's.
+# For each optimizer, the closest alternative without tfa, and the range of each argument. Those that set a learning rate are
+# absent, since the schedule sets it.
 OPTIMIZERS: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     "LAMB": ("lamb", _BETAS | _DECAY),
     "LazyAdam": ("adam", _BETAS | _AMSGRAD),
@@ -26,13 +26,13 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
 
 
 def parse_optimizer(spec: str) -> tuple[str, dict[str, float]]:
-    """Takes `tfa:NAME:ARGUMENT=NUMBER,…` apart.
+    """Parses `tfa:NAME` or `tfa:NAME:ARGUMENT=NUMBER,…`.
 
     Returns:
-      The name, and the arguments.
+      The name of the optimizer, and its arguments.
 
     Raises:
-      InputError: it has no such optimizer, or that takes no such argument or value.
+      InputError: there is no such optimizer or argument, or the number is out of range.
     """
     name, colon, given = spec.removeprefix(PREFIX).partition(":")
     if name not in OPTIMIZERS:
@@ -41,7 +41,7 @@ def parse_optimizer(spec: str) -> tuple[str, dict[str, float]]:
     for item in given.split(",") if colon else ():
         argument, _, value = item.partition("=")
         if argument not in ranges:
-            raise InputError(f"--optimizer={spec}: {argument!r} is none of its arguments: {', '.join(ranges)}")
+            raise InputError(f"--optimizer={spec}: {argument!r} is not one of its arguments: {', '.join(ranges)}")
         if argument in arguments:
             raise InputError(f"--optimizer={spec}: {argument} is given twice")
         arguments[argument] = _number(f"--optimizer={spec}", argument, value, *ranges[argument])
@@ -49,41 +49,46 @@ def parse_optimizer(spec: str) -> tuple[str, dict[str, float]]:
 
 
 def _number(given: str, argument: str, value: str, low: float, high: float) -> float:
-    whole = isinstance(low, int)
+    integer = isinstance(low, int)
     try:
-        if low <= (number := int(value) if whole else float(value)) <= high:  # nor is a NaN
+        if low <= (number := int(value) if integer else float(value)) <= high:  # NaN is refused too
             return type(low)(number)
     except ValueError:
         pass
-    raise InputError(f"{given}: {argument} must be a {'whole ' if whole else ''}number, {low:g} to {high:g}")
+    raise InputError(f"{given}: {argument} must be a {'whole ' if integer else ''}number, {low:g} to {high:g}")
 
 
 def check_usable(given: str, closest: str) -> None:
-    """Makes sure that it is installed, with a TensorFlow that it works with.
+    """Checks that tfa is installed, beside a TensorFlow that it works with.
 
     Args:
-      given: the flag that asks for it, and its value.
-      closest: what of ours is most like what was asked for.
+      given: the flag that requests it, with its value.
+      closest: the alternative to suggest.
 
     Raises:
-      InputError: it is not.
+      InputError: it is not installed, or TensorFlow is too new.
     """
-    # With Keras 3 it cannot even be imported, which would take seconds to find out.
+    # Beside Keras 3 its import fails, after several seconds.
     if importlib.util.find_spec("tensorflow_addons") is None or not importlib.metadata.version("keras").startswith("2."):
-        needed = "takes TensorFlow Addons with TensorFlow 2.15: pip install 'line-ocr[addons]' with Python 3.11"
-        raise InputError(f"{given}: {needed}; of what needs neither, {closest} comes closest")
+        needed = "needs TensorFlow Addons with TensorFlow 2.15: pip install 'line-ocr[addons]' with Python 3.11"
+        raise InputError(f"{given}: {needed}; the closest alternative is {closest}")
 
 
 def load() -> ModuleType:
-    """Returns TensorFlow Addons."""
-    with warnings.catch_warnings(action="ignore"):  # which say that it has ended
+    """Imports tfa and returns it."""
+    with warnings.catch_warnings(action="ignore"):  # that its development has ended
         import tensorflow_addons as tfa
 
     return tfa
 
 
 def build(spec: str, learning_rate: float) -> Any:
-    """Returns an optimizer of TensorFlow Addons; Lookahead is put around its RectifiedAdam."""
+    """Returns an optimizer of tfa. Lookahead wraps RectifiedAdam.
+
+    Args:
+      spec: as `parse_optimizer` takes it.
+      learning_rate: the initial learning rate.
+    """
     optimizers = load().optimizers
     name, arguments = parse_optimizer(spec)
     if name == "Lookahead":

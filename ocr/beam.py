@@ -1,4 +1,4 @@
-"""An engine of many machines to work on: Apache Beam."""
+"""Pipelines of Apache Beam, with the checks that `--engine=beam` needs."""
 
 import importlib.util
 import logging
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Makes sure that Apache Beam can be imported, and is quiet.
+    """Checks that Apache Beam is installed, and raises its log level.
 
     Raises:
       InputError: it is not installed.
     """
     if importlib.util.find_spec("apache_beam") is None:
         raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
-    logging.getLogger().setLevel(logging.ERROR)  # it tells of every client that it does not find
+    logging.getLogger().setLevel(logging.ERROR)  # below, it logs each optional client that is not installed
 
 
 def pipeline(beam_options: str) -> "beam.Pipeline":
-    """Returns a pipeline with nothing in it.
+    """Returns an empty pipeline.
 
     Args:
-      beam_options: Beam's own, as on its command line.
+      beam_options: options of Beam as on its command line, `--runner` among them.
 
     Raises:
-      InputError: no runner is named, or the options are none that Beam takes.
+      InputError: no runner is named, or Beam refuses the options.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions

@@ -1,6 +1,7 @@
-"""Alphabets: which character is which class, in Python and in the graph.
+"""Alphabets: the mapping between characters and classes, in Python and as TensorFlow operations.
 
-Classes count from 0 in the order of the characters; the blank of CTC is always the last class, after them.
+The classes of an alphabet of C - 1 characters are 0 to C - 2, in the order of the characters; the CTC blank is always the last
+class, C - 1. This module does not import TensorFlow until a method needs it.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import numpy as np
 from ocr import pretrained
 from tfrecords.errors import InputError, IntegrityError
 
-if TYPE_CHECKING:  # the methods that need it import it: drawing lines must not wait for TensorFlow to start
+if TYPE_CHECKING:  # imported by the methods that need it: rendering must not wait for TensorFlow to load
     import tensorflow as tf
 
 PREFIX_OF_CHINESE_OCR = "chinese_ocr:"
@@ -25,11 +26,16 @@ PREFIX_OF_CHINESE_OCR = "chinese_ocr:"
 
 @dataclasses.dataclass(frozen=True)
 class Charset:
-    """An alphabet. A character is one Unicode code point; none is normalised, and a space counts.
+    """An alphabet.
+
+    A character is one Unicode code point. Nothing is normalised, and a space is a character.
 
     Attributes:
-      characters: one string of them, in the order of their classes. Where a character is in it twice, both classes
-        decode to it and it is encoded as the first.
+      characters: the characters in the order of their classes. If a character occurs twice, both classes decode to it and it
+        is encoded as the first.
+
+    Raises:
+      InputError: there are no characters, or one cannot be written to a charset file: a line end or a surrogate.
     """
 
     characters: str
@@ -38,21 +44,21 @@ class Charset:
         if not self.characters:
             raise InputError("charset: has no characters")
         if unwritable := [c for c in self.characters if c in "\r\n" or 0xD800 <= ord(c) < 0xE000]:
-            raise InputError(f"charset: {describe(unwritable[0])} cannot be a character; a charset file has one a line")
+            raise InputError(f"charset: {describe(unwritable[0])} cannot be a character; a charset file has one on each line")
 
     @property
     def blank(self) -> int:
-        """The class of the blank."""
+        """The class of the CTC blank, C - 1, which equals the number of characters."""
         return len(self.characters)
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, the blank included."""
+        """The number of classes C, the blank included."""
         return len(self.characters) + 1
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the characters in order, as 64 hexadecimal digits."""
+        """The SHA-256 hash of the characters in order, encoded in UTF-8, as 64 hexadecimal digits."""
         return hashlib.sha256(self.characters.encode("utf-8")).hexdigest()
 
     @functools.cached_property
@@ -60,33 +66,33 @@ class Charset:
         return {c: i for i, c in reversed(list(enumerate(self.characters)))}
 
     def missing(self, text: Iterable[str]) -> str:
-        """Returns the characters of `text` that the alphabet lacks, each once, in order."""
+        """Returns the characters of `text` that are not in the alphabet, each once, in order of appearance."""
         if self._classes.keys() >= set(text):
             return ""
         return "".join(dict.fromkeys(c for c in text if c not in self._classes))
 
     def encode(self, text: str) -> list[int]:
-        """Returns the class of each character.
+        """Returns the class of each character of `text`.
 
         Raises:
-          InputError: the alphabet lacks one of them.
+          InputError: a character is not in the alphabet.
         """
-        if lacking := self.missing(text):
-            raise InputError(f"{text!r}: the alphabet lacks {describe(lacking)}")
+        if missing := self.missing(text):
+            raise InputError(f"{text!r}: the alphabet lacks {describe(missing)}")
         return [self._classes[c] for c in text]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of the classes, none of which is the blank."""
+        """Returns the text of a sequence of classes from 0 to C - 2, that is without blanks."""
         return "".join(self.characters[i] for i in ids)
 
     def encode_graph(self, text: "tf.Tensor") -> "tf.RaggedTensor":
-        """Encodes in the graph.
+        """Encodes a batch of texts with TensorFlow operations.
 
         Args:
           text: string[B], UTF-8.
 
         Returns:
-          Ragged int32[B, (N)]: the classes; -1 for a character that the alphabet lacks.
+          Ragged int32[B, (N)], the class of each character; -1 for a character that is not in the alphabet.
         """
         import tensorflow as tf
 
@@ -95,21 +101,22 @@ class Charset:
         keys, classes = codes[order], np.array(list(self._classes.values()), np.int32)[order]
 
         def look_up(points: "tf.Tensor") -> "tf.Tensor":
-            places = tf.minimum(tf.searchsorted(keys, points), len(keys) - 1)
-            return tf.where(tf.gather(keys, places) == points, tf.gather(classes, places), -1)
+            indices = tf.minimum(tf.searchsorted(keys, points), len(keys) - 1)
+            return tf.where(tf.gather(keys, indices) == points, tf.gather(classes, indices), -1)
 
         points = tf.strings.unicode_decode(text, "UTF-8")
         return points.with_flat_values(look_up(points.flat_values))
 
     def decode_graph(self, ids: "tf.Tensor", lengths: "tf.Tensor") -> "tf.Tensor":
-        """Decodes in the graph: their texts joined are the lines'.
+        """Decodes a batch of class sequences with TensorFlow operations.
 
         Args:
-          ids: int32[B, N], padded with anything.
-          lengths: int32[B].
+          ids: int32[B, N], classes from 0 to C - 2; entries beyond a line's length are ignored.
+          lengths: int32[B], the number of characters of each line.
 
         Returns:
-          string[B, N], a character each in UTF-8, padded with empty ones.
+          string[B, N], one character each, in UTF-8; empty beyond a line's length. Joined along the last axis they give the
+          texts.
         """
         import tensorflow as tf
 
@@ -118,21 +125,21 @@ class Charset:
         return tf.where(within, tf.gather(characters, tf.where(within, ids, 0)), "")
 
     def file_text(self) -> str:
-        """Returns the alphabet as the text of a charset file: one character a line."""
-        mark = "\ufeff" if self.characters[0] == "\ufeff" else ""  # or it would be taken for one
+        """Returns the content of a charset file: one character on each line."""
+        mark = "\ufeff" if self.characters[0] == "\ufeff" else ""  # else the character would be read as a byte order mark
         return mark + "".join(f"{c}\n" for c in self.characters)
 
 
-def describe(characters: str, most: int = 5) -> str:
-    """Names characters for a message: each with its code point, at most `most` of them."""
-    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in characters[:most])
-    return named + (f" and {len(characters) - most} more" if len(characters) > most else "")
+def describe(characters: str, limit: int = 5) -> str:
+    """Returns characters with their code points for a message, at most `limit` of them."""
+    listed = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in characters[:limit])
+    return listed + (f" and {len(characters) - limit} more" if len(characters) > limit else "")
 
 
 def _gb2312() -> str:
     rows = [*range(1, 10), *range(16, 88)]
     cells = (bytes((0xA0 + row, 0xA0 + cell)).decode("gb2312", "ignore") for row in rows for cell in range(1, 95))
-    # The codec maps three of these elsewhere: people write the middle dot as U+00B7, the dash as U+2014.
+    # The codec maps the middle dot and the dash to other code points than the usual U+00B7 and U+2014.
     return "".join(dict.fromkeys([*BUILT_IN["ascii"], *cells, *"·–—…‘’“”"]))
 
 
@@ -145,19 +152,20 @@ BUILT_IN["gb2312"] = _gb2312()
 
 
 def charset_by_name(name: str) -> Charset:
-    """Returns the alphabet that `--charset` names.
+    """Returns the alphabet that a value of `--charset` names.
 
     Args:
-      name: `digits`, `alnum`, `ascii`, `gb2312`; `pretrained` for that of the model that comes with the package;
-        `chinese_ocr:FILE` for the alphabet file of chinese_ocr; or the path of a charset file.
+      name: `digits`, `alnum`, `ascii` or `gb2312`; `pretrained` for the alphabet of the model shipped with the package;
+        `chinese_ocr:FILE` for an alphabet file of chinese_ocr; or the path of a charset file, which has one character on each
+        line, in UTF-8.
 
     Raises:
-      InputError: no such name or file, or the file is no alphabet.
+      InputError: the name is unknown and is not a file, or the file is not a valid alphabet.
     """
     if name in BUILT_IN:
         return Charset(BUILT_IN[name])
     if name.startswith(PREFIX_OF_CHINESE_OCR):
-        # Its first line, a space, is never used; five characters are in it twice.
+        # The original skips the first line, a space. Five characters occur twice.
         return Charset("".join(_lines(pathlib.Path(name.removeprefix(PREFIX_OF_CHINESE_OCR)))[1:]))
     path = pathlib.Path(name)
     if name == "pretrained":
@@ -175,11 +183,15 @@ def charset_by_name(name: str) -> Charset:
 
 
 def load_charset(path: pathlib.Path, fingerprint: str) -> Charset:
-    """Reads an alphabet that this program wrote, in which characters may repeat.
+    """Reads an alphabet that was saved beside a model or records. Unlike in a user's file, characters may repeat.
+
+    Args:
+      path: of the charset file.
+      fingerprint: the expected `Charset.fingerprint`.
 
     Raises:
-      InputError: no such file, or it is no alphabet.
-      IntegrityError: it is not the one with this fingerprint.
+      InputError: there is no such file, or it is not a valid alphabet.
+      IntegrityError: its fingerprint is a different one.
     """
     charset = Charset("".join(_lines(path)))
     check_same(charset.fingerprint, str(path), fingerprint, "what was saved with it")
@@ -187,17 +199,23 @@ def load_charset(path: pathlib.Path, fingerprint: str) -> Charset:
 
 
 def check_same(one: str, where: str, other: str, elsewhere: str) -> None:
-    """Compares two fingerprints.
+    """Checks that two fingerprints are the same.
+
+    Args:
+      one: a fingerprint.
+      where: what has it, for the message.
+      other: another fingerprint.
+      elsewhere: what has that.
 
     Raises:
-      IntegrityError: they differ; the message names both places.
+      IntegrityError: they differ.
     """
     if one != other:
         raise IntegrityError(f"alphabet of {where} ({one[:12]}) is not that of {elsewhere} ({other[:12]})")
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    """Returns a charset file's lines, each one character."""
+    """Returns the lines of a charset file, one character each."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -212,5 +230,5 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 def repeats(text: str) -> int:
-    """Returns how many characters equal the one before: CTC needs a blank frame between such two."""
+    """Returns how many characters equal their predecessor; CTC needs a blank frame between such two."""
     return sum(a == b for a, b in itertools.pairwise(text))

@@ -1,89 +1,91 @@
-"""What differs between Keras 2.15, which comes with TensorFlow 2.15, and Keras 3.
+"""Differences between Keras 2.15, which TensorFlow 2.15 comes with, and Keras 3.
 
-Each function has a comment that says how; nothing else in this package asks which one there is.
+A comment in each function describes the difference. No other module depends on which version is installed.
 """
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfrecords.errors import InputError
 
-MAJOR = keras.__version__.partition(".")[0]  # checkpoints of one mean nothing to the other
+MAJOR = keras.__version__.partition(".")[0]  # a checkpoint of one cannot be read with the other
 _KERAS_2 = MAJOR == "2"
 if _KERAS_2:
-    # Else its dropout draws by an op whose state nobody can save.
+    # Without this, dropout uses a stateful op whose state cannot be saved.
     keras.backend.experimental.enable_tf_random_generator()
 
 
-def variable(weight) -> tf.Variable:
-    """Returns the variable of a weight."""
-    # In Keras 3 a weight wraps it, and has it as `value`; in Keras 2 it is the variable, which has a method of that name.
+def variable(weight: Any) -> tf.Variable:
+    """Returns the TensorFlow variable of a weight."""
+    # A weight of Keras 3 wraps its variable as `value`; one of Keras 2 is the variable, and `value` is a method.
     return weight if _KERAS_2 else weight.value
 
 
-def path(weight) -> str:
-    """Returns the name of a weight in its network, such as `conv2d/kernel`."""
-    # Keras 3 has it as `path` and only its last part as `name`; in Keras 2 the name is all of it, and the output's number.
+def path(weight: Any) -> str:
+    """Returns the path of a weight in its network, such as `conv2d/kernel`."""
+    # Keras 3 calls it `path`; in Keras 2 it is the `name`, followed by an output number.
     return weight.name.partition(":")[0] if _KERAS_2 else weight.path
 
 
 def check_workers() -> None:
-    """Makes sure that several machines can train together.
+    """Checks that training on several machines is supported.
 
     Raises:
-      InputError: they cannot.
+      InputError: it is not.
     """
-    # In Keras 2 batch norm's statistics are read by all workers at once or not at all, so that one cannot save for all.
+    # In Keras 2 reading batch norm's statistics is a collective operation, so one worker cannot save a checkpoint alone.
     if _KERAS_2:
-        raise InputError(f"TF_CONFIG: several workers take TensorFlow 2.16 or newer, not {tf.__version__}")
+        raise InputError(f"TF_CONFIG: several workers need TensorFlow 2.16 or newer, not {tf.__version__}")
 
 
 def randomness(model: keras.Model) -> list[tf.Variable]:
-    """Returns what the next dropout of a network depends on; no checkpoint of the network has it."""
+    """Returns the states of a network's random generators, which its own checkpoint does not contain."""
     if _KERAS_2:
-        # In Keras 3 they are weights, the only ones that are integers; in Keras 2 each layer hides a generator.
-        hidden = [layer._random_generator for layer in model.layers if hasattr(layer, "_random_generator")]
-        return [generator._generator.state for generator in hidden]
+        # In Keras 3 they are weights, and the only integer ones; in Keras 2 each layer has a private generator.
+        generators = [layer._random_generator for layer in model.layers if hasattr(layer, "_random_generator")]
+        return [generator._generator.state for generator in generators]
     return [weight.value for weight in model.non_trainable_variables if not tf.as_dtype(weight.dtype).is_floating]
 
 
 def call_with(model: keras.Model, values: Mapping[int, tf.Tensor], inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Runs a network, in inference, with other values in place of its weights.
+    """Runs a network in inference mode with other values in place of its weights.
 
     Args:
       model: a network.
-      values: by `id` of the weight; what depends on any other must not be looked at.
-      inputs: of the network.
+      values: the values by `id` of the weight. Weights that are absent are taken as zero (Keras 3) or unchanged (Keras 2), so
+        the output must not depend on them.
+      inputs: the inputs of the network.
 
     Returns:
       Its output.
     """
     if _KERAS_2:
-        # Keras 2 has no such call: the layers are told that their weights are these.
+        # Keras 2 has no stateless call, so the attributes of the layers are replaced for its duration.
         with _replaced(model, values):
             return model(list(inputs), training=False)
 
-    def of(weights: list) -> list[tf.Tensor]:
+    def values_of(weights: list) -> list[tf.Tensor]:
         return [values[id(w)] if id(w) in values else tf.zeros(w.shape, w.dtype) for w in weights]
 
     output, _ = model.stateless_call(
-        of(model.trainable_variables), of(model.non_trainable_variables), list(inputs), training=False
+        values_of(model.trainable_variables), values_of(model.non_trainable_variables), list(inputs), training=False
     )
     return output
 
 
 @contextlib.contextmanager
 def _replaced(model: keras.Model, values: Mapping[int, tf.Tensor]) -> Iterator[None]:
-    found = [
+    replaced = [
         (vars(part), name, value) for part in model.submodules for name, value in vars(part).items() if id(value) in values
     ]
-    for attributes, name, value in found:
+    for attributes, name, value in replaced:
         attributes[name] = values[id(value)]
     try:
         yield
     finally:
-        for attributes, name, value in found:
+        for attributes, name, value in replaced:
             attributes[name] = value

@@ -1,4 +1,7 @@
-"""Work on all cores, its results in order: processes that hold a few pieces at a time, and end when their parent does."""
+"""Maps a function over items in worker processes, in order and with bounded memory.
+
+Workers end when their parent does, even if it is killed.
+"""
 
 import collections
 import concurrent.futures
@@ -14,59 +17,59 @@ from typing import Any, TypeVar
 
 from tfrecords.errors import InputError
 
-Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-_AHEAD = 2  # pieces per worker that are under way or done and not yet taken
+_AHEAD = 2  # submitted items per worker whose results have not been yielded
 
 
 def in_order(
-    work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int, prepare: Callable[..., object], *given: Any
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, prepare: Callable[..., object], *arguments: Any
 ) -> Generator[Result, None, None]:
-    """Yields what `work` makes of each piece, in order. However many there are, only a few are in memory.
+    """Yields `work(item)` for each item, in order, with only a few items in memory at a time.
 
     Args:
-      work: a function of a module, called in a worker.
-      pieces: that can be pickled.
-      workers: processes; 0 for one a core, and with 1 all is done in this process.
-      prepare: called once in each worker, before any piece.
-      *given: the arguments of `prepare`.
+      work: a module-level function, called in a worker.
+      items: the items, which are pickled.
+      workers: the number of processes; 0 for one per core. With 1 everything runs in this process.
+      prepare: called once in each worker, before the first item.
+      *arguments: of `prepare`.
 
     Raises:
       InputError: a worker was killed.
     """
     workers = workers or os.cpu_count() or 1
     if workers == 1:
-        prepare(*given)
-        yield from map(work, pieces)
+        prepare(*arguments)
+        yield from map(work, items)
         return
-    context = multiprocessing.get_context("spawn")  # a process with threads must not fork
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (os.getpid(), prepare, given)) as pool:
-        resource_tracker.ensure_running()  # it would let Ctrl-C through, if the first worker had to start it
+    context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (os.getpid(), prepare, arguments)) as pool:
+        resource_tracker.ensure_running()  # started by the first worker, it would inherit a mask that lets SIGINT through
         try:
-            yield from ahead(pool, work, pieces, workers)
+            yield from ahead(pool, work, items, workers)
         except concurrent.futures.BrokenExecutor as error:
-            raise InputError(f"--workers={workers}: one of them was killed, for want of memory perhaps") from error
+            raise InputError(f"--workers={workers}: a worker was killed, perhaps because memory ran out") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def ahead(
-    pool: concurrent.futures.Executor, work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int
+    pool: concurrent.futures.Executor, work: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """Yields what a pool's `work` makes of each piece, in order, a few of them under way at a time."""
-    waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-    for piece in pieces:
+    """Yields `work(item)` for each item, in order, with a few items submitted to the pool at a time."""
+    pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    for item in items:
         with _without_interrupts():
-            waiting.append(pool.submit(work, piece))
-        if len(waiting) >= _AHEAD * workers:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            pending.append(pool.submit(work, item))
+        if len(pending) >= _AHEAD * workers:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Starts workers with Ctrl-C blocked: it comes to the parent too, which ends them."""
+    """Blocks SIGINT while workers are started: Ctrl-C also reaches the parent, which ends them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -74,11 +77,11 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _begin(parent: int, prepare: Callable[..., object], given: tuple[Any, ...]) -> None:
-    def watch() -> None:  # a parent that was killed cannot end its workers
+def _begin(parent: int, prepare: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    def watch() -> None:  # a killed parent cannot end its workers
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    prepare(*given)
+    prepare(*arguments)

@@ -42,7 +42,7 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
       IntegrityError: a shard is damaged, the loss is not finite, or another worker has left.
     """
     begun = time.monotonic()
-    picture.opened(config.picture_font)
+    picture.open_font(config.picture_font)
     _check_addons(config)
     found = _devices(config)
     if config.deterministic:
@@ -86,7 +86,7 @@ def _check_addons(config: TrainConfig) -> None:
         name, _ = addons.parse_optimizer(config.optimizer)
         addons.check_usable(f"--optimizer={config.optimizer}", addons.OPTIMIZERS[name][0])
     if config.augmenter == "tfa":
-        addons.check_usable("--augmenter=tfa", "ours, which cuts no holes,")
+        addons.check_usable("--augmenter=tfa", "ours, which cuts no holes")
 
 
 def _devices(config: TrainConfig) -> Devices:

@@ -195,14 +195,14 @@ def test_the_scale_doubles_after_a_long_calm():
 
 # ---- several processes ----------------------------------------------------------------------------------------------------
 
-together = pytest.mark.skipif(keras_compat.MAJOR == "2", reason="several workers take Keras 3")
+together = pytest.mark.skipif(keras_compat.MAJOR == "2", reason="several workers need Keras 3")
 
 
 @pytest.mark.skipif(keras_compat.MAJOR != "2", reason="with Keras 3 they can")
 def test_several_workers_are_refused_with_keras_2(trained, tmp_path: pathlib.Path):
     worker = start_worker(0, free_ports(2), trained.records, tmp_path / "run")
     said = worker.communicate(timeout=300)[1].splitlines()[-1]
-    assert (worker.returncode, said) == (1, "error: TF_CONFIG: several workers take TensorFlow 2.16 or newer, not 2.15.1")
+    assert (worker.returncode, said) == (1, "error: TF_CONFIG: several workers need TensorFlow 2.16 or newer, not 2.15.1")
 
 
 def start_worker(index: int, ports: list[int], records: pathlib.Path, workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
