@@ -51,7 +51,7 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
             raise InputError(f"--picture={picture}: no such folder")
         if picture.suffix.lower() != ".png":
             raise InputError(f"--picture={picture}: must end in .png")
-    sheet.opened(values["picture_font"])
+    sheet.open_font(values["picture_font"])
     answered, bad = [], False
     for answer in predict.predict_files(_reader(values), paths):
         print(f"{files.escape_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
@@ -61,9 +61,9 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
             bad = True
     if values["picture"]:
         font = values["picture_font"]
-        if lacking := sheet.lacking([answer.text for answer in answered], font):
+        if lacking := sheet.missing_glyphs([answer.text for answer in answered], font):
             print(f"{picture}: its font lacks {charset.describe(lacking)}; name another with --picture_font", file=sys.stderr)
-        rows = [(sheet.line_of(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answered]
+        rows = [(sheet.open_image(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answered]
         files.write_bytes(picture, sheet.draw(rows, font))
     if bad:
         sys.exit(1)
@@ -82,7 +82,7 @@ def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     return predict_beam.run(model, values["input"], values["output"], values["beam_options"])
 
 
-def _reader(values: dict[str, Any]) -> predict.Read:
+def _reader(values: dict[str, Any]) -> predict.ReadFunction:
     if values["server"]:
         from ocr.serving.client import Client
 

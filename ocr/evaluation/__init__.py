@@ -1,1 +1,1 @@
-"""How well it reads: metrics (CER, line accuracy, intervals, calibration, confusions), the report, pictures of results."""
+"""How well a recogniser reads: metrics, the evaluation of a split, the report, and pictures of results."""

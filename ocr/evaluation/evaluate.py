@@ -1,4 +1,4 @@
-"""Reads every line of a split once, with a training's best weights or an export, and measures how well."""
+"""Reads every line of a split once, with a training's best weights or an export, and measures the result."""
 
 import contextlib
 import functools
@@ -12,49 +12,66 @@ import tensorflow as tf
 from ocr import ctc
 from ocr.data import dataset, pipeline
 from ocr.evaluation import report
-from ocr.evaluation.metrics import Reading, measures
+from ocr.evaluation.metrics import LineResult, measures
+from ocr.images import preprocess
 from ocr.model.recogniser import Recogniser
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
 from tfrecords import files
 from tfrecords.errors import IntegrityError
 
+_INPUTS = ("pixels", "width", "labels", "label_lengths")
+_SIGNATURE = [
+    tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8),
+    tf.TensorSpec([None], tf.int32),
+    tf.TensorSpec([None, None], tf.int32),
+    tf.TensorSpec([None], tf.int32),
+]
+
 
 class Evaluator:
-    """Reads the lines of a split with a network, as it is at the time.
+    """Reads the lines of a split with the current weights of a network.
 
     Args:
-      recogniser: whose variables may change between calls.
+      recogniser: its variables may change between calls.
     """
 
     def __init__(self, recogniser: Recogniser):
-        @tf.function(reduce_retracing=True)
-        def read(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            logits, frames = recogniser.logits(batch["pixels"], batch["width"])
-            # A character that the alphabet lacks has class -1: such a line has no loss.
-            known = tf.reduce_all(batch["labels"] >= 0, axis=1)
-            nats = ctc.loss(logits, frames, tf.maximum(batch["labels"], 0), batch["label_lengths"])
+        @tf.function(input_signature=_SIGNATURE, autograph=False)  # one graph for batches of any shape
+        def read(
+            pixels: tf.Tensor, width: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            logits, frames = recogniser.logits(pixels, width)
+            # A character that is not in the alphabet has class -1: such a line has no loss.
+            known = tf.reduce_all(labels >= 0, axis=1)
+            nats = ctc.loss(logits, frames, tf.maximum(labels, 0), label_lengths)
             return *recogniser.texts(logits, frames), tf.where(known, nats, float("inf"))
 
         self._read = read
 
-    def __call__(self, batches: Iterable[dict[str, tf.Tensor]]) -> tuple[list[Reading], float | None]:
-        """Returns what was read of each line, and the mean CTC loss in nats over the lines that have one, or None.
+    def __call__(self, batches: Iterable[dict[str, tf.Tensor]]) -> tuple[list[LineResult], float | None]:
+        """Reads lines.
+
+        Args:
+          batches: as `pipeline.evaluation_batches` gives them.
+
+        Returns:
+          The result of each line, and the mean CTC loss in nats over the lines that have one, or None if none has.
 
         Raises:
-          IntegrityError: the loss is no number, for the weights are none.
+          IntegrityError: the loss is NaN, so the weights are unusable.
         """
-        readings: list[Reading] = []
-        nats: list[np.ndarray] = []
+        results: list[LineResult] = []
+        nats = [np.zeros(0, np.float32)]
         for batch in batches:
-            texts, confidences, loss = (value.numpy() for value in self._read(batch))
-            readings += _readings(batch, [text.decode() for text in texts], confidences)
+            texts, confidences, loss = (value.numpy() for value in self._read(*(batch[name] for name in _INPUTS)))
+            results += _line_results(batch, [text.decode() for text in texts], confidences)
             nats.append(loss)
-        losses = np.concatenate(nats) if nats else np.zeros(0)
-        finite = losses[~np.isposinf(losses)]
-        if np.isnan(finite).any():
-            raise IntegrityError("the network's outputs are not finite: its weights are none that can be used")
-        return readings, float(finite.mean()) if finite.size else None
+        losses = np.concatenate(nats)
+        losses = losses[~np.isposinf(losses)]
+        if np.isnan(losses).any():
+            raise IntegrityError("the network's outputs are not finite: its weights cannot be used")
+        return results, float(losses.mean()) if losses.size else None
 
 
 def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: str = "") -> dict:
@@ -64,58 +81,53 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
       model: workdir of a training, or an export.
       data: records, `DIR` or `DIR@split`.
       batch_size: lines read at a time.
-      report_to: new folder for a report, or nothing.
+      report_to: folder to create for a report; empty for no report.
 
     Returns:
-      As `reading.measures`; of a training `eval_loss` too.
+      The metrics of `metrics.measures`, and for a workdir `eval_loss`.
 
     Raises:
-      InputError: there is no model or no data, or the report is there already.
-      IntegrityError: something is damaged.
+      InputError: there is no model or no data, or the report's folder already exists.
+      IntegrityError: the data, the checkpoint or the export is damaged.
     """
-    lines = dataset.find(data, "eval")
-    with contextlib.ExitStack() as held:
-        held.enter_context(dataset.naming_damage(lines))
-        folder = held.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
+    split = dataset.find(data, "eval")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dataset.naming_damage(split))
+        folder = stack.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
         if Workdir(model).begun:
             trained = Workdir(model).load()
-            batches = pipeline.evaluation_batches(lines, trained.charset, batch_size)
-            readings, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
-            measured = measures(readings) | {"eval_loss": loss}
+            batches = pipeline.evaluation_batches(split, trained.charset, batch_size)
+            results, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
+            measured = measures(results) | {"eval_loss": loss}
         else:
-            readings = _read_export(model, lines, batch_size)
-            measured = measures(readings)
+            results = _read_export(model, split, batch_size)
+            measured = measures(results)
         if folder:
-            report.write(folder, f"{model} on {data}", readings, measured, functools.partial(_images, lines, batch_size))
+            report.write(folder, f"{model} on {data}", results, measured, functools.partial(_image_files, split, batch_size))
         return measured
 
 
-def _read_export(export: pathlib.Path, lines: dataset.Split, batch_size: int) -> list[Reading]:
+def _read_export(export: pathlib.Path, split: dataset.Split, batch_size: int) -> list[LineResult]:
     read = saved_model.load(export)
-    readings = []
-    for batch in pipeline.image_files(lines, batch_size):
+    results = []
+    for batch in pipeline.image_files(split, batch_size):
         texts, confidences, statuses = read(batch["encoded"].numpy().tolist())
         if statuses.any():
             name = batch["filename"].numpy()[statuses.argmax()].decode("utf-8", "replace")
-            raise IntegrityError(f"{lines.folder}: the image of {name} cannot be decoded")
-        readings += _readings(batch, texts, confidences)
-    return readings
+            raise IntegrityError(f"{split.folder}: the image of {name} cannot be decoded")
+        results += _line_results(batch, texts, confidences)
+    return results
 
 
-def _images(lines: dataset.Split, batch_size: int, wanted: Collection[int]) -> dict[int, bytes]:
-    """Returns the image files of some lines, by their numbers."""
-    found = {}
-    for number, encoded in enumerate(
-        itertools.chain.from_iterable(batch["encoded"].numpy() for batch in pipeline.image_files(lines, batch_size))
-    ):
-        if number in wanted:
-            found[number] = encoded
-    return found
+def _image_files(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
+    """Returns the encoded images of the lines with these numbers."""
+    batches = (batch["encoded"].numpy() for batch in pipeline.image_files(split, batch_size))
+    return {number: encoded for number, encoded in enumerate(itertools.chain.from_iterable(batches)) if number in numbers}
 
 
-def _readings(batch: dict[str, tf.Tensor], texts: Sequence[str], confidences: np.ndarray) -> list[Reading]:
+def _line_results(batch: dict[str, tf.Tensor], texts: Sequence[str], confidences: np.ndarray) -> list[LineResult]:
     names, truths, widths, fonts = (batch[key].numpy() for key in ("filename", "text", "width", "font"))
     return [
-        Reading(name.decode("utf-8", "replace"), truth.decode(), text, float(confidence), int(width), font.decode())
+        LineResult(name.decode("utf-8", "replace"), truth.decode(), text, float(confidence), int(width), font.decode())
         for name, truth, text, confidence, width, font in zip(names, truths, texts, confidences, widths, fonts, strict=True)
     ]

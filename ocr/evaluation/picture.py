@@ -1,4 +1,4 @@
-"""A picture of lines with what was read of each beside it."""
+"""A picture of line images with the text read from each beside it."""
 
 import io
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from ocr.synthesis.fonts import Font
 from tfrecords import files
 from tfrecords.errors import InputError
 
-_MOST = 20_000_000  # bytes of an image
+_MAX_BYTES = 20_000_000  # of an image file
 _ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
 _INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
 
 
-def opened(font: str) -> Font:
-    """Opens a font file, or Pillow's own font where none is given.
+def open_font(font: str) -> Font:
+    """Opens a font file, or Pillow's built-in font if the name is empty.
 
     Raises:
-      InputError: it is no font.
+      InputError: the file is not a font.
     """
     try:
         return Font(font)
@@ -26,27 +26,30 @@ def opened(font: str) -> Font:
         raise InputError(f"--picture_font={font}: cannot be read as a font ({error})") from error
 
 
-def line_of(file: str) -> Image.Image | None:
-    """Returns the image in a file, or None where there is none."""
+def open_image(file: str) -> Image.Image | None:
+    """Returns the image in a file, or None if it cannot be read."""
     try:
-        content = io.BytesIO(files.read_at_most(file, _MOST))
+        content = io.BytesIO(files.read_at_most(file, _MAX_BYTES))
         return Image.open(content, formats=("PNG", "JPEG", "GIF", "BMP")).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
 def draw(rows: Sequence[tuple[Image.Image | None, str, str]], font: str = "") -> bytes:
-    """Draws one row a line: the image, its text and a note.
+    """Draws a row for each line: its image, its text and a note.
 
     Args:
-      rows: image, text, note; without an image its place stays empty.
-      font: of the texts, a TrueType or OpenType file; Pillow's own, which has Latin letters alone, where none is given.
+      rows: image, text, note. "no image" is written in place of an image that is None.
+      font: TrueType or OpenType file for the texts; if empty Pillow's built-in font, which has Latin letters only.
 
     Returns:
       A PNG file.
+
+    Raises:
+      InputError: the file is not a font.
     """
-    drawn_with = opened(font)
-    large, small = drawn_with.at(20), drawn_with.at(13)
+    text_font = open_font(font)
+    large, small = text_font.at(20), text_font.at(13)
     sheet = Image.new("RGB", (2 * _WIDTH, _ROW * len(rows) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, (image, text, note) in enumerate(rows):
@@ -66,7 +69,7 @@ def draw(rows: Sequence[tuple[Image.Image | None, str, str]], font: str = "") ->
     return picture.getvalue()
 
 
-def lacking(texts: Sequence[str], font: str = "") -> str:
-    """Returns the characters that a font has no picture of, each once."""
-    drawn_with = opened(font)
-    return "".join(sorted({c for text in texts for c in text if not drawn_with.has(c)}))
+def missing_glyphs(texts: Sequence[str], font: str = "") -> str:
+    """Returns the characters of some texts that a font cannot draw, each once."""
+    text_font = open_font(font)
+    return "".join(sorted({c for text in texts for c in text if not text_font.has(c)}))

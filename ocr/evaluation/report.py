@@ -1,4 +1,4 @@
-"""What there is to tell of how well lines are read: figures, what is wrong most often, and what to do about it."""
+"""The report on how well lines were read: metrics, the most frequent errors, and advice on what to do about them."""
 
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -7,52 +7,56 @@ from typing import Any
 import numpy as np
 
 from ocr.charset import describe
-from ocr.evaluation import calibration, confusions, metrics, report_html
-from ocr.evaluation.metrics import Reading
+from ocr.evaluation import metrics, report_html
+from ocr.evaluation.metrics import CalibrationBin, LineResult
 from tfrecords import files
 
-_WORST, _PAIRS, _SEEN = 50, 40, 3  # lines; confusions; pictures of each of these
-_LENGTHS, _WIDTHS = (1, 5, 10, 20, 40), (1, 100, 200, 400, 800)  # where a group begins, in characters and pixels
-_FEW = 20  # lines, of which no figure is worth advice
+_MAX_WORST, _MAX_CONFUSIONS, _MAX_PLACES = 50, 40, 3  # worst lines; confusions; pictures of each confusion
+_LENGTHS, _WIDTHS = (1, 5, 10, 20, 40), (1, 100, 200, 400, 800)  # lower bounds of the groups, in characters and pixels
+_MIN_GROUP = 20  # lines: the metrics of a smaller group are too noisy for advice
 
 Images = Callable[[Collection[int]], Mapping[int, bytes]]
 
 
-def write(folder: pathlib.Path, title: str, lines: Sequence[Reading], measured: Mapping[str, Any], images: Images) -> None:
-    """Writes `report.html`, and `report.json` with the same in it but for the pictures.
+def write(folder: pathlib.Path, title: str, lines: Sequence[LineResult], measured: Mapping[str, Any], images: Images) -> None:
+    """Writes `report.html`, and `report.json` with the same content except for the pictures.
 
     Args:
       folder: to write to.
       title: of the page.
-      lines: what was read, all of it.
-      measured: as `reading.measures`.
-      images: gives the image files of lines, by their numbers.
+      lines: the results of all lines.
+      measured: their metrics, from `metrics.measures`.
+      images: takes line numbers, returns the encoded image of each.
     """
-    found = facts(lines, measured)
-    files.write_json(folder / "report.json", {"title": title, **found})
-    shown = {row["line"] for row in found["worst"]}
-    shown |= {place["line"] for row in found["confusions"] for place in row["places"]}
-    files.write_text(folder / "report.html", report_html.draw(title, found, lines, images(shown)))
+    content = contents(lines, measured)
+    files.write_json(folder / "report.json", {"title": title, **content})
+    shown = {row["line"] for row in content["worst"]}
+    shown |= {place["line"] for row in content["confusions"] for place in row["places"]}
+    files.write_text(folder / "report.html", report_html.draw(title, content, lines, images(shown)))
 
 
-def facts(lines: Sequence[Reading], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a report tells.
+def contents(lines: Sequence[LineResult], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the contents of a report.
+
+    Args:
+      lines: the results of all lines.
+      measured: their metrics, from `metrics.measures`.
 
     Returns:
-      `figures`, as given; `by_length`, `by_width` and `by_font`: groups of lines with `name`, `lines`, `cer`, `line_accuracy`;
-      `confusions`: `truth`, `text` and `count`, the most frequent first, with `places`, a `line` and a `place` in it, counted
-      from 0; `worst`: `line`, `filename`, `truth`, `text`, `confidence` and `edits`, the most wrong first; `calibration`:
-      groups of like confidence; `advice`: sentences.
+      `figures`, the metrics as given; `by_length`, `by_width` and `by_font`: groups of lines with `name`, `lines`, `cer` and
+      `line_accuracy`; `confusions`: `truth`, `text` and `count`, the most frequent first, with `places`, a `line` and a `place`
+      in it, both counted from 0; `worst`: `line`, `filename`, `truth`, `text`, `confidence` and `edits`, the worst first;
+      `calibration`: bins of lines of similar confidence; `advice`: sentences.
     """
-    edits = metrics.edits([line.truth for line in lines], [line.text for line in lines])
-    pairs = confusions.count((line.truth, line.text) for line in lines)
+    edits = metrics.edit_distances([line.truth for line in lines], [line.text for line in lines])
+    confusions = metrics.confusions((line.truth, line.text) for line in lines)
     order = sorted(range(len(lines)), key=lambda n: (-edits[n] / max(len(lines[n].truth), 1), -lines[n].confidence))
     groups = {
         "by_length": _groups(lines, edits, _ranges(_LENGTHS, [len(line.truth) for line in lines])),
         "by_width": _groups(lines, edits, _ranges(_WIDTHS, [line.width for line in lines])),
         "by_font": _groups(lines, edits, [line.font for line in lines]),
     }
-    bins = calibration.bins([line.confidence for line in lines], edits == 0)
+    bins = metrics.calibration_bins([line.confidence for line in lines], edits == 0)
     return {
         "figures": dict(measured),
         **groups,
@@ -61,9 +65,9 @@ def facts(lines: Sequence[Reading], measured: Mapping[str, Any]) -> dict[str, An
                 "truth": truth,
                 "text": text,
                 "count": len(places),
-                "places": [{"line": number, "place": place} for number, place in places[:_SEEN]],
+                "places": [{"line": number, "place": place} for number, place in places[:_MAX_PLACES]],
             }
-            for (truth, text), places in list(pairs.items())[:_PAIRS]
+            for (truth, text), places in list(confusions.items())[:_MAX_CONFUSIONS]
         ],
         "worst": [
             {
@@ -74,33 +78,33 @@ def facts(lines: Sequence[Reading], measured: Mapping[str, Any]) -> dict[str, An
                 "confidence": round(lines[n].confidence, 4),
                 "edits": int(edits[n]),
             }
-            for n in order[:_WORST]
+            for n in order[:_MAX_WORST]
             if edits[n]
         ],
         "calibration": [each._asdict() for each in bins],
-        "advice": list(_advice(lines, measured, groups, pairs, bins)),
+        "advice": list(_advice(lines, measured, groups, confusions, bins)),
     }
 
 
 def _ranges(begins: Sequence[int], values: Sequence[int]) -> list[str]:
-    """Returns the name of the range that each value is in."""
+    """Returns the name of the range each value falls in."""
     ends = [*(begin - 1 for begin in begins[1:]), 0]
     names = [f"{begin} to {end}" if end else f"{begin} and more" for begin, end in zip(begins, ends, strict=True)]
     return [names[max(int(np.searchsorted(begins, value, side="right")) - 1, 0)] for value in values]
 
 
-def _groups(lines: Sequence[Reading], edits: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the figures of lines of like names, in the order of their first number, or else of their CER."""
+def _groups(lines: Sequence[LineResult], edits: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the metrics of the lines of each name; ranges in ascending order, other groups by falling CER."""
     rows = []
     for name in dict.fromkeys(names):
-        own = [n for n, other in enumerate(names) if other == name]
-        characters = sum(len(lines[n].truth) for n in own)
+        members = [n for n, other in enumerate(names) if other == name]
+        characters = sum(len(lines[n].truth) for n in members)
         rows.append(
             {
                 "name": name,
-                "lines": len(own),
-                "cer": round(float(edits[own].sum()) / max(characters, 1), 6),
-                "line_accuracy": round(float((edits[own] == 0).mean()), 6),
+                "lines": len(members),
+                "cer": round(float(edits[members].sum()) / max(characters, 1), 6),
+                "line_accuracy": round(float((edits[members] == 0).mean()), 6),
             }
         )
     if [row["name"] for row in rows] == [""]:
@@ -109,54 +113,54 @@ def _groups(lines: Sequence[Reading], edits: np.ndarray, names: Sequence[str]) -
 
 
 def _advice(
-    lines: Sequence[Reading],
+    lines: Sequence[LineResult],
     measured: Mapping[str, Any],
     groups: Mapping[str, list[dict[str, Any]]],
-    pairs: Mapping[tuple[str, str], list],
-    bins: Sequence[calibration.Bin],
+    confusions: Mapping[tuple[str, str], list[tuple[int, int]]],
+    bins: Sequence[CalibrationBin],
 ) -> Iterable[str]:
-    """Says what is worth doing next, the most useful first."""
-    wrong = sum(map(len, pairs.values()))
+    """Suggests what to do next, the most useful first."""
+    wrong = sum(map(len, confusions.values()))
     if not wrong:
-        yield "Every line is read: try harder ones."
+        yield "Every line was read correctly: try harder ones."
         return
     cer = measured["cer"]
     if measured["cer_nfkc"] < 0.7 * cer:
         yield (
-            f"Of the errors {1 - measured['cer_nfkc'] / cer:.0%} are forms of one character, such as full and half width, or "
-            "spaces: write the labels one way, or judge by cer_nfkc."
+            f"{1 - measured['cer_nfkc'] / cer:.0%} of the errors are spaces or variants of one character, such as full and "
+            "half width: label them consistently, or go by cer_nfkc."
         )
     read = {character for line in lines for character in line.text}
-    never = {c for (truth, _), places in pairs.items() for c in truth if len(places) >= 3} - read
+    never = {c for (truth, _), places in confusions.items() for c in truth if len(places) >= 3} - read
     if never:
         yield (
-            f"Never read: {describe(''.join(sorted(never)))}. Add lines that hold these characters, and see that the alphabet "
-            "has them."
+            f"Never read: {describe(''.join(sorted(never)))}. Add lines with these characters, and make sure the alphabet has "
+            "them."
         )
     for kind, what in (("by_font", "font"), ("by_length", "length in characters"), ("by_width", "width in pixels")):
-        many = [row for row in groups[kind] if row["lines"] >= _FEW]
-        worst = max(many, key=lambda row: row["cer"], default=None)
-        if worst and len(many) > 1 and worst["cer"] > 2 * cer:
+        large = [row for row in groups[kind] if row["lines"] >= _MIN_GROUP]
+        worst = max(large, key=lambda row: row["cer"], default=None)
+        if worst and len(large) > 1 and worst["cer"] > 2 * cer:
             yield (
-                f"Lines of the {what} {worst['name']} have a CER of {worst['cer']:.2%} where all together have {cer:.2%}: "
-                "train with more like them."
+                f"Lines of the {what} {worst['name']} have a CER of {worst['cer']:.2%}, against {cer:.2%} overall: train on "
+                "more lines like them."
             )
-    lost, added = (sum(len(p) for pair, p in pairs.items() if not pair[side]) for side in (1, 0))
-    if lost > 0.4 * wrong:
-        yield f"{lost} of {wrong} errors are characters left out: look at narrow or cut letters, and at the ends of lines."
+    missing, added = (sum(len(p) for pair, p in confusions.items() if not pair[side]) for side in (1, 0))
+    if missing > 0.4 * wrong:
+        yield f"{missing} of {wrong} errors are missing characters: check narrow or clipped letters, and the ends of lines."
     if added > 0.4 * wrong:
-        yield f"{added} of {wrong} errors are characters added: look for strokes of other lines, rules and noise in the images."
-    (truth, text), places = next(iter(pairs.items()))
+        yield f"{added} of {wrong} errors are added characters: check the images for other lines, rules and noise."
+    (truth, text), places = next(iter(confusions.items()))
     if len(places) > 0.1 * wrong and truth and text:
         yield (
-            f"{describe(truth)} read as {describe(text)} makes up {len(places) / wrong:.0%} of all errors: see whether both "
-            "can be told apart in the images, and whether the labels keep them apart."
+            f"{describe(truth)} read as {describe(text)} makes up {len(places) / wrong:.0%} of all errors: check whether the "
+            "two can be distinguished in the images, and whether the labels do so."
         )
-    off = calibration.error(bins)
-    if off > 0.03:
+    gap = metrics.calibration_error(bins)
+    if gap > 0.03:
         mean = sum(each.lines * (each.confidence - each.right) for each in bins)
         yield (
-            f"Confidences are {'too high' if mean > 0 else 'too low'}, by {off:.1%} on average: choose a threshold from the "
-            "table of calibration, not from the number itself."
+            f"Confidences are {'too high' if mean > 0 else 'too low'}, off by {gap:.1%} on average: choose a threshold from "
+            "the calibration diagram rather than from the confidence itself."
         )
-    yield "Look at the worst lines: wrong labels and cut images among them cost more than any setting gains."
+    yield "Inspect the worst lines: wrong labels and clipped images among them cost more than any setting gains."

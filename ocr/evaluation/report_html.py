@@ -1,4 +1,4 @@
-"""A report as a page that is complete in one file: no other is loaded."""
+"""The report as a single self-contained HTML file."""
 
 import base64
 import html
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ocr.evaluation import confusions
-from ocr.evaluation.metrics import Reading
+from ocr.evaluation import metrics
+from ocr.evaluation.metrics import LineResult
 
 _KINDS = {"png": b"\x89PNG", "jpeg": b"\xff\xd8", "gif": b"GIF8", "bmp": b"BM"}
 _STYLE = """
@@ -25,14 +25,14 @@ ins { color: var(--good); font-weight: bold }
 """
 
 
-def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images: Mapping[int, bytes]) -> str:
+def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], images: Mapping[int, bytes]) -> str:
     """Returns the HTML of a report.
 
     Args:
       title: of the page.
-      found: what it tells: see `report.facts`.
-      lines: that it is about.
-      images: the image files of those that it shows, by their numbers.
+      content: see `report.contents`.
+      lines: the results of all lines.
+      images: by line number, the encoded images of the lines that `content` shows.
     """
 
     def picture(number: int) -> str:
@@ -40,7 +40,7 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
         data = base64.b64encode(images[number]).decode("ascii")
         return f'<img alt="line {number}" src="data:image/{kind};base64,{data}">'
 
-    figures = found["figures"]
+    figures = content["figures"]
     ranges = {key: " to ".join(f"{bound:.2%}" for bound in figures[f"{key}_interval"]) for key in ("cer", "line_accuracy")}
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -55,11 +55,11 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
             ],
             "figures",
         ),
-        "<h2>What to do next</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in found["advice"]) + "</ul>",
+        "<h2>What to do next</h2><ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in content["advice"]) + "</ul>",
         '<div class="groups">',
     ]
-    parts += [_groups("Characters", found["by_length"]), _groups("Width in pixels", found["by_width"])]
-    parts += [f"<div><h2>Confidence</h2>{_diagram(found['calibration'])}</div>", _groups("Font", found["by_font"])]
+    parts += [_groups("Characters", content["by_length"]), _groups("Width in pixels", content["by_width"])]
+    parts += [f"<div><h2>Confidence</h2>{_diagram(content['calibration'])}</div>", _groups("Font", content["by_font"])]
     parts.append("</div>")
     rows = [
         (
@@ -71,9 +71,9 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
                 for p in row["places"]
             ),
         )
-        for row in found["confusions"]
+        for row in content["confusions"]
     ]
-    parts.append(f"<h2>What is taken for what</h2>{_table(('Should be', 'Read', 'Times', 'Where'), rows)}")
+    parts.append(f"<h2>Confusions</h2>{_table(('Should be', 'Read', 'Times', 'Where'), rows)}")
     worst = [
         (
             picture(row["line"]),
@@ -82,7 +82,7 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
             f"{row['confidence']:.0%}",
             f"<small>{html.escape(row['filename'])}</small>",
         )
-        for row in found["worst"]
+        for row in content["worst"]
     ]
     header = ("Line", "Read; <ins>should be</ins>", "Edits", "Confidence", "File")
     parts.append(f"<h2>The worst lines</h2>{_table(header, worst)}")
@@ -90,15 +90,15 @@ def draw(title: str, found: Mapping[str, Any], lines: Sequence[Reading], images:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
-def _groups(name: str, found: Sequence[Mapping[str, Any]]) -> str:
-    if not found:
+def _groups(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    if not groups:
         return ""
-    rows = [(html.escape(row["name"]), row["lines"], f"{row['cer']:.2%}", f"{row['line_accuracy']:.1%}") for row in found]
-    return f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Whole'), rows)}</div>"
+    rows = [(html.escape(row["name"]), row["lines"], f"{row['cer']:.2%}", f"{row['line_accuracy']:.1%}") for row in groups]
+    return f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Correct'), rows)}</div>"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
-    """Returns a table; columns of numbers stand to the right."""
+    """Returns a table; columns of numbers are right-aligned."""
     numbers = [bool(rows) and re.fullmatch(r"[\d,.]+%?", str(value)) is not None for value in (rows or [header])[0]]
 
     def line(tag: str, values: Sequence[Any]) -> str:
@@ -110,7 +110,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "")
 
 
 def _shown(character: str) -> str:
-    """Shows a character of a confusion, with its number where it cannot be seen well."""
+    """Returns a character of a confusion with its code point, since look-alikes cannot be distinguished by sight."""
     if not character:
         return "<small>nothing</small>"
     return f"<span class=text>{html.escape(character)}</span> <small>U+{ord(character):04X}</small>"
@@ -122,10 +122,10 @@ def _marked(text: str, place: int, truth: str) -> str:
 
 
 def _compared(truth: str, text: str) -> str:
-    """Shows a text with what is wrong in it, and what should be there."""
+    """Returns a text with its wrong characters marked, each followed by the right one."""
     parts, rest = [], text
     at = 0
-    for edit in confusions.between(truth, text):
+    for edit in metrics.alignment(truth, text):
         same, at = edit.place - at, edit.place + len(edit.truth)
         parts.append(html.escape(rest[:same]))
         parts.append(
@@ -137,17 +137,17 @@ def _compared(truth: str, text: str) -> str:
 
 
 def _diagram(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Draws how often lines are right against their confidence, dots as large as there are lines."""
+    """Returns the share of correct lines against confidence as SVG; a dot's area shows its number of lines."""
     side, edge = 260, 34
     most = max(each["lines"] for each in bins)
     dots = "".join(
         f'<circle cx="{edge + each["confidence"] * side:.1f}" cy="{(1 - each["right"]) * side + 8:.1f}" '
         f'r="{3 + 9 * (each["lines"] / most) ** 0.5:.1f}" fill="#3366cc" fill-opacity=".75">'
-        f"<title>{each['lines']} lines, confidence {each['confidence']:.1%}, right {each['right']:.1%}</title></circle>"
+        f"<title>{each['lines']} lines, confidence {each['confidence']:.1%}, correct {each['right']:.1%}</title></circle>"
         for each in bins
     )
     return (
-        f'<svg width="{side + 2 * edge}" height="{side + 52}" role="img" aria-label="share of right lines against confidence" '
+        f'<svg width="{side + 2 * edge}" height="{side + 52}" role="img" aria-label="share of correct lines by confidence" '
         'font-size="12" fill="currentColor" stroke="none">'
         f'<rect x="{edge}" y="8" width="{side}" height="{side}" fill="none" stroke="currentColor" stroke-opacity=".4"/>'
         f'<line x1="{edge}" y1="{side + 8}" x2="{edge + side}" y2="8" stroke="currentColor" stroke-opacity=".4"/>{dots}'

@@ -17,7 +17,7 @@ from ocr.data.dataset import Mixture, Split
 from ocr.doctor import examine
 from ocr.doctor.watch import Watch
 from ocr.evaluation import evaluate, metrics, picture
-from ocr.evaluation.metrics import Reading
+from ocr.evaluation.metrics import LineResult
 from ocr.model import frozen, networks
 from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
@@ -263,16 +263,16 @@ class Run:
 
     def _evaluate(self) -> None:
         self._sync_eval_weights()
-        readings, loss = self._evaluator(self._held_out)
-        measured = metrics.measures(readings)
+        results, loss = self._evaluator(self._held_out)
+        measured = metrics.measures(results)
         figures = {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
-        self._watch.after_evaluation(readings, self._charset, self._looked_at)
+        self._watch.after_evaluation(results, self._charset, self._looked_at)
         step = self.steps.number
         self._write(figures)
         told = f"CER {figures['cer']:.2%}, {figures['line_accuracy']:.1%} of lines whole"
         self._bar.update(step, told, always=True)
         if self._journal:
-            self._journal.draw(step, "lines", self._picture(readings[:_SHOWN]))
+            self._journal.draw(step, "lines", self._picture(results[:_SHOWN]))
         improved = self._best.judge(figures)
         # The best there may be of later steps, of a run that was cut off.
         if improved and self._devices.is_chief and not rank(self._workdir.best()) < rank(figures):
@@ -280,11 +280,11 @@ class Run:
                 self._save()
             self._workdir.keep_best(self._eval_model, step, figures)
 
-    def _picture(self, readings: Sequence[Reading]) -> bytes:
+    def _picture(self, results: Sequence[LineResult]) -> bytes:
         """Draws the first lines that are evaluated, what was read, and what it should be where it is not."""
         batch = self._looked_at
         rows = []
-        for read, pixels, width in zip(readings, batch["pixels"].numpy(), batch["width"].numpy(), strict=False):
+        for read, pixels, width in zip(results, batch["pixels"].numpy(), batch["width"].numpy(), strict=False):
             note = "" if read.text == read.truth else read.truth
             rows.append((Image.fromarray(pixels[:, :width]), read.text, note))
         return picture.draw(rows, self._config.picture_font)
