@@ -1,1 +1,1 @@
-"""Bytes on disk: the record's schema, the shard writer, the manifest and the reader. Imports nothing of `ocr` or `tools`."""
+"""Records on disk: their schema, the shard writer, the manifest, the reader and integrity checks; imports no other package."""

@@ -1,4 +1,4 @@
-"""Write aside, fsync, rename: nothing half-written ever stands under a final name, and no two runs write to one place."""
+"""Files appear under their final name complete or not at all, and no two processes write to one folder."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from typing import Any
 
 from tfrecords.errors import InputError, IntegrityError
 
-_MOST_JSON = 2**30  # bytes
+_MAX_JSON_BYTES = 2**30
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -27,12 +27,13 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def sync_file(path: pathlib.Path) -> None:
+    """Makes a file's content survive a power cut."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a whole file, or leaves what stood there."""
+    """Writes a file atomically: if this fails, the old content is still there."""
     staging = path.with_name(f".{path.name}.partial")
     try:
         with open(staging, "wb") as file:
@@ -47,10 +48,12 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a UTF-8 file atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
@@ -58,34 +61,36 @@ def read_at_most(path: pathlib.Path | str, count: int) -> bytes:
     """Reads the first `count` bytes of a regular file.
 
     Raises:
-      OSError: it cannot be read, or is a folder, a device or a fifo, which could keep us waiting for ever.
+      OSError: it cannot be read, or is a folder, a device or a fifo, which could block forever.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(min(count, facts.st_size))
+        return file.read(min(count, status.st_size))
 
 
 def read_json(path: pathlib.Path) -> Any:
     """Reads what `write_json` wrote.
 
     Raises:
-      IntegrityError: it is not there, or damaged.
+      IntegrityError: the file is missing or damaged.
     """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} in it")
 
     try:
-        return json.loads(read_at_most(path, _MOST_JSON).decode("utf-8"), parse_constant=refuse)
+        return json.loads(read_at_most(path, _MAX_JSON_BYTES).decode("utf-8"), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: damaged ({error})") from error
 
 
 def escape_cell(text: str) -> str:
-    """Returns text that may hold anything, such as a file's name, as one cell of a table: what does not print is escaped. Bytes
-    that are not UTF-8 stay what they are."""
+    """Escapes the characters of a text that do not print, so that it fits in one cell of a table.
+
+    Bytes of a file's name that are not UTF-8 (surrogates) stay as they are.
+    """
     escaped = (c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else c.encode("unicode_escape").decode() for c in text)
     return "".join(escaped)
 
@@ -94,7 +99,7 @@ def make_folder(path: pathlib.Path) -> None:
     """Makes `path` and its parents.
 
     Raises:
-      InputError: something that is no folder stands in the way.
+      InputError: a file of that name is in the way.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -104,14 +109,14 @@ def make_folder(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def directory_lock(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
-    """Keeps every other process that asks for the same out of a folder, until the block or this process ends.
+    """Locks a folder against other processes that call this, until the block or the process ends.
 
     Raises:
-      InputError: another one is in it, and we do not wait.
+      InputError: another process holds the lock, and `wait` is not set.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # removed by one that has just ended
+    except FileNotFoundError:  # removed by a process that has just finished
         raise InputError(f"{folder}: another process is writing to it") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -126,18 +131,18 @@ def directory_lock(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_directory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives an empty folder inside `folder`, which is for this process alone and gone after the block.
+    """Gives an empty folder inside `folder`, locked for this process and removed after the block.
 
-    The name inside is a new one each time: a killed run's children, which may live on for a while, find theirs no more.
+    Its name is new each time, so that children of a killed run, which may live on for a while, cannot write into it.
 
     Raises:
-      InputError: another process has it.
+      InputError: another process holds the folder.
     """
     folder.mkdir(exist_ok=True)
     with directory_lock(folder):
         try:
-            for left in folder.iterdir():  # by a killed run
-                shutil.rmtree(left)
+            for leftover in folder.iterdir():  # of a killed run
+                shutil.rmtree(leftover)
             inside = folder / secrets.token_hex(8)
             inside.mkdir()
             yield inside
@@ -147,7 +152,7 @@ def temporary_directory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a hidden folder to fill; it is renamed to `final` when the block ends well, and removed when it does not.
+    """Gives a hidden folder to fill, which is renamed to `final` if the block succeeds and removed if it fails.
 
     Raises:
       InputError: `final` exists and is not an empty folder, or another process is making it.

@@ -1,4 +1,4 @@
-"""What a split holds: its shards with sizes and checksums, and how often each character, length and width occurs."""
+"""What a split holds: its shards with sizes and checksums, and counts of characters, text lengths and line widths."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,8 @@ from tfrecords.shards import BLOCK, Shard
 SUFFIX = ".manifest.json"
 _COUNTS = ("characters", "lengths", "widths", "rejects")
 _VERSION = 2
-_TOGETHER = 4096
+_KEYS = {"provenance": "made_of"}  # of fields that have another name in the file
+_BATCH = 4096  # records that are counted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +22,18 @@ class Manifest:
     """Describes one finished split of a folder of records.
 
     Attributes:
-      name: of the data set.
+      name: name of the data set.
       split: `train`, `eval`, ...
-      charset: fingerprint of the alphabet that the labels were checked with.
+      charset: fingerprint of the alphabet that the labels were checked against.
       image_format: `keep`, `png` or `raw`.
-      pixels_per_frame: every line fits a model whose frames are this wide (pixels of scaled width).
-      shards: in order.
+      pixels_per_frame: every line fits a network whose frames are this wide, in pixels of scaled width.
+      shards: the shards, in order.
       rejects: how many lines were rejected, by reason.
       characters: how often each character occurs in the texts.
       lengths: how many lines have each length, in characters.
       widths: how many lines have each scaled width, in pixels.
-      made_of: what decided all that is in the split, by name.
-      dummy: None, or how the random images and labels were drawn.
+      provenance: the inputs and settings that determine the records, by name; `made_of` in the file.
+      dummy: for dummy data the parameters it was drawn with, else None.
     """
 
     name: str
@@ -45,48 +46,52 @@ class Manifest:
     characters: dict[str, int]
     lengths: dict[int, int]
     widths: dict[int, int]
-    made_of: dict[str, str | int]
+    provenance: dict[str, str | int]
     dummy: dict[str, int] | None = None
 
     @property
     def records(self) -> int:
+        """Number of records in all shards."""
         return sum(shard.records for shard in self.shards)
 
     @property
     def file(self) -> str:
-        """Its own name in its folder."""
+        """Name of the manifest's file."""
         return f"{self.name}-{self.split}{SUFFIX}"
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What whoever wrote it wants to know: `records`, `rejects`, `shards` and `reasons`, the rejects by reason."""
+        """Counts of `records`, `rejects` and `shards`, and `reasons`: the rejects by reason."""
         rejects = sum(self.rejects.values())
         return {"records": self.records, "rejects": rejects, "shards": len(self.shards), "reasons": self.rejects}
 
     def write(self, folder: pathlib.Path) -> None:
-        files.write_json(folder / self.file, {"version": _VERSION, **dataclasses.asdict(self)})
+        """Writes the manifest's file."""
+        fields = {_KEYS.get(name, name): value for name, value in dataclasses.asdict(self).items()}
+        files.write_json(folder / self.file, {"version": _VERSION, **fields})
 
 
 class Tally:
-    """Counts what the manifest tells of the records, while they pass."""
+    """Counts characters, lengths, widths and rejects for a manifest, record by record."""
 
     def __init__(self) -> None:
         self.rejects: Counter[str] = Counter()
         self._characters: Counter[str] = Counter()
         self._lengths: Counter[int] = Counter()
         self._widths: Counter[int] = Counter()
-        self._texts: list[str] = []  # not yet counted: many at once take less time
-        self._scaled: list[int] = []
+        self._texts: list[str] = []  # not yet counted: counting many at a time is faster
+        self._scaled_widths: list[int] = []
 
     def add(self, text: str, scaled_width: int) -> None:
+        """Counts one record; the width is in pixels."""
         self._texts.append(text)
-        self._scaled.append(scaled_width)
-        if len(self._texts) == _TOGETHER:
+        self._scaled_widths.append(scaled_width)
+        if len(self._texts) == _BATCH:
             self._count()
 
     @property
     def lines(self) -> int:
-        """How many records and rejects there are."""
+        """Number of records and rejects together."""
         self._count()
         return sum(self._lengths.values()) + sum(self.rejects.values())
 
@@ -97,7 +102,7 @@ class Tally:
         return {key: dict(sorted(count.items())) for key, count in zip(_COUNTS, counts, strict=True)}
 
     def add_fields(self, counts: dict[str, Any]) -> None:
-        """Adds what the `fields` of another one were, be it that JSON made text of its numbers."""
+        """Adds the `fields` of another tally, which may have been through JSON, where keys are text."""
         self._characters.update(counts["characters"])
         self._lengths.update({int(length): count for length, count in counts["lengths"].items()})
         self._widths.update({int(width): count for width, count in counts["widths"].items()})
@@ -106,24 +111,24 @@ class Tally:
     def _count(self) -> None:
         self._characters.update("".join(self._texts))
         self._lengths.update(map(len, self._texts))
-        self._widths.update(self._scaled)
-        self._texts, self._scaled = [], []
+        self._widths.update(self._scaled_widths)
+        self._texts, self._scaled_widths = [], []
 
 
 def load(path: pathlib.Path) -> Manifest:
     """Reads a manifest.
 
     Raises:
-      IntegrityError: it is not one that this version writes.
+      IntegrityError: it is damaged, or of another version.
     """
-
     try:
         fields: dict[str, Any] = files.read_json(path)
         if fields.pop("version") != _VERSION:
             raise ValueError("another version's manifest")
         shards = tuple(read_shard(shard) for shard in fields.pop("shards"))
         lengths, widths = ({int(key): value for key, value in fields.pop(name).items()} for name in ("lengths", "widths"))
-        manifest = Manifest(shards=shards, lengths=lengths, widths=widths, **fields)
+        renamed = {name: fields.pop(key) for name, key in _KEYS.items()}
+        manifest = Manifest(shards=shards, lengths=lengths, widths=widths, **renamed, **fields)
         _check_types(manifest)
         if not re.fullmatch(r"\w+", manifest.name + manifest.split, re.ASCII):
             raise ValueError(f"named {manifest.name!r} {manifest.split!r}")
@@ -145,13 +150,14 @@ def load(path: pathlib.Path) -> Manifest:
 
 
 def read_shard(fields: dict[str, Any]) -> Shard:
-    """Makes a shard of what JSON made of it.
+    """Returns the shard that a JSON object describes.
 
     Raises:
-      ValueError, TypeError: it cannot be one.
+      ValueError: a value is out of range or inconsistent.
+      TypeError: a field is missing or unknown.
     """
-    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    shard = Shard(**made)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    shard = Shard(**values)
     _check_types(shard)
     if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
         raise ValueError(f"a sha256 {shard.sha256!r:.80}")
@@ -161,31 +167,33 @@ def read_shard(fields: dict[str, Any]) -> Shard:
 
 
 def _check_types(described: Shard | Manifest) -> None:
-    """Raises ValueError where a field is not of its type, or a count below 0."""
+    """Raises ValueError if a field is not of its type, or a count is negative."""
     for field in dataclasses.fields(described):
         value = getattr(described, field.name)
         counts: list[Any] = [value] if isinstance(value, int) else []
-        if (isinstance(value, dict) and field.name != "made_of") or (isinstance(value, tuple) and isinstance(described, Shard)):
+        if (isinstance(value, dict) and field.name != "provenance") or (
+            isinstance(value, tuple) and isinstance(described, Shard)
+        ):
             counts = list(value.values()) if isinstance(value, dict) else list(value)
-        wanted: Any = (dict, type(None)) if field.name == "dummy" else get_origin(field.type) or field.type
-        if not isinstance(value, wanted) or not all(type(count) is int and 0 <= count < 2**62 for count in counts):
+        expected: Any = (dict, type(None)) if field.name == "dummy" else get_origin(field.type) or field.type
+        if not isinstance(value, expected) or not all(type(count) is int and 0 <= count < 2**62 for count in counts):
             raise ValueError(f"{field.name} is {value!r:.40}")
 
 
 def splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the manifests in a folder, by split.
+    """Returns the paths of the manifests in a folder, by split.
 
     Raises:
       InputError: there is no such folder, or two data sets in it have the same split.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found: dict[str, pathlib.Path] = {}
+    paths: dict[str, pathlib.Path] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         match = re.fullmatch(r"\w+-(\w+)", path.name.removesuffix(SUFFIX))
         if match is None:
             continue
-        if match[1] in found:
-            raise InputError(f"{path}: split {match[1]} is also in {found[match[1]].name}; keep one data set a folder")
-        found[match[1]] = path
-    return found
+        if match[1] in paths:
+            raise InputError(f"{path}: split {match[1]} is also in {paths[match[1]].name}; keep one data set per folder")
+        paths[match[1]] = path
+    return paths

@@ -1,4 +1,4 @@
-"""Finds a split in a folder, and reads it block by block, each compared with what the manifest says of it."""
+"""Finds a split in a folder, and reads it block by block, comparing each block with the manifest."""
 
 import pathlib
 from typing import NamedTuple
@@ -6,59 +6,45 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrecords import manifest, shards
+from tfrecords import integrity, manifest, shards
 from tfrecords.errors import InputError, IntegrityError
+from tfrecords.manifest import Manifest
 
-_BUFFER = 2**18  # bytes read at a time
+_BUFFER_BYTES = 2**18  # read at a time
 
 
-def find(spec: str, prefer: str) -> tuple[pathlib.Path, manifest.Manifest]:
+def find(spec: str, prefer: str) -> tuple[pathlib.Path, Manifest]:
     """Finds the split that a flag names.
 
     Args:
       spec: `DIR`, or `DIR@split`.
-      prefer: the split to take of a folder that has several and names none.
+      prefer: the split to take if `spec` names none and the folder has several.
 
     Returns:
       The folder and the split's manifest.
 
     Raises:
-      InputError: no such folder or split, or more than one and none of them preferred.
+      InputError: there is no such folder or split, or there are several and none of them is preferred.
       IntegrityError: a shard is missing or has another size than the manifest says.
     """
     name, at, split = spec.rpartition("@")
     folder = pathlib.Path(name if at else spec)
     if at and not folder.is_dir() and pathlib.Path(spec).is_dir():  # a folder with an @ in its name
         folder, at = pathlib.Path(spec), ""
-    there = manifest.splits(folder)
-    if not there:
+    paths = manifest.splits(folder)
+    if not paths:
         raise InputError(f"{folder}: no records in it (no *.manifest.json); make_tfrecords writes them")
-    wanted = split if at else prefer if prefer in there else next(iter(there)) if len(there) == 1 else None
-    if wanted not in there:
-        raise InputError(f"{spec}: has the splits {', '.join(there)}; name one as {folder}@{next(iter(there))}")
-    found = manifest.load(there[wanted])
-    if wrong := misplaced(folder, found):
-        raise IntegrityError(wrong[0])
-    return folder, found
-
-
-def misplaced(folder: pathlib.Path, split: manifest.Manifest) -> list[str]:
-    """Returns what is wrong with a split that can be told without reading it: shards that are missing, too many, or of another
-    size than the manifest says."""
-    wrong = []
-    for shard in split.shards:
-        path = folder / shard.file
-        size = path.stat().st_size if path.is_file() else None
-        if size != shard.bytes:
-            has = "is missing" if size is None else f"has {size} bytes"
-            wrong.append(f"{path}: {has}, its manifest says {shard.bytes} bytes")
-    listed = {shard.file for shard in split.shards}
-    there = sorted(folder.glob(f"{split.name}-{split.split}.tfrecord-*"))
-    return wrong + [f"{path}: is not in the manifest {split.file}" for path in there if path.name not in listed]
+    wanted = split if at else prefer if prefer in paths else next(iter(paths)) if len(paths) == 1 else None
+    if wanted not in paths:
+        raise InputError(f"{spec}: has the splits {', '.join(paths)}; name one as {folder}@{next(iter(paths))}")
+    loaded = manifest.load(paths[wanted])
+    if faults := integrity.misplaced_shards(folder, loaded):
+        raise IntegrityError(faults[0])
+    return folder, loaded
 
 
 class Blocks(NamedTuple):
-    """Where the blocks of a split are, in order, and what the manifest says of them.
+    """The blocks of a split in order, K of them: where they are, and what the manifest says of each.
 
     Attributes:
       paths: of the shards.
@@ -75,7 +61,7 @@ class Blocks(NamedTuple):
     check: np.ndarray
 
 
-def blocks(folder: pathlib.Path, split: manifest.Manifest) -> Blocks:
+def blocks(folder: pathlib.Path, split: Manifest) -> Blocks:
     """Returns the blocks of a split."""
     rows = [
         (index, offset, min(shards.BLOCK, shard.records - block * shards.BLOCK), check)
@@ -90,16 +76,16 @@ def read(table: Blocks, chosen: tf.Tensor) -> tf.Tensor:
     """Reads some blocks, in the graph of a data set.
 
     Args:
-      table: of the split.
-      chosen: int64[M], at least one.
+      table: the blocks of the split.
+      chosen: int64[M], the numbers of the blocks to read, at least one.
 
     Returns:
       string[R], the serialized records of these blocks in order.
 
     Raises:
-      tf.errors.OpError: a record is damaged, or a block does not hold what it held when it was written.
+      tf.errors.OpError: a record is damaged, or a block has changed since it was written.
     """
-    paths, offsets, counts, sums = (tf.gather(column, chosen) for column in table[1:])
+    paths, offsets, counts, expected = (tf.gather(column, chosen) for column in table[1:])
     files = tf.gather(tf.constant(table.paths), paths)
 
     def block(path: tf.Tensor, offset: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
@@ -107,7 +93,7 @@ def read(table: Blocks, chosen: tf.Tensor) -> tf.Tensor:
         variant = tf.raw_ops.TFRecordDatasetV2(
             filenames=path[tf.newaxis],
             compression_type="",
-            buffer_size=tf.constant(_BUFFER, tf.int64),
+            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
             byte_offsets=offset[tf.newaxis],
         )
         return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(count)
@@ -116,14 +102,17 @@ def read(table: Blocks, chosen: tf.Tensor) -> tf.Tensor:
     records = tf.data.Dataset.from_tensor_slices((files, offsets, counts)).flat_map(block).batch(total).get_single_element()
     with tf.control_dependencies([tf.debugging.assert_equal(tf.size(records, tf.int64), total, "a shard has too few records")]):
         owners = tf.repeat(tf.range(tf.size(chosen)), counts)
-    found = tf.math.segment_sum(shards.checks(records), owners)
-    with tf.control_dependencies([tf.debugging.assert_equal(found, sums, "a shard is not the one in its manifest")]):
+    actual = tf.math.segment_sum(shards.checks(records), owners)
+    with tf.control_dependencies([tf.debugging.assert_equal(actual, expected, "a shard is not the one in its manifest")]):
         return tf.identity(records)
 
 
-def records(folder: pathlib.Path, split: manifest.Manifest) -> tf.data.Dataset:
-    """Returns the serialized records of a split in the order they were written, string[R] at a time, the records of a block
-    each; for what they raise see `read`."""
+def records(folder: pathlib.Path, split: Manifest) -> tf.data.Dataset:
+    """Returns the serialized records of a split in the order they were written.
+
+    Returns:
+      A data set of string[R], the records of one block each. It raises what `read` does.
+    """
     table = blocks(folder, split)
     count = len(table.shard)
     return tf.data.Dataset.range(count).map(lambda block: read(table, block[tf.newaxis]), tf.data.AUTOTUNE)

@@ -1,9 +1,9 @@
-"""One line of text as a `tf.train.Example`, under the keys that TensorFlow's OCR data sets use."""
+"""A line of text as a `tf.train.Example`, under the keys that TensorFlow's OCR data sets use."""
 
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # whoever only writes must not wait for TensorFlow to start
+if TYPE_CHECKING:  # writing records must not wait for TensorFlow to start
     import tensorflow as tf
 
 PNG, JPEG, RAW = "png", "jpeg", "raw"
@@ -17,11 +17,11 @@ class Record(NamedTuple):
       image_format: `png`, `jpeg` or `raw`.
       height: of the stored image, in pixels.
       width: of the stored image, in pixels.
-      channels: of the stored image; 0 where its header does not tell.
+      channels: of the stored image; 0 if its header does not say.
       text: the line's text.
       filename: the image's name as the labels file has it.
-      font: that the line was drawn with; nothing where that is not known.
-      middles: the column of each character's middle, in pixels of the stored image; none where they are not known.
+      font: font that the line was drawn with; empty if unknown.
+      middles: column of each character's middle, in pixels of the stored image; empty if unknown.
     """
 
     encoded: bytes
@@ -37,8 +37,8 @@ class Record(NamedTuple):
     def serialize(self) -> bytes:
         """Returns the record as a serialized Example; equal records give equal bytes.
 
-        By hand, for this is the converter's inner loop: as tensorflow/core/example/feature.proto has it, in protocol buffers'
-        encoding, with the keys in order.
+        Encoded by hand, since this is the converter's inner loop: protocol buffers as in
+        tensorflow/core/example/feature.proto, with the keys in order.
         """
         entries = b"".join(
             (
@@ -57,7 +57,7 @@ class Record(NamedTuple):
 
 
 def _octets(key: bytes, value: bytes) -> bytes:
-    """Returns the map entry of a feature that is one string."""
+    """Returns the map entry of a feature that holds one byte string."""
     length = _varint(len(value))
     items = 1 + len(length) + len(value)  # BytesList
     feature = 1 + len(_varint(items)) + items
@@ -68,7 +68,7 @@ def _octets(key: bytes, value: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _ints(key: bytes, *values: int) -> bytes:
-    """Returns the map entry of a feature that is one number or several, 0 or more."""
+    """Returns the map entry of a feature that holds integers, none of them negative."""
     numbers = b"".join(map(_varint, values))
     packed = b"\x0a%b%b" % (_varint(len(numbers)), numbers)  # Int64List
     feature = b"\x1a%b%b" % (_varint(len(packed)), packed)
@@ -78,6 +78,7 @@ def _ints(key: bytes, *values: int) -> bytes:
 
 @functools.lru_cache(maxsize=16_384)
 def _varint(number: int) -> bytes:
+    """Returns an integer in base 128, least significant digit first, with the top bit set in all bytes but the last."""
     octets = bytearray()
     while number >= 128:
         octets.append(number & 127 | 128)
@@ -91,11 +92,11 @@ def parse(serialized: "tf.Tensor", middles: bool = False) -> dict[str, "tf.Tenso
 
     Args:
       serialized: string[B].
-      middles: whether the characters' middles are wanted.
+      middles: whether to parse the characters' middles too.
 
     Returns:
-      `encoded`, `format`, `text`, `filename`, `font`: string[B]; `height`, `width`, `channels`: int64[B]; and, if they are
-      wanted, `middles`: int64[B, (N)], ragged, nothing where they are not known.
+      `encoded`, `format`, `text`, `filename`, `font`: string[B]; `height`, `width`, `channels`: int64[B]; and, if asked
+      for, `middles`: ragged int64[B, (N)], an empty row where they are unknown.
     """
     import tensorflow as tf
 

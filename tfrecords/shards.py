@@ -1,4 +1,4 @@
-"""One file of records: how many, where each block of them begins, and checksums that tell whether they still are the same."""
+"""One file of records: how many it holds, where each block of them begins, and checksums that detect changes."""
 
 import concurrent.futures
 import dataclasses
@@ -12,9 +12,9 @@ import tensorflow as tf
 from tfrecords.errors import IntegrityError
 
 BLOCK = 128  # records between two places where reading may begin
-AROUND = 16  # bytes of a record beside its own: its length and two checksums
-_READ = 2**22  # bytes at a time
-_CHECK = 2**44  # so that the sum over a block is a whole number in every JSON reader
+FRAMING_BYTES = 16  # of each record in a file: its length and two checksums
+_READ_BYTES = 2**22  # at a time
+_CHECK_BUCKETS = 2**44  # so that the sum over a block is exact in every JSON reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Shard:
       file: its name.
       records: how many it holds.
       bytes: its size.
-      sha256: of all of it, 64 hexadecimal digits.
+      sha256: of the whole file, 64 hexadecimal digits.
       offsets: where each block of 128 records begins, in bytes; the last block may have fewer records.
       checks: the sum of `checks` over the records of each block.
     """
@@ -40,41 +40,41 @@ class Shard:
 
 def checks(records: tf.Tensor) -> tf.Tensor:
     """Returns a checksum of each record (farmhash): string[R] -> int64[R]."""
-    return tf.strings.to_hash_bucket_fast(records, _CHECK)
+    return tf.strings.to_hash_bucket_fast(records, _CHECK_BUCKETS)
 
 
 def describe(path: pathlib.Path, file: str) -> Shard:
     """Reads a file of records from end to end.
 
     Args:
-      path: where it lies.
-      file: the name that it has or is to have.
+      path: where the file is.
+      file: its name, or the name it will get.
 
     Raises:
       IntegrityError: a record in it is damaged or cut short.
     """
     size = path.stat().st_size
     lengths = counts = sums = np.zeros(0, np.int64)
-    with open(path, "rb") as stream, concurrent.futures.ThreadPoolExecutor(1) as other:
-        digest = other.submit(hashlib.file_digest, stream, "sha256")
+    with open(path, "rb") as stream, concurrent.futures.ThreadPoolExecutor(1) as executor:
+        digest = executor.submit(hashlib.file_digest, stream, "sha256")
         try:
             if size:
-                lengths, counts, sums = (column.numpy() for column in _blocks(str(path)))
+                lengths, counts, sums = (column.numpy() for column in _measure_blocks(str(path)))
         except tf.errors.OpError as error:
-            told = re.search(r"(corrupted|truncated) record at \d+", str(error))
-            raise IntegrityError(f"{path}: damaged ({told[0] if told else type(error).__name__})") from error
+            cause = re.search(r"(corrupted|truncated) record at \d+", str(error))
+            raise IntegrityError(f"{path}: damaged ({cause[0] if cause else type(error).__name__})") from error
         offsets = np.cumsum(lengths) - lengths
         return Shard(file, int(counts.sum()), size, digest.result().hexdigest(), tuple(offsets.tolist()), tuple(sums.tolist()))
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def _blocks(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _measure_blocks(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the length in bytes, the number of records and the checksum of each block of a file that is not empty."""
 
-    def measured(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def measure(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         count = tf.size(block, tf.int64)
-        length = tf.reduce_sum(tf.cast(tf.strings.length(block), tf.int64)) + AROUND * count
+        length = tf.reduce_sum(tf.cast(tf.strings.length(block), tf.int64)) + FRAMING_BYTES * count
         return length, count, tf.reduce_sum(checks(block))
 
-    records = tf.data.TFRecordDataset(path, buffer_size=_READ)
-    return records.batch(BLOCK).map(measured).batch(tf.int64.max).get_single_element()
+    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BYTES)
+    return records.batch(BLOCK).map(measure).batch(tf.int64.max).get_single_element()

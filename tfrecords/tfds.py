@@ -1,11 +1,11 @@
-"""What TensorFlow Datasets needs beside the shards: with two JSON files, `tfds.builder_from_directory` reads the folder."""
+"""The two JSON files that let `tfds.builder_from_directory` of TensorFlow Datasets read a folder of records."""
 
 from collections.abc import Iterable
 
 from tfrecords.errors import InputError
 from tfrecords.manifest import Manifest
 
-_VERSION = "1.0.0"  # TFDS reads nothing without one
+_VERSION = "1.0.0"  # which TFDS requires
 _FEATURES = "tensorflow_datasets.core.features"
 _BYTES = ("encoded", "filename")  # a file's name need not be UTF-8
 _TEXTS = ("format", "text")
@@ -19,19 +19,18 @@ def contents(name: str, manifests: Iterable[Manifest]) -> dict[str, dict]:
     `tfds.ReadConfig(interleave_cycle_length=1)` asks for the order they were written in.
 
     Args:
-      name: what TFDS is to call the data set; the splits may be of data sets of other names.
-      manifests: of the splits.
-
+      name: the data set's name in TFDS; the splits may belong to data sets of other names.
+      manifests: the manifests of the splits.
     """
     info = {"name": name, "version": _VERSION, "fileFormat": "tfrecord", "splits": [_split(manifest) for manifest in manifests]}
     return {"dataset_info.json": info, "features.json": _dict({"image": _dict(_image())})}
 
 
 def check_split(split: str) -> None:
-    """Makes sure that a split can have this name.
+    """Checks that TFDS accepts the name of a split.
 
     Raises:
-      InputError: TFDS keeps it for itself, or does not take it.
+      InputError: TFDS reserves the name, or does not allow it.
     """
     if split == "all" or not split.strip("_"):
         raise InputError(f"--split={split}: TensorFlow Datasets cannot have a split of this name; choose another")
@@ -41,7 +40,7 @@ def _split(manifest: Manifest) -> dict:
     """Returns a `SplitInfo` message as JSON, where an int64 is a string."""
     return {
         "name": manifest.split,
-        # The data set's name stands in it as it is: TFDS knows one {DATASET} a folder, which is not in all our files' names.
+        # The data set's name is spelled out, since TFDS knows one {DATASET} per folder and a folder may hold several.
         "filepathTemplate": f"{manifest.name}-{{SPLIT}}.{{FILEFORMAT}}-{{SHARD_X_OF_Y}}",
         "shardLengths": [str(shard.records) for shard in manifest.shards],
         "numBytes": str(sum(shard.bytes for shard in manifest.shards)),
@@ -58,8 +57,10 @@ def _image() -> dict[str, dict]:
 
 
 def _dict(features: dict[str, dict]) -> dict:
+    """Returns a `Feature` message that holds others."""
     return _feature("features_dict.FeaturesDict", featuresDict={"features": features})
 
 
 def _feature(python_class: str, **message: dict) -> dict:
+    """Returns a `Feature` message as JSON."""
     return {"pythonClassName": f"{_FEATURES}.{python_class}", **message}

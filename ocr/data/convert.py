@@ -109,7 +109,7 @@ def duplicate(number: int, name: str) -> Rejected:
 def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> None:
     """Writes what is usable, in the order of the lines, and notes what is not."""
     path, seen = pathlib.Path(config.labels), writer.position
-    names = set(writer.kept)
+    names = set(writer.caller_state)
     last = [piece.first for piece in found.pieces[1:]]
     pieces = [piece for piece, end in zip(found.pieces, [*last, found.count + 1], strict=True) if end > seen + 1]
     count = config.workers or os.cpu_count() or 1
@@ -141,7 +141,7 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
                 writer.add(serialized, number - 1, text, width)
                 if name in found.repeated:
                     names.add(name)
-                    writer.kept.append(name)
+                    writer.caller_state.append(name)
             bar.update(seen)
     if seen != found.count:
         raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")

@@ -8,7 +8,7 @@ from ocr.data import dataset
 from ocr.data.dataset import Split
 from ocr.images import header
 from ocr.progress import Progress
-from tfrecords import manifest, reader, schema
+from tfrecords import integrity, manifest, schema
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.manifest import Tally
 
@@ -52,7 +52,7 @@ def verify(folder: pathlib.Path, images_too: bool = False) -> dict:
 def _split(lines: Split, images_too: bool, bar: Progress, done: int) -> tuple[list[str], int]:
     """Returns what is wrong with a split, and how many records are done after it."""
     told = lines.manifest
-    wrong = reader.misplaced(lines.folder, told)
+    wrong = integrity.misplaced_shards(lines.folder, told)
     tally = Tally()
     for shard in told.shards:
         path = lines.folder / shard.file

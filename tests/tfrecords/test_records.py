@@ -258,7 +258,7 @@ def test_nothing_is_gone_on_with_that_was_made_of_something_else(tmp_path: pathl
     interrupted(tmp_path, provenance={"labels": "a"})
     with pytest.raises(InputError, match="labels: saved a, given b"):
         write(tmp_path, num_shards=4, positions=10, provenance={"labels": "b"}, resume=True)
-    monkeypatch.setattr(writer.SplitWriter, "_move_in", lambda _: 1 / 0)  # killed when all but the last step was done
+    monkeypatch.setattr(writer.SplitWriter, "_publish", lambda _: 1 / 0)  # killed when all but the last step was done
     with pytest.raises(ZeroDivisionError):
         write(tmp_path, num_shards=4, positions=10, provenance={"labels": "a"}, resume=True)
     with pytest.raises(InputError, match="labels: saved a, given b"):
