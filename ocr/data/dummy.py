@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.images import preprocess
+from ocr.images import header, preprocess
 from ocr.options import check_given, check_names, check_range
 from ocr.progress import Progress
 from tfrecords import schema
@@ -48,7 +48,7 @@ def convert(
     most = 0xD800 - FIRST_CHARACTER + 1
     check_given(output=output)
     check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, most))
-    check_range({"width": width, "seed": seed}, width=(1, preprocess.MAX_WIDTH), seed=(0, 2**63 - 1))
+    check_range({"width": width, "seed": seed}, width=(1, header.MAX_WIDTH), seed=(0, 2**63 - 1))
     check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_CHARACTER + i) for i in range(num_classes - 1)))
     drawn = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}

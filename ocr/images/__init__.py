@@ -1,4 +1,4 @@
-"""An image file's bytes become a text line, and a line the network's input: reading headers, decoding, scaling, augmentation.
+"""From an image file to the network's input: headers, decoding, scaling to a line, augmentation.
 
-The limits on an image's size stand in `header`.
+`header` holds the limits on an image's size.
 """

@@ -1,4 +1,4 @@
-"""Changes to training lines that leave their text as it is, drawn from nothing but a seed."""
+"""Augmentation of training lines: random changes that keep the text readable, determined by a seed."""
 
 import functools
 from collections.abc import Callable
@@ -8,41 +8,42 @@ import tensorflow as tf
 
 from ocr.images import augment_tfa, preprocess
 
-# How often a line is changed in this way, and how much at most at strength 1.
+# Share of lines that get a change. The amounts below are the largest, at strength 1.
 _WARPED, _BLURRED, _RELIT, _NOISY = 0.3, 0.25, 0.5, 0.3
-_INVERTED = 0.1  # of the relit, light and dark exchanged: rarer with less strength, since there is no inverting a little
+_INVERTED = 0.1  # of the relit lines; scaled by the strength, since nothing can be inverted a little
 _SLOPE = 1.5  # pixels that an end of the line rises or falls
-_STEEPEST = 0.03  # of a line too short to rise so far
+_MAX_SLOPE = 0.03  # of a line that is too short to rise so far
 _LEAN = 2.4  # pixels that the top of a letter moves sideways
-_ROOM = 1.5  # pixels that a line is shrunk by at the top and at the bottom, and moved by within
-_BLUR = 0.25  # weight of either neighbour of a pixel
+_MARGIN = 1.5  # pixels that a line is shrunk by at the top and at the bottom, and may then be shifted by
+_BLUR = 0.25  # weight of each of a pixel's two neighbours
 _CONTRAST = 0.4  # lost or gained
 _BRIGHTNESS = 50.0  # grey levels
 _NOISE = 10.0  # standard deviation in grey levels
-_CUT, _HOLE = 0.3, 8  # of the lines, and the side of the square in pixels, with TensorFlow Addons alone
+_CUT_OUT, _HOLE = 0.3, 8  # share of lines, and side of the square in pixels; with TensorFlow Addons only
 _EDGES = np.diag([-1.0] + [-2.0] * (preprocess.HEIGHT - 2) + [-1.0])
-_BENT = (_EDGES + np.eye(preprocess.HEIGHT, k=1) + np.eye(preprocess.HEIGHT, k=-1)).astype(np.float32)  # neighbours less itself
+_CURVATURE = (_EDGES + np.eye(preprocess.HEIGHT, k=1) + np.eye(preprocess.HEIGHT, k=-1)).astype(
+    np.float32
+)  # neighbours minus itself
 
 
 def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False) -> tf.Tensor:
-    """Changes each line of a batch by itself, about one in five not at all.
+    """Changes each line of a batch independently; about one in five stays unchanged.
 
-    A line may slope, lean, shrink, lie higher or lower, be blurred, lose or gain contrast, be lighter or darker, have light
-    and dark exchanged, and have noise added. No part of it leaves the image, and no grey level of it is clipped but by noise.
-    With TensorFlow Addons it may have a hole too.
+    A line may be sloped, slanted, shrunk, shifted up or down, blurred, inverted, changed in contrast and brightness, and get
+    noise. No part of it leaves the image, and only noise clips grey levels. TensorFlow Addons adds cutout.
 
     Args:
       pixels: uint8[B, 32, W], 0 beyond a line's width.
       width: int32[B], in pixels, at least 1.
-      strength: above 0, at most 1: how much lines are changed.
-      seed: int32[2] or int64[2]; the same one gives the same pixels.
-      with_addons: whether lines slope and lean, and get holes, by TensorFlow Addons.
+      strength: how much lines are changed, above 0 and at most 1.
+      seed: int32[2] or int64[2], which determines the result.
+      with_addons: whether TensorFlow Addons slopes and slants the lines, and cuts holes.
 
     Returns:
       uint8[B, 32, W], 0 beyond a line's width.
 
     Raises:
-      ValueError: the strength is none.
+      ValueError: the strength is out of range.
     """
     if not 0.0 < strength <= 1.0:
         raise ValueError(f"strength ({strength}) must be above 0 and at most 1")
@@ -53,14 +54,14 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     signed = amounts[:, :5] * 2.0 - strength
 
     own = tf.sequence_mask(width, tf.shape(pixels)[2])[:, tf.newaxis]
-    # Beyond a line comes more of its edge, which is what a warp or a blur then draws in.
+    # A line's last column is repeated beyond its end, so that a warp or a blur draws in nothing else.
     pixels = tf.where(own, pixels, tf.gather(pixels, width[:, tf.newaxis] - 1, axis=2, batch_dims=1))
     warp = augment_tfa.warp if with_addons else _warp
-    pixels = _change(warped, warp, pixels, width, *_geometry(width, signed, amounts[:, 5] * _ROOM))
+    pixels = _change(warped, warp, pixels, width, *_geometry(width, signed, amounts[:, 5] * _MARGIN))
     if with_addons:
         holes = tf.random.stateless_uniform([tf.shape(pixels)[0], 3], tf.random.experimental.stateless_fold_in(seed, 3))
         cut_out = functools.partial(augment_tfa.cut_out, side=2 * max(round(_HOLE * strength / 2), 1))
-        pixels = _change(holes[:, 0] < _CUT, cut_out, pixels, width, holes[:, 1:])
+        pixels = _change(holes[:, 0] < _CUT_OUT, cut_out, pixels, width, holes[:, 1:])
     pixels = _change(blurred, _blur, pixels, amounts[:, 6:8] * _BLUR)
     pixels = _change(relit, _relight, pixels, 1.0 + signed[:, 3] * _CONTRAST, signed[:, 4] * _BRIGHTNESS, inverted)
     add_noise = functools.partial(_add_noise, seed=tf.random.experimental.stateless_fold_in(seed, 1))
@@ -69,49 +70,50 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
 
 
 def _change(chosen: tf.Tensor, change: Callable[..., tf.Tensor], pixels: tf.Tensor, *parameters: tf.Tensor) -> tf.Tensor:
-    """Changes the chosen lines, bool[B], and spends no time on the others."""
+    """Changes the chosen lines, bool[B]; the others cost no time."""
     rows = tf.cast(tf.where(chosen)[:, 0], tf.int32)
     changed = change(*(tf.gather(values, rows) for values in (pixels, *parameters)))
-    return tf.dynamic_stitch([tf.range(tf.shape(pixels)[0]), rows], [pixels, changed])  # the later one wins
+    return tf.dynamic_stitch([tf.range(tf.shape(pixels)[0]), rows], [pixels, changed])  # later values win
 
 
-def _geometry(width: tf.Tensor, signed: tf.Tensor, room: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Says how lines are to slope, lean, shrink and move so that nothing of them leaves the image.
+def _geometry(width: tf.Tensor, signed: tf.Tensor, margin: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Returns affine maps that slope, slant, shrink and shift lines without moving any part of them out of the image.
 
     Args:
       width: int32[B], in pixels.
-      signed: float32[B, 3 or more], -1 to 1: slope, lean and place, as parts of the most there may be.
-      room: float32[B], in pixels, above and below.
+      signed: float32[B, 3 or more], from -1 to 1: slope, lean and shift, as fractions of their maxima.
+      margin: float32[B], in pixels, above and below.
 
     Returns:
-      slope, lean, along, down and shift, float32[B] each: around its centre, a line's (x, y) is to go to
+      slope, lean, along, down and shift, float32[B] each: relative to the line's centre, (x, y) goes to
       (along * x + lean * y, slope * x + down * y + shift).
     """
     length, middle_y = tf.maximum(_middle(width), 0.5), (preprocess.HEIGHT - 1) / 2.0
-    slope = signed[:, 0] * tf.minimum(_SLOPE / length, _STEEPEST)
+    slope = signed[:, 0] * tf.minimum(_SLOPE / length, _MAX_SLOPE)
     sideways = signed[:, 1] * tf.minimum(_LEAN, 0.1 * _middle(width))
-    down = 1.0 - (tf.abs(slope) * length + room) / middle_y
-    return slope, sideways / middle_y, 1.0 - tf.abs(sideways) / length, down, signed[:, 2] * room
+    down = 1.0 - (tf.abs(slope) * length + margin) / middle_y
+    return slope, sideways / middle_y, 1.0 - tf.abs(sideways) / length, down, signed[:, 2] * margin
 
 
 def _middle(width: tf.Tensor) -> tf.Tensor:
+    """Returns the column in the middle of a line, a float."""
     return (tf.cast(width, tf.float32) - 1.0) / 2.0
 
 
 def _warp(
     pixels: tf.Tensor, width: tf.Tensor, slope: tf.Tensor, lean: tf.Tensor, along: tf.Tensor, down: tf.Tensor, shift: tf.Tensor
 ) -> tf.Tensor:
-    """Warps lines uint8[N, 32, W] as `_geometry` has it."""
+    """Warps lines uint8[N, 32, W] by the maps that `_geometry` returns."""
     middle_x, middle_y = _middle(width), (preprocess.HEIGHT - 1) / 2.0
-    # The op asks where a pixel comes from: the inverse of that.
+    # The op takes the inverse map, from output to input.
     scale = 1.0 / (along * down - lean * slope)
     a0, a1, b0, b1 = down * scale, -lean * scale, -slope * scale, along * scale
     a2 = middle_x - a0 * middle_x - a1 * (middle_y + shift)
     b2 = middle_y - b0 * middle_x - b1 * (middle_y + shift)
-    none = tf.zeros_like(a0)
+    zero = tf.zeros_like(a0)
     warped = tf.raw_ops.ImageProjectiveTransformV3(
         images=pixels[..., tf.newaxis],
-        transforms=tf.stack([a0, a1, a2, b0, b1, b2, none, none], axis=1),
+        transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1),
         output_shape=tf.shape(pixels)[1:],
         fill_value=0.0,
         interpolation="BILINEAR",
@@ -121,16 +123,16 @@ def _warp(
 
 
 def _blur(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Blurs lines uint8[N, 32, W]; the weights of a neighbour, float32[N, 2], are those across and along the line."""
+    """Blurs lines uint8[N, 32, W]; the weights of a neighbour, float32[N, 2], are across and along the line."""
     across, along = weights[:, :1, tf.newaxis], weights[:, 1:, tf.newaxis]
-    lines = tf.matmul(tf.eye(preprocess.HEIGHT) + across * _BENT, tf.cast(pixels, tf.float32))
+    lines = tf.matmul(tf.eye(preprocess.HEIGHT) + across * _CURVATURE, tf.cast(pixels, tf.float32))
     left = tf.concat([lines[:, :, :1], lines[:, :, :-1]], axis=2)
     right = tf.concat([lines[:, :, 1:], lines[:, :, -1:]], axis=2)
     return _to_uint8(lines * (1.0 - 2.0 * along) + (left + right) * along)
 
 
 def _relight(pixels: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor, inverted: tf.Tensor) -> tf.Tensor:
-    """Moves the grey levels of lines, and none of them beyond 0 or 255.
+    """Changes the contrast and brightness of lines without clipping grey levels.
 
     Args:
       pixels: uint8[N, 32, W].
@@ -152,7 +154,7 @@ def _relight(pixels: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor, inve
 
 def _add_noise(pixels: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Adds noise of a standard deviation in grey levels, float32[N], to lines uint8[N, 32, W]."""
-    # How many of 16 random bits are set is all but normal, with a deviation of 2, and five times as fast to draw.
+    # The number of set bits among 16 is nearly normal with a deviation of 2, and five times as fast to draw.
     shape = tf.shape(pixels)
     bits = tf.random.stateless_uniform([shape[0], preprocess.HEIGHT // 4 * shape[2]], seed, None, None, tf.uint64)
     count = tf.reshape(tf.raw_ops.PopulationCount(x=tf.bitcast(bits, tf.uint16)), shape)

@@ -1,29 +1,30 @@
-"""What an image file's first bytes say, for those that cannot wait for TensorFlow; the graph's own reading is in `headers`."""
+"""Image headers in plain Python, which needs no TensorFlow: kind, size and limits. `header_graph` reads them in the graph."""
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfrecords.schema import JPEG, PNG
 
 HEIGHT = 32  # pixels, of every line the network sees
 MAX_BYTES = 20_000_000  # of an encoded image
-MAX_PIXELS = 40_000_000  # of a decoded one
+MAX_PIXELS = 40_000_000  # of a decoded image
 MAX_WIDTH = 8_000  # pixels, once the line is 32 high
-OTHER = ""
-_PNG, _JPEG, _OTHERS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", (b"GIF8", b"BM")
+PNG_MAGIC, JPEG_MAGIC, GIF_MAGIC, BMP_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
+OTHER = ""  # kind of an image that is neither PNG nor JPEG
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
-_ALONE = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length
-_SIZED = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # that begin a frame
+_BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length
+_FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of a header with the image's size
+_SCAN_MARKER = 0xDA  # after which the image's data begin
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """The header of an image file.
 
     Attributes:
-      kind: `png`, `jpeg`, or empty for the others that TensorFlow reads, whose size is not looked at here.
-      height: in pixels; 0 where the header is damaged.
-      width: the same.
-      channels: of the decoded image, 0 where the header alone does not tell.
+      kind: `png`, `jpeg`, or OTHER for GIF and BMP, whose size is not read here.
+      height: in pixels; 0 if the header is damaged.
+      width: in pixels; 0 if the header is damaged.
+      channels: number of channels of the decoded image; 0 if the header does not determine it.
     """
 
     kind: str
@@ -33,12 +34,12 @@ class Header(NamedTuple):
 
 
 def read(encoded: bytes) -> Header | None:
-    """Reads the header of an image file; None for a file of no kind that is read at all."""
-    if encoded.startswith(_PNG):
+    """Reads the header of an image file; returns None if the file is of no supported kind."""
+    if encoded.startswith(PNG_MAGIC):
         return _png(encoded)
-    if encoded.startswith(_JPEG):
+    if encoded.startswith(JPEG_MAGIC):
         return Header(JPEG, *_jpeg(encoded))
-    return Header(OTHER, 0, 0, 0) if encoded.startswith(_OTHERS) else None
+    return Header(OTHER, 0, 0, 0) if encoded.startswith((GIF_MAGIC, BMP_MAGIC)) else None
 
 
 def scaled_width(height: int, width: int) -> int:
@@ -46,37 +47,44 @@ def scaled_width(height: int, width: int) -> int:
     return max((2 * width * HEIGHT + height) // (2 * height), 1)
 
 
-def is_too_large(height: int, width: int) -> bool:
-    """Says whether an image of this size is beyond what is decoded."""
-    return height * width > MAX_PIXELS or width * HEIGHT > MAX_WIDTH * height
+def is_too_large(height: Any, width: Any) -> Any:
+    """Returns whether an image is too large to be decoded.
+
+    Args:
+      height: in pixels, an int or an int64 tensor of any shape.
+      width: in pixels, of the same type.
+
+    Returns:
+      bool, or a bool tensor of that shape.
+    """
+    return (height * width > MAX_PIXELS) | (width * HEIGHT > MAX_WIDTH * height)
 
 
 def _png(encoded: bytes) -> Header:
     if len(encoded) < 26 or encoded[12:16] != b"IHDR":
         return Header(PNG, 0, 0, 0)
     width, height, _, colour = struct.unpack_from(">IIBB", encoded, 16)
-    clear = encoded.find(b"tRNS", 26, encoded.find(b"IDAT", 26)) >= 0  # makes a channel more
-    return Header(PNG, height, width, 0 if clear else _PNG_CHANNELS.get(colour, 0))
+    has_transparent_colour = encoded.find(b"tRNS", 26, encoded.find(b"IDAT", 26)) >= 0  # decoded as one more channel
+    return Header(PNG, height, width, 0 if has_transparent_colour else _PNG_CHANNELS.get(colour, 0))
 
 
 def _jpeg(encoded: bytes) -> tuple[int, int, int]:
-    """Looks for the frame's header (ITU-T T.81, B.2.2): height, width, number of components."""
-    place, size = 2, len(encoded)
-    while place + 9 < size:
-        if encoded[place] != 0xFF:
-            place += 1  # garbage between segments is passed over, as libjpeg does
+    """Finds the frame header (ITU-T T.81, B.2.2); returns height, width and number of components, or zeros."""
+    position, size = 2, len(encoded)
+    while position + 9 < size:
+        if encoded[position] != 0xFF:
+            position += 1  # skips garbage between segments, as libjpeg does
             continue
-        marker = encoded[place + 1]
-        if marker in _SIZED:
-            height, width, components = struct.unpack_from(">HHB", encoded, place + 5)
-            return height, width, components if components in (1, 3) else 0  # of four some decoders make three
-        if marker == 0xDA:  # the image itself
+        marker = encoded[position + 1]
+        if marker in _FRAME_MARKERS:
+            height, width, components = struct.unpack_from(">HHB", encoded, position + 5)
+            return height, width, components if components in (1, 3) else 0  # some decoders convert four to three
+        if marker == _SCAN_MARKER:
             break
-        place += (
-            1
-            if marker == 0xFF
-            else 2
-            if marker in _ALONE or marker == 0
-            else 2 + int.from_bytes(encoded[place + 2 : place + 4])
-        )
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker in _BARE_MARKERS or marker == 0:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(encoded[position + 2 : position + 4])
     return 0, 0, 0

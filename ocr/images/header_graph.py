@@ -1,78 +1,88 @@
-"""What an image file says of itself before it is unfolded: its size, and whether TensorFlow will read it as it is meant."""
+"""Image headers in the graph: the size before decoding, and whether TensorFlow will decode the file correctly."""
 
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-_GIF, _BMP, _JPEG = b"GIF8", b"BM", b"\xff\xd8\xff"
-_HEADER = 70  # bytes looked at
-# Where a header holds the height and width: first byte, number of bytes, whether the least comes first.
-_PLACES = {
-    b"\x89PNG\r\n\x1a\n": ((20, 4, False), (16, 4, False)),
-    _GIF: ((8, 2, True), (6, 2, True)),
-    _BMP: ((22, 4, True), (18, 4, True)),
+from ocr.images.header import BMP_MAGIC, GIF_MAGIC, JPEG_MAGIC, PNG_MAGIC
+
+_HEADER_BYTES = 70  # enough for all that is read here
+# Where a header holds the height and width: first byte, number of bytes, whether the least significant comes first.
+_SIZE_FIELDS = {
+    PNG_MAGIC: ((20, 4, False), (16, 4, False)),
+    GIF_MAGIC: ((8, 2, True), (6, 2, True)),
+    BMP_MAGIC: ((22, 4, True), (18, 4, True)),
 }
-# Blocks that a GIF may have up to the end of its first frame: some, and one more for so many of its bytes. Encoders make them
-# as long as may be, 255 bytes; a file of short ones would take long to walk through.
-_BLOCKS, _BYTES_OF_A_BLOCK = 500, 128
+# A GIF may have this many blocks up to the end of its first frame, and one more for every so many bytes of the file. Encoders
+# fill blocks to 255 bytes; a file of short ones would take long to walk through.
+_MAX_BLOCKS, _BYTES_PER_BLOCK = 500, 128
 
 
 def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -> tf.Tensor:
-    """Reads an image's size off its header.
+    """Reads an image's size from its header.
 
     Args:
       encoded: string scalar, a PNG, JPEG or BMP file, or a GIF file that `first_frame` has passed.
-      attempt: runs an op on the file that fails where a JPEG's header is damaged, and then may return its last argument.
+      attempt: calls its first argument, an op, with the second, the file. The op fails if a JPEG's header is damaged;
+        `attempt` may then return its third argument instead.
 
     Returns:
-      int64[2]: height and width in pixels; zeros for any other kind of file, and for a BMP that TensorFlow misreads.
+      int64[2]: height and width in pixels; zeros for any other kind of file, and for a BMP that TensorFlow decodes wrongly.
 
     Raises:
       tf.errors.InvalidArgumentError: a JPEG's header is damaged.
     """
     octets = _header(encoded)
-    found = tf.zeros([2], tf.int64)
-    for magic, places in _PLACES.items():
-        found = tf.where(_begins(encoded, magic), tf.stack([_number(octets, *place) for place in places]), found)
-    # Of a BMP that is stored from the top down the height is negative.
-    found = tf.where(tf.logical_and(found >= 2**31, _begins(encoded, _BMP)), 2**32 - found, found)
-    found = tf.cond(_begins(encoded, _BMP), lambda: tf.where(_as_meant(encoded, octets), found, 0), lambda: found)
+    pixels = tf.zeros([2], tf.int64)
+    for magic, fields in _SIZE_FIELDS.items():
+        pixels = tf.where(_begins(encoded, magic), tf.stack([_number(octets, *field) for field in fields]), pixels)
+    is_bmp = _begins(encoded, BMP_MAGIC)
+    # A BMP that is stored from the top down has a negative height.
+    pixels = tf.where(tf.logical_and(pixels >= 2**31, is_bmp), 2**32 - pixels, pixels)
+    pixels = tf.cond(is_bmp, lambda: tf.where(_is_supported_bmp(encoded, octets), pixels, 0), lambda: pixels)
     jpeg = lambda: tf.cast(attempt(tf.io.extract_jpeg_shape, encoded, tf.zeros([3], tf.int32))[:2], tf.int64)  # noqa: E731
-    return tf.cond(_begins(encoded, _JPEG), jpeg, lambda: found)
+    return tf.cond(_begins(encoded, JPEG_MAGIC), jpeg, lambda: pixels)
 
 
 def unused_alpha(encoded: tf.Tensor) -> tf.Tensor:
-    """Says whether a file's fourth channel holds nothing: that of an uncompressed BMP is only room. bool scalar."""
-    return tf.logical_and(_begins(encoded, _BMP), _number(_header(encoded), 30, 4) == 0)
+    """Returns whether a file's fourth channel is padding, as in an uncompressed BMP: bool scalar."""
+    return tf.logical_and(_begins(encoded, BMP_MAGIC), _number(_header(encoded), 30, 4) == 0)
 
 
 def first_frame(encoded: tf.Tensor) -> tf.Tensor:
-    """Cuts a GIF down to its first frame, with that frame's size in its header: TensorFlow would unfold every frame, of
-    whatever size each says it has. Any other file is returned as it is. string scalar."""
-    return tf.cond(_begins(encoded, _GIF), lambda: _cut_gif(encoded), lambda: encoded)
+    """Cuts a GIF down to its first frame, and returns any other file unchanged: string scalar.
+
+    The header gets the frame's own size. TensorFlow would decode every frame, of whatever size.
+    """
+    return tf.cond(_begins(encoded, GIF_MAGIC), lambda: _cut_gif(encoded), lambda: encoded)
 
 
 def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
+    """Returns whether a file begins with these bytes: bool scalar."""
     return tf.strings.substr(encoded, 0, len(magic)) == magic
 
 
 def _header(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the first bytes of a file, zeros where it has none: int64[_HEADER]."""
-    padded = tf.strings.substr(tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER]), 0, _HEADER)
+    """Returns the first bytes of a file, padded with zeros: int64[_HEADER_BYTES]."""
+    padded = tf.strings.substr(
+        tf.strings.join([tf.strings.substr(encoded, 0, _HEADER_BYTES), b"\0" * _HEADER_BYTES]), 0, _HEADER_BYTES
+    )
     return tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
 
 
 def _number(octets: tf.Tensor, at: int, length: int, least_first: bool = True) -> tf.Tensor:
-    """Returns the number that some bytes of a header are."""
+    """Returns the integer that some bytes of a header encode: int64 scalar."""
     powers = 256 ** np.arange(length)
     return tf.reduce_sum(octets[at : at + length] * (powers if least_first else powers[::-1]))
 
 
-def _as_meant(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
-    """Says whether a BMP is of the kinds that TensorFlow reads rightly, for it looks neither at palettes nor at masks: true
-    colour, or grey whose palette is the greys in order."""
-    header, bits, packing, used = (_number(octets, *place) for place in ((14, 4), (28, 2), (30, 4), (46, 4)))
+def _is_supported_bmp(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
+    """Returns whether TensorFlow decodes a BMP correctly: bool scalar.
+
+    It ignores palettes and masks, so that leaves true colour, and grey whose palette is the greys in order.
+    """
+    header, bits, packing, used = (_number(octets, *field) for field in ((14, 4), (28, 2), (30, 4), (46, 4)))
     used = tf.where((used == 0) | (used > 256), tf.constant(256, tf.int64), used)
     after = tf.minimum(14 + header, tf.cast(tf.strings.length(encoded), tf.int64))
     palette = tf.io.decode_raw(tf.strings.substr(encoded, after, 4 * used), tf.uint8)
@@ -86,24 +96,25 @@ def _as_meant(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
 
 
 def _cut_gif(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns a GIF of the first frame alone, or a GIF without a frame if there is none."""
     octets = tf.io.decode_raw(encoded, tf.uint8)
     count = tf.size(octets)
 
-    def at(place: tf.Tensor) -> tf.Tensor:
-        return tf.where(place < count, tf.cast(octets[tf.minimum(place, count - 1)], tf.int32), 0)
+    def at(position: tf.Tensor) -> tf.Tensor:
+        return tf.where(position < count, tf.cast(octets[tf.minimum(position, count - 1)], tf.int32), 0)
 
-    def after_table(flags: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        return place + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
+    def after_table(flags: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        return position + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def after_blocks(place: tf.Tensor, left: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        more, following = lambda p, left: (at(p) > 0) & (left > 0), lambda p, left: (p + at(p) + 1, left - 1)
-        place, left = tf.while_loop(more, following, (place, left))
-        return place + 1, left
+    def after_blocks(position: tf.Tensor, budget: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        has_more, next_block = lambda p, left: (at(p) > 0) & (left > 0), lambda p, left: (p + at(p) + 1, left - 1)
+        position, budget = tf.while_loop(has_more, next_block, (position, budget))
+        return position + 1, budget
 
     start = after_table(at(tf.constant(10)), tf.constant(13))
-    is_extension, past_it = lambda p, left: (at(p) == 0x21) & (left > 0), lambda p, left: after_blocks(p + 2, left - 1)
-    frame, left = tf.while_loop(is_extension, past_it, (start, _BLOCKS + count // _BYTES_OF_A_BLOCK))
-    end, _ = after_blocks(after_table(at(frame + 9), frame + 10) + 1, left)
+    is_extension, skip = lambda p, left: (at(p) == 0x21) & (left > 0), lambda p, left: after_blocks(p + 2, left - 1)
+    frame, budget = tf.while_loop(is_extension, skip, (start, _MAX_BLOCKS + count // _BYTES_PER_BLOCK))
+    end, _ = after_blocks(after_table(at(frame + 9), frame + 10) + 1, budget)
 
     def part(first: tf.Tensor | int, last: tf.Tensor | int) -> tf.Tensor:
         first, last = tf.minimum(first, count), tf.minimum(last, count)

@@ -1,6 +1,6 @@
-"""From the bytes of an image file to what the network sees: the only code that decodes, scales or normalises.
+"""From an image file to the network's input: the only code that decodes, scales or normalises.
 
-Conversion, training, evaluation and the exported graph all call it, so that what trained well also reads well.
+Conversion, training, evaluation and the exported graph all use it, so that serving sees exactly what training saw.
 """
 
 import functools
@@ -9,15 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from ocr.images import header_graph
-from ocr.images.header import HEIGHT, MAX_BYTES, MAX_PIXELS, MAX_WIDTH
+from ocr.images import header, header_graph
+from ocr.images.header import HEIGHT
 from tfrecords import schema
 
 READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
-_AT_ONCE = 8  # images of which little is asked
+_PER_TURN = 8  # images that one turn of a loop decodes, if there is little else to do with them
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_OF_A_RECORD = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(("height", "width", "channels"), tf.int64)
-_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # by number of channels
+_RECORD_FIELDS = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(("height", "width", "channels"), tf.int64)
+_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # weights, by number of channels
 
 
 def scaled_width(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -26,24 +26,26 @@ def scaled_width(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Says whether an image with this header may be decoded.
+    """Returns whether an image with this header may be decoded.
 
     Args:
       encoded: string scalar.
-      height: int64 scalar, in pixels, as its header says.
-      width: the same.
+      height: int64 scalar, in pixels, from its header.
+      width: int64 scalar, in pixels, from its header.
 
     Returns:
       int32 scalar: READ, UNDECODABLE or TOO_LARGE.
     """
-    too_large = tf.logical_or(tf.strings.length(encoded) > MAX_BYTES, height * width > MAX_PIXELS)
-    too_large = tf.logical_or(too_large, width * HEIGHT > MAX_WIDTH * height)
+    too_large = (tf.strings.length(encoded) > header.MAX_BYTES) | header.is_too_large(height, width)
     undecodable = tf.minimum(height, width) <= 0
     return tf.where(undecodable, UNDECODABLE, tf.where(too_large, TOO_LARGE, READ))
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes an image file that `headers.first_frame` has passed: uint8[H, W, channels], as many channels as it has.
+    """Decodes an image file that `header_graph.first_frame` has returned.
+
+    Returns:
+      uint8[H, W, channels], with as many channels as the file has.
 
     Raises:
       tf.errors.InvalidArgumentError: it is damaged.
@@ -56,22 +58,29 @@ def _without_unused_alpha(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG or JPEG file, the only ones that records hold: as `decode` does."""
+    """Decodes a PNG or JPEG file, the only kinds that records hold, as `decode` does."""
     return tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
 
 
 def shapes(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes PNG and JPEG files, for no more than their shapes: string[B] -> int32[B, 3], height, width and channels.
+    """Decodes PNG and JPEG files, and returns their shapes alone.
+
+    Args:
+      encoded: string[B].
+
+    Returns:
+      int32[B, 3]: height, width and channels.
 
     Raises:
       tf.errors.InvalidArgumentError: one is damaged.
     """
     count = tf.size(encoded)
-    return tf.reshape(_in_turns(lambda row: tf.shape(decode_image(encoded[row])), count, tf.int32, _AT_ONCE), [-1, 3])[:count]
+    flat = _join_rows(lambda row: tf.shape(decode_image(encoded[row])), count, tf.int32, _PER_TURN)
+    return tf.reshape(flat, [-1, 3])[:count]
 
 
 def to_line(image: tf.Tensor) -> tf.Tensor:
-    """Makes a decoded image a line: grey, alpha laid over white, 32 high in proportion.
+    """Turns a decoded image into a line: grey, alpha over white, scaled in proportion to 32 pixels high.
 
     Args:
       image: uint8[H, W, 1 to 4]: grey, grey and alpha, colour, or colour and alpha.
@@ -98,22 +107,22 @@ def to_line(image: tf.Tensor) -> tf.Tensor:
 
 
 def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Reads image files in the graph; one that cannot be read hurts no other.
+    """Reads image files in the graph; one that cannot be read does not affect the others.
 
     Args:
       encoded: string[B], B at least 1.
 
     Returns:
       pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
-      the image as it was given, int32[B] in pixels. A line that was not read is one pixel wide.
+      the original image, int32[B] in pixels. A line that was not read is one pixel wide.
     """
     return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded), lambda: _read_many(encoded))
 
 
 def _read_one(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    # What runs inside a data set is prepared anew with every call, so nothing does but the ops that may fail.
-    def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-        failed = tf.data.Dataset.from_tensors(otherwise)
+    # A data set's graph is prepared again with every call, so only the ops that may fail are inside one.
+    def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, fallback: tf.Tensor) -> tf.Tensor:
+        failed = tf.data.Dataset.from_tensors(fallback)
         return tf.data.Dataset.from_tensors(file).map(op).ignore_errors().concatenate(failed).take(1).get_single_element()
 
     return tuple(value[tf.newaxis] for value in _read(encoded[0], attempt))
@@ -126,20 +135,24 @@ def _read_many(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return number, *_read(encoded[number], lambda op, file, _: op(file))
 
     rows = tf.data.Dataset.range(tf.cast(count, tf.int64), output_type=tf.int32)
-    found = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    lines = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE)))
-    number, *values = found.concatenate(failed).padded_batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    number, *values = lines.concatenate(failed).padded_batch(tf.cast(count, tf.int64) + 1).get_single_element()
     last = tf.size(number) - 1
-    place = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), number[:, tf.newaxis], tf.range(last + 1))[:count]
-    return tuple(tf.gather(value, place) for value in values)
+    position = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), number[:, tf.newaxis], tf.range(last + 1))[:count]
+    return tuple(tf.gather(value, position) for value in values)
 
 
 def _read(file: tf.Tensor, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """Reads an image file: pixels uint8[32, W], its width, its status and its width as it was given.
+    """Reads an image file.
 
     Args:
       file: string scalar.
-      attempt: runs an op that fails where the file is damaged, and then may return its last argument.
+      attempt: calls its first argument, an op, with the second. The op fails if the file is damaged; `attempt` may then
+        return its third argument instead.
+
+    Returns:
+      pixels uint8[32, W], the line's width, the status and the width of the original image.
     """
     file = header_graph.first_frame(file)
     height, width = tf.unstack(header_graph.size(file, attempt))
@@ -155,84 +168,91 @@ def _read(file: tf.Tensor, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], t
 
 
 def _unread(code: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
-    """Returns what stands for a file that could not be read: a line one pixel wide."""
+    """Returns what `_read` returns of a file that could not be read: a line one pixel wide."""
     return tf.zeros([HEIGHT, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
 
 
 def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads the images of parsed records, a whole batch of them, in the graph.
+    """Reads a batch of images from parsed records, in the graph.
 
     Args:
-      record: as `schema.parse` gives them, B at least 1.
-      only_raw: whether none of them holds an image file, which makes for a smaller graph.
+      record: what `schema.parse` returns, B at least 1.
+      only_raw: whether all of them hold raw pixels, which makes for a smaller graph.
 
     Returns:
       pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels.
 
     Raises:
-      tf.errors.InvalidArgumentError: one cannot be decoded, or is not what its record says of it.
+      tf.errors.InvalidArgumentError: an image cannot be decoded, or does not have the size that its record says.
     """
-    return _record_decoder(only_raw)({key: record[key] for key in _OF_A_RECORD})
+    return _record_decoder(only_raw)({key: record[key] for key in _RECORD_FIELDS})
 
 
 @functools.cache
 def _record_decoder(only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns one graph for all the pipelines of a process: to make it takes most of a second."""
-    signature = {key: tf.TensorSpec([None], dtype) for key, dtype in _OF_A_RECORD.items()}
-    return tf.function(functools.partial(_read_all, only_raw=only_raw), [signature], autograph=False)
+    """Returns a graph that all pipelines of a process share, since building it takes most of a second."""
+    signature = {key: tf.TensorSpec([None], dtype) for key, dtype in _RECORD_FIELDS.items()}
+    return tf.function(functools.partial(_decode_records, only_raw=only_raw), [signature], autograph=False)
 
 
-def _read_all(record: dict[str, tf.Tensor], only_raw: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode_records(record: dict[str, tf.Tensor], only_raw: bool) -> tuple[tf.Tensor, tf.Tensor]:
     height, width = record["height"], record["width"]
-    allowed = (tf.minimum(height, width) > 0) & (height * width <= MAX_PIXELS) & (width * HEIGHT <= MAX_WIDTH * height)
+    allowed = (tf.minimum(height, width) > 0) & ~header.is_too_large(height, width)
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(allowed), ["an image's size is out of bounds"])]):
         scaled = tf.cast(scaled_width(height, width), tf.int32)
-    raw = record["format"] == schema.RAW
-    is_line = tf.reduce_all((height == HEIGHT) & (record["channels"] == 1))
+    is_raw = record["format"] == schema.RAW
     encoded, sizes = record["encoded"], HEIGHT * scaled
-
-    def all_raw() -> tf.Tensor:
-        told = tf.debugging.assert_equal(tf.strings.length(encoded), sizes, "raw pixels are not as many as the record says")
-        alike = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1])  # noqa: E731
-        joined = lambda: tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8)  # noqa: E731
-        with tf.control_dependencies([told]):
-            return tf.cond(tf.reduce_all(sizes == sizes[0]), alike, joined)
-
-    def line(row: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(decode_image(row), [HEIGHT, None, 1])
-
-    def general(row: tf.Tensor, is_raw: tf.Tensor) -> tf.Tensor:
-        return tf.cond(is_raw, lambda: tf.io.decode_raw(row, tf.uint8), lambda: tf.reshape(to_line(decode_image(row)), [-1]))
-
-    def decoded(one: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], at_once: int) -> tf.Tensor:
-        rows = lambda row: tf.reshape(one(encoded[row], raw[row]), [sizes[row]])  # noqa: E731
-        return _in_turns(rows, tf.size(encoded), tf.uint8, at_once)[: tf.reduce_sum(sizes)]
-
     if only_raw:
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(raw), ["an image that is not raw"])]):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_raw), ["an image that is not raw"])]):
             encoded = tf.identity(encoded)
-        return _side_by_side(all_raw(), scaled), scaled
-    lines = lambda: tf.cond(is_line & ~tf.reduce_any(raw), lambda: decoded(line, _AT_ONCE), lambda: decoded(general, 1))  # noqa: E731
-    return _side_by_side(tf.cond(tf.reduce_all(raw), all_raw, lines), scaled), scaled
+        return _pad_lines(_decode_raw(encoded, sizes), scaled), scaled
+
+    def line_file(row: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(decode_image(encoded[row]), [HEIGHT, None, 1])
+
+    def any_image(row: tf.Tensor) -> tf.Tensor:
+        raw, file = lambda: tf.io.decode_raw(encoded[row], tf.uint8), lambda: to_line(decode_image(encoded[row]))
+        return tf.cond(is_raw[row], raw, lambda: tf.reshape(file(), [-1]))
+
+    def decode_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], per_turn: int) -> tf.Tensor:
+        flat = _join_rows(lambda row: tf.reshape(decode_row(row), [sizes[row]]), tf.size(encoded), tf.uint8, per_turn)
+        return flat[: tf.reduce_sum(sizes)]
+
+    # Grey files that are already 32 pixels high need no more than decoding.
+    are_line_files = tf.reduce_all((height == HEIGHT) & (record["channels"] == 1) & ~is_raw)
+    pixels = tf.cond(are_line_files, lambda: decode_rows(line_file, _PER_TURN), lambda: decode_rows(any_image, 1))
+    return _pad_lines(pixels, scaled), scaled
 
 
-def _in_turns(one: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, dtype: tf.DType, at_once: int) -> tf.Tensor:
-    """Joins what each row of a batch gives, a tensor of one dimension; the last row's comes some times over at the end.
+def _decode_raw(encoded: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Joins the pixels of raw images: string[B] and their sizes in bytes, int32[B] -> uint8[sum of sizes]."""
+    message = "raw pixels are not as many as the record says"
+    with tf.control_dependencies([tf.debugging.assert_equal(tf.strings.length(encoded), sizes, message)]):
+        return tf.cond(
+            tf.reduce_all(sizes == sizes[0]),
+            lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1]),
+            lambda: tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8),
+        )
 
-    A turn of the loop does `at_once` rows: fewer turns, less to do around them.
+
+def _join_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, dtype: tf.DType, per_turn: int) -> tf.Tensor:
+    """Joins what `decode_row` returns for each row of a batch, tensors of one dimension.
+
+    Each turn of the loop does `per_turn` rows, which saves overhead. The last row's result is repeated at the end to fill the
+    last turn.
     """
-    turns = -(-count // at_once)
+    turns = -(-count // per_turn)
 
-    def some(turn: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        rows = tf.unstack(tf.minimum(turn * at_once + tf.range(at_once), count - 1))
-        return turn + 1, done.write(turn, tf.concat([one(row) for row in rows], 0))
+    def take_turn(turn: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        rows = tf.unstack(tf.minimum(turn * per_turn + tf.range(per_turn), count - 1))
+        return turn + 1, results.write(turn, tf.concat([decode_row(row) for row in rows], 0))
 
-    done = tf.TensorArray(dtype, turns, infer_shape=False, element_shape=[None])
-    return tf.while_loop(lambda turn, _: turn < turns, some, (0, done))[1].concat()
+    results = tf.TensorArray(dtype, turns, infer_shape=False, element_shape=[None])
+    return tf.while_loop(lambda turn, _: turn < turns, take_turn, (0, results))[1].concat()
 
 
-def _side_by_side(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Makes a batch uint8[B, 32, W] of lines that follow each other, uint8[32 * sum of widths]."""
+def _pad_lines(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Makes a batch of lines that are joined: uint8[32 * sum of widths] and int32[B] -> uint8[B, 32, W]."""
     widest = tf.reduce_max(width)
 
     def padded() -> tf.Tensor:
@@ -244,22 +264,22 @@ def _side_by_side(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:
-    """Returns how many frames a line of this width in pixels has: the last one may be partly beyond it."""
+    """Returns the number of frames of a line of this width in pixels; the last one may reach beyond its end."""
     return -(-width // pixels_per_frame)
 
 
 def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gives the network's two inputs.
+    """Returns the network's two inputs.
 
     Args:
       pixels: uint8[B, 32, W], anything beyond a line's width.
       width: int32[B], in pixels.
-      pixels_per_frame: of the network.
+      pixels_per_frame: width of the network's frames.
 
     Returns:
-      image float32[B, 32, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; mask
-      float32[B, 1, T, 1], 1 on a line's own frames and 0 beyond, which the network multiplies its features with, so that
-      a line reads the same alone and beside wider ones.
+      image float32[B, 32, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; and mask
+      float32[B, 1, T, 1], 1 on a line's own frames and 0 beyond. The network multiplies its features with the mask, so that
+      a line's result does not depend on what else is in the batch.
     """
     columns = tf.shape(pixels)[2]
     count = frames(columns, pixels_per_frame)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr.images import header_graph, preprocess
+from ocr.images import header, header_graph, preprocess
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -138,7 +138,7 @@ def test_the_limits_are_where_they_are_said_to_be():
     at_limit = encoded(Image.new("L", (2000, 8), 255), "PNG")
     _, width, status = read(at_limit)
     assert (width, status) == ([8000], [preprocess.READ])
-    heavy = encoded(a_line(), "PNG") + b"\0" * preprocess.MAX_BYTES
+    heavy = encoded(a_line(), "PNG") + b"\0" * header.MAX_BYTES
     assert read(heavy)[2] == [preprocess.TOO_LARGE]
 
 
