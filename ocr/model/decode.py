@@ -1,4 +1,4 @@
-"""From logits to texts, in the graph: the best class of each frame, or a search over prefixes."""
+"""From logits to texts, in the graph: the best class of each frame, or prefix beam search."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import tensorflow as tf
 from ocr import ctc
 
 _NEVER = -1e30  # stands for the logarithm of 0
-_HASH_FACTOR = 6364136223846793005  # of Knuth's linear congruential generator
+_HASH_FACTOR = 6364136223846793005  # multiplier of Knuth's linear congruential generator
 
 
 class Decoded(NamedTuple):
@@ -18,9 +18,9 @@ class Decoded(NamedTuple):
       ids: int32[B, N], padded with 0.
       lengths: int32[B].
       confidence: float32[B], the probability of each text, summed over all its alignments.
-      char_confidence: float32[B, N], the highest probability of each character while it lasts, padded with 0.
-      first: int32[B, N], the frame in which each character begins in the best alignment, padded with 0.
-      last: int32[B, N], its last frame there, padded with 0.
+      char_confidence: float32[B, N], the highest probability of each character over its frames, padded with 0.
+      first: int32[B, N], the first frame of each character in the best alignment, padded with 0.
+      last: int32[B, N], its last frame in that alignment, padded with 0.
     """
 
     ids: tf.Tensor
@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 
 
 def greedy(logits: tf.Tensor, frames: tf.Tensor) -> Decoded:
-    """Takes the best class of each frame, and of each run of equal ones the first; blanks fall out.
+    """Takes the best class of each frame, merges runs of equal classes, and drops blanks.
 
     Args:
       logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
@@ -49,32 +49,34 @@ def greedy(logits: tf.Tensor, frames: tf.Tensor) -> Decoded:
 
 
 def beam(logits: tf.Tensor, frames: tf.Tensor, width: int = 10, top: int = 20) -> Decoded:
-    """Searches for the most probable text (Hannun et al., 2014, "First-Pass Large Vocabulary Continuous Speech
-    Recognition using Bi-Directional Recurrent DNNs", algorithm 1): a beam of prefixes, the ways that end in a blank and those
-    that do not summed apart, over the best classes of each frame.
+    """Searches for the most probable text with a beam of prefixes.
+
+    Alignments that end in a blank and those that do not are summed separately, over the best classes of each frame. See
+    Hannun et al., 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs",
+    algorithm 1.
 
     Args:
       logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
       frames: int32[B].
       width: prefixes kept after each frame.
-      top: classes looked at in each frame, beside the blank.
+      top: classes considered in each frame, beside the blank.
 
     Returns:
       The texts.
     """
     batch, time, classes = tf.unstack(tf.shape(logits))
     values, symbols = tf.math.top_k(logits[:, :, :-1], tf.minimum(top, classes - 1))
-    # What is equal for all classes of a frame decides nothing.
+    # A constant subtracted from all logits of a frame changes no ranking.
     highest = tf.maximum(values[:, :, :1], logits[:, :, -1:])
     values, blanks = tf.transpose(values - highest, [1, 0, 2]), tf.transpose(logits[:, :, -1:] - highest, [1, 0, 2])
     symbols = tf.transpose(symbols, [1, 0, 2])
 
     def step(t: tf.Tensor, state: _Beam, parents: tf.TensorArray, added: tf.TensorArray) -> tuple:
-        own = (t < frames)[:, tf.newaxis]
+        within = (t < frames)[:, tf.newaxis]
         following, parent, symbol = _extended(state, values[t], blanks[t], symbols[t], width)
         keep = tf.range(width)[tf.newaxis] + tf.zeros([batch, 1], tf.int32)
-        state = _Beam(*(tf.where(own, new, old) for new, old in zip(following, state, strict=True)))
-        return t + 1, state, parents.write(t, tf.where(own, parent, keep)), added.write(t, tf.where(own, symbol, -1))
+        state = _Beam(*(tf.where(within, new, old) for new, old in zip(following, state, strict=True)))
+        return t + 1, state, parents.write(t, tf.where(within, parent, keep)), added.write(t, tf.where(within, symbol, -1))
 
     parents, added = (tf.TensorArray(tf.int32, size=time, element_shape=[None, width]) for _ in range(2))
     loop_variables = (0, _empty_beam(batch, width), parents, added)
@@ -94,8 +96,15 @@ def beam(logits: tf.Tensor, frames: tf.Tensor, width: int = 10, top: int = 20) -
 
 
 class _Beam(NamedTuple):
-    """Prefixes, [B, width] each: logarithms of the ways that end in a blank and in the last symbol; that symbol, or -1; and
-    hashes of the prefix and of what it was before that symbol."""
+    """Prefixes, [B, width] each.
+
+    Attributes:
+      blank: log-probability of the alignments that end in a blank.
+      symbol: log-probability of those that end in the last symbol.
+      last: the last symbol, or -1.
+      prefix: hash of the prefix.
+      parent: hash of the prefix without its last symbol.
+    """
 
     blank: tf.Tensor
     symbol: tf.Tensor
@@ -105,10 +114,10 @@ class _Beam(NamedTuple):
 
 
 def _empty_beam(batch: tf.Tensor, width: int) -> _Beam:
-    """Returns a beam of the empty prefix, the other places free."""
+    """Returns a beam that holds the empty prefix and is free otherwise."""
     free = tf.fill([batch, width], _NEVER)
     first = tf.concat([tf.zeros([batch, 1]), free[:, 1:]], axis=1)
-    # Free places have hashes of their own, so that none is taken for another's prefix.
+    # Free places have distinct hashes, so that none is mistaken for the prefix of another.
     places = tf.range(width, dtype=tf.int64)[tf.newaxis] + tf.zeros([batch, 1], tf.int64)
     return _Beam(first, free, tf.fill([batch, width], -1), -places, tf.fill([batch, width], tf.int64.min))
 
@@ -116,24 +125,25 @@ def _empty_beam(batch: tf.Tensor, width: int) -> _Beam:
 def _extended(
     state: _Beam, values: tf.Tensor, blank: tf.Tensor, symbols: tf.Tensor, width: int
 ) -> tuple[_Beam, tf.Tensor, tf.Tensor]:
-    """Takes a frame into account.
+    """Advances the beam by one frame.
 
     Args:
-      state: the beam before it.
+      state: the beam before the frame.
       values: float32[B, K], logits of the frame's best symbols.
-      blank: float32[B, 1], its blank's.
+      blank: float32[B, 1], logit of its blank.
       symbols: int32[B, K].
       width: of the beam.
 
     Returns:
-      The beam after it, which place each prefix comes from int32[B, width], and the symbol it was lengthened by, or -1.
+      The beam after the frame; the place that each prefix comes from, int32[B, width]; and the symbol that was appended to it,
+      or -1, int32[B, width].
     """
     either = _add(state.blank, state.symbol)
     repeated = symbols[:, tf.newaxis] == state.last[:, :, tf.newaxis]  # [B, width, K]
-    # The symbol a prefix ends in lengthens it only after a blank; else it goes on being the same symbol.
+    # The last symbol of a prefix is appended again only after a blank; otherwise it continues the same symbol.
     longer = tf.where(repeated, state.blank[:, :, tf.newaxis], either[:, :, tf.newaxis]) + values[:, tf.newaxis]
     same = tf.reduce_max(tf.where(repeated, values[:, tf.newaxis], _NEVER), axis=2) + state.symbol
-    # Where a longer prefix is in the beam already, its ways are added there, and it is no candidate of its own.
+    # Where the longer prefix is in the beam already, its probability is added there, and it is not a candidate.
     child = (state.prefix[:, :, tf.newaxis] == state.parent[:, tf.newaxis])[:, :, tf.newaxis]  # [B, width, 1, width]
     child &= symbols[:, tf.newaxis, :, tf.newaxis] == state.last[:, tf.newaxis, tf.newaxis]  # [B, width, K, width]
     arriving = tf.reduce_max(tf.where(child, longer[..., tf.newaxis], _NEVER), axis=[1, 2])
@@ -150,34 +160,34 @@ def _extended(
     lengthened = tf.gather(candidates, chosen, batch_dims=1)
     prefix = tf.gather(state.prefix, place, batch_dims=1)
 
-    def of(value: tf.Tensor) -> tf.Tensor:
+    def gather(value: tf.Tensor) -> tf.Tensor:
         return tf.gather(value, place, batch_dims=1)
 
     following = _Beam(
-        blank=tf.where(stays, of(staying_blank), _NEVER),
-        symbol=tf.where(stays, of(staying_symbol), lengthened),
-        last=tf.where(stays, of(state.last), symbol),
+        blank=tf.where(stays, gather(staying_blank), _NEVER),
+        symbol=tf.where(stays, gather(staying_symbol), lengthened),
+        last=tf.where(stays, gather(state.last), symbol),
         prefix=tf.where(stays, prefix, prefix * _HASH_FACTOR + tf.cast(symbol, tf.int64) + 1),
-        parent=tf.where(stays, of(state.parent), prefix),
+        parent=tf.where(stays, gather(state.parent), prefix),
     )
     return following, place, tf.where(stays, -1, symbol)
 
 
 def _add(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Adds probabilities that are given as logarithms."""
+    """Returns the logarithm of the sum of two probabilities, given as logarithms."""
     return tf.maximum(one, other) + tf.math.log1p(tf.exp(-tf.abs(one - other)))
 
 
 def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.Tensor, path: tf.Tensor) -> Decoded:
-    """Adds to texts what is to be known of them, given an alignment: the class of each frame, int32[B, T]."""
+    """Computes confidences and positions of texts, given an alignment: the class of each frame, int32[B, T]."""
     batch, longest = tf.shape(ids)[0], tf.shape(ids)[1]
     symbol = path != tf.shape(logits)[2] - 1
     place = tf.cumsum(tf.cast(_begins(path) & symbol, tf.int32), axis=1) - 1
-    segments = tf.where(symbol, tf.range(batch)[:, tf.newaxis] * longest + place, -1)  # negative ones are left out
+    segments = tf.where(symbol, tf.range(batch)[:, tf.newaxis] * longest + place, -1)  # negative segments are dropped
 
-    def of_characters(reduce: Callable, values: tf.Tensor) -> tf.Tensor:
-        per_character = tf.reshape(reduce(values, segments, batch * longest), [batch, longest])
-        return tf.where(tf.sequence_mask(lengths, longest), per_character, tf.zeros([], values.dtype))
+    def per_character(reduce: Callable, values: tf.Tensor) -> tf.Tensor:
+        reduced = tf.reshape(reduce(values, segments, batch * longest), [batch, longest])
+        return tf.where(tf.sequence_mask(lengths, longest), reduced, tf.zeros([], values.dtype))
 
     frame = tf.range(tf.shape(path)[1])[tf.newaxis] + tf.zeros([batch, 1], tf.int32)
     probability = tf.gather(tf.nn.softmax(logits), path, batch_dims=2)
@@ -185,21 +195,21 @@ def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.T
         ids=ids,
         lengths=lengths,
         confidence=ctc.probability(logits, frames, ids, lengths),
-        char_confidence=of_characters(tf.math.unsorted_segment_max, probability),
-        first=of_characters(tf.math.unsorted_segment_min, frame),
-        last=of_characters(tf.math.unsorted_segment_max, frame),
+        char_confidence=per_character(tf.math.unsorted_segment_max, probability),
+        first=per_character(tf.math.unsorted_segment_min, frame),
+        last=per_character(tf.math.unsorted_segment_max, frame),
     )
 
 
 def _begins(path: tf.Tensor) -> tf.Tensor:
-    """Says in which frames a run of equal classes begins: bool[B, T]."""
+    """Returns the frames in which a run of equal classes begins, bool[B, T]."""
     return path != tf.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
 
 
-def _compacted(values: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns those of values int32[B, T] that are kept, side by side and padded with 0, and how many they are."""
-    lengths = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1)
-    return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(values, kept), lengths).to_tensor(), lengths
+def _compacted(values: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the values int32[B, T] to keep, moved to the left and padded with 0, and how many there are in each row."""
+    lengths = tf.reduce_sum(tf.cast(keep, tf.int32), axis=1)
+    return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(values, keep), lengths).to_tensor(), lengths
 
 
 DECODERS: dict[str, Callable[[tf.Tensor, tf.Tensor], Decoded]] = {"greedy": greedy, "beam": beam}

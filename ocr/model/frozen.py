@@ -1,7 +1,7 @@
-"""Networks as they are exported: weights inside the graph, kernels in half precision.
+"""Networks as they are exported: weights are constants of the graph, kernels in half precision.
 
-That is half the size on disk; and since TensorFlow unfolds and folds constants while it loads a graph, batch norm costs nothing
-and kernels are brought into the processor's order once, not with every call.
+This halves the size on disk. TensorFlow folds constants when it loads a graph, so batch norm costs nothing, and kernels are
+reordered for the processor once instead of with every call.
 """
 
 import hashlib
@@ -17,20 +17,25 @@ from ocr import keras_compat
 from ocr.images import preprocess
 from ocr.model import networks
 
-# Values of a constant in half precision: TensorFlow unfolds none that becomes larger than 100 KB.
-_PART = 24 * 1024
+_PART = 24 * 1024  # values of a constant: TensorFlow does not fold a cast whose result is larger than 100 KB
 _NAME = re.compile(r"weight_(\d+)_(\d+)")
 
 
 def rounded(value: tf.Tensor) -> tf.Tensor:
-    """Returns what is left of a weight in an export: kernels and matrices lose the digits that half precision has not."""
+    """Returns a weight as an export has it: kernels and matrices are rounded to half precision, vectors are not."""
     return tf.cast(tf.cast(value, tf.float16), tf.float32) if len(value.shape) > 1 else tf.identity(value)
 
 
 def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns `models.logits` of a network, in inference, as a compiled function that holds the weights as they are now.
+    """Compiles `networks.logits` of a network, in inference, with its current weights as constants.
 
-    Every function that calls it shares the one copy of them.
+    Functions that call it share one copy of the weights.
+
+    Args:
+      model: built by `networks.build`.
+
+    Returns:
+      A function of pixels uint8[B, 32, W] and width int32[B] that returns logits float32[B, T, C] and frames int32[B].
     """
     pixels_per_frame = networks.network(model.name).pixels_per_frame
     values = [np.asarray(variable) for variable in _stored(model)]
@@ -50,23 +55,29 @@ def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Ten
 
 
 def fingerprint(model: keras.Model) -> str:
-    """Names what an export of a network holds: sha256 over its weights, as they are rounded."""
+    """Returns a fingerprint of an export of this network: sha256 over its rounded weights."""
     return digest(rounded(tf.convert_to_tensor(variable)).numpy() for variable in _stored(model))
 
 
 def digest(values: Iterable[np.ndarray]) -> str:
-    """Names weights as `weights` returns them."""
-    found = hashlib.sha256()
+    """Returns the same fingerprint for weights that `weights` returned."""
+    sha256 = hashlib.sha256()
     for value in values:
-        found.update(value.tobytes())
-    return found.hexdigest()
+        sha256.update(value.tobytes())
+    return sha256.hexdigest()
 
 
 def weights(serve: Any) -> list[np.ndarray]:
-    """Returns the weights inside a signature of an export, float32, each of one dimension, in the order of `put`.
+    """Reads the weights from a signature of an export.
+
+    Args:
+      serve: signature of a loaded SavedModel.
+
+    Returns:
+      float32[n] for each weight, in the order of `load_weights`.
 
     Raises:
-      ValueError: there are none, or not all.
+      ValueError: weights are missing.
     """
     graph = serve.graph.as_graph_def()
     parts: dict[int, dict[int, np.ndarray]] = {}
@@ -75,24 +86,24 @@ def weights(serve: Any) -> list[np.ndarray]:
             if node.op == "Const" and (match := _NAME.fullmatch(node.name)):
                 parts.setdefault(int(match[1]), {})[int(match[2])] = tf.make_ndarray(node.attr["value"].tensor).ravel()
     if sorted(parts) != list(range(len(parts))) or not parts:
-        raise ValueError("it has not all the weights of a network")
+        raise ValueError("weights of its network are missing")
     return [np.concatenate([parts[i][j] for j in sorted(parts[i])]).astype(np.float32) for i in range(len(parts))]
 
 
 def load_weights(model: keras.Model, values: list[np.ndarray]) -> None:
-    """Gives a network the weights that `weights` returned.
+    """Assigns to a network the weights that `weights` returned.
 
     Raises:
-      ValueError: they are of another network.
+      ValueError: they belong to another network.
     """
     for variable, value in zip(_stored(model), values, strict=True):
         variable.assign(value.reshape(variable.shape))
 
 
-def _stored(model: keras.Model) -> list:
-    """Returns the Keras variables that are kept: all but what the next dropout depends on."""
-    others = [v for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]
-    return [*model.trainable_variables, *others]
+def _stored(model: keras.Model) -> list[Any]:
+    """Returns the Keras variables that an export stores: all except the state of dropout."""
+    statistics = [v for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]
+    return [*model.trainable_variables, *statistics]
 
 
 def _constant(number: int, value: np.ndarray) -> tf.Tensor:
@@ -100,5 +111,5 @@ def _constant(number: int, value: np.ndarray) -> tf.Tensor:
         return tf.constant(value, name=f"weight_{number}_0")
     flat = value.astype(np.float16).ravel()
     parts = [flat[start : start + _PART] for start in range(0, flat.size, _PART)]
-    unfolded = [tf.cast(tf.constant(part, name=f"weight_{number}_{n}"), tf.float32) for n, part in enumerate(parts)]
-    return tf.reshape(tf.concat(unfolded, 0), value.shape)
+    full = [tf.cast(tf.constant(part, name=f"weight_{number}_{n}"), tf.float32) for n, part in enumerate(parts)]
+    return tf.reshape(tf.concat(full, 0), value.shape)

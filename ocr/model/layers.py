@@ -1,16 +1,20 @@
-"""Layers that do in one pass over memory what Keras does in several; the weights are the same."""
+"""Layers that need one pass over memory where Keras needs several; their weights are the same."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's, with TensorFlow's fused kernel in training: half the time of a step goes into Keras's own otherwise.
+    """Keras's batch norm, with TensorFlow's fused kernel in training: Keras's own takes half the time of a step.
 
-    It takes channels last, images of rank 4, and the statistics of one replica.
+    Inputs are images of rank 4, channels last. Statistics are those of one replica.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+        """Normalises float[B, H, W, C]; in training it also updates the moving statistics."""
         if not training:
             return super().call(inputs, training=False)
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -22,38 +26,45 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        seen = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        variance *= (
-            seen - 1.0
-        ) / seen  # the kernel gives the estimate for all there could be, Keras keeps that of what was seen
-        for kept, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            kept.assign(kept * self.momentum + value * (1.0 - self.momentum))
+        # The kernel gives the unbiased variance (divided by n - 1), Keras keeps the biased one (divided by n).
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        variance *= (count - 1.0) / count
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return y
 
 
 class MaskedReLU(keras.layers.Layer):
-    """Takes features and a mask of zeros and ones that it multiplies them with, once what is below zero is zero."""
+    """ReLU of features, then multiplied by a mask of zeros and ones."""
 
-    def call(self, inputs, mask_of_frames):
+    def call(self, inputs: tf.Tensor, mask_of_frames: tf.Tensor) -> tf.Tensor:
+        """Takes float[B, H, W, C] and float[B, 1, W, 1]; returns float[B, H, W, C]."""
         return _masked_relu(inputs, tf.cast(mask_of_frames, inputs.dtype))
 
-    def compute_output_shape(self, input_shape, *_):
+    def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
+        """Returns the shape of the features."""
         return input_shape
 
 
 class Logits(keras.layers.Dense):
-    """A dense layer whose products are float32, and whose gradients' products are bfloat16: on CPUs with AMX a fourth of the
-    time for large alphabets."""
+    """A dense layer with float32 products and bfloat16 gradients.
 
-    def call(self, inputs, training=None):
+    On CPUs with AMX it takes a quarter of the time for large alphabets.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Takes float32[B, T, D]; returns float32[B, T, C]."""
         features = tf.reshape(inputs, [-1, inputs.shape[-1]])
         logits = _product(features, tf.convert_to_tensor(self.kernel)) + self.bias
         return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
+_WithGradient = tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]
+
+
 @tf.custom_gradient
-def _product(features: tf.Tensor, kernel: tf.Tensor):
-    def gradient(upstream: tf.Tensor):
+def _product(features: tf.Tensor, kernel: tf.Tensor) -> _WithGradient:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         upstream, x, w = (tf.cast(value, tf.bfloat16) for value in (upstream, features, kernel))
         of_features, of_kernel = tf.matmul(upstream, w, transpose_b=True), tf.matmul(x, upstream, transpose_a=True)
         return tf.cast(of_features, tf.float32), tf.cast(of_kernel, tf.float32)
@@ -62,6 +73,6 @@ def _product(features: tf.Tensor, kernel: tf.Tensor):
 
 
 @tf.custom_gradient
-def _masked_relu(x: tf.Tensor, mask: tf.Tensor):
+def _masked_relu(x: tf.Tensor, mask: tf.Tensor) -> _WithGradient:
     y = tf.nn.relu(x) * mask
     return y, lambda gradient: (tf.raw_ops.ReluGrad(gradients=gradient, features=y), None)

@@ -1,13 +1,15 @@
-"""The networks: images in, logits out, built of plain Keras layers.
+"""The networks: images in, logits out, built from plain Keras layers.
 
-Each takes what `images.to_network` gives, `[image float32[B, 32, T * pixels_per_frame, 1], mask float32[B, 1, T, 1]]`,
-and returns logits float32[B, T, C], never a softmax. Wherever a layer looks sideways, what lies beyond a line's own frames
-is zero first, as the padding at an image's edge is: so a line's logits do not depend on the lines beside it.
+Each takes the outputs of `preprocess.to_network`, `[image float32[B, 32, T * pixels_per_frame, 1], mask float32[B, 1, T, 1]]`,
+and returns logits float32[B, T, C], never a softmax. Before each layer that sees neighbouring columns, everything beyond a
+line's own frames is set to zero, like the padding at the edge of an image. So a line's logits do not depend on what else is
+in the batch.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,40 +20,46 @@ from ocr.images import preprocess
 from ocr.model import layers as fast_layers
 from tfrecords.errors import InputError
 
+Symbolic = Any  # a symbolic tensor: keras.KerasTensor in Keras 3, of a private class in Keras 2
+_Size = int | tuple[int, int]  # height and width
+BatchNorm = Callable[..., keras.layers.Layer]  # takes the arguments of keras.layers.BatchNormalization
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
     """One way to build a network.
 
     Attributes:
-      body: image, mask and a maker of batch norm layers to features [B, T, D].
+      body: takes image, mask and a factory of batch norm layers; returns features [B, T, D].
       pixels_per_frame: width of a frame, in pixels of scaled width.
-      last_layer: how the weights of the last layer begin.
+      last_layer: initializer of the last layer's kernel.
     """
 
-    body: Callable
+    body: Callable[[Symbolic, Symbolic, BatchNorm], Symbolic]
     pixels_per_frame: int
-    last_layer: str = "he_normal"  # of the originals
+    last_layer: str = "he_normal"  # of the original networks
 
 
-def _masked(x, mask, repeats: int):
-    """Zeroes features beyond a line's own frames; `repeats` feature columns lie in a frame."""
-    return layers.Multiply()([x, _wider(mask, repeats)])
+def _masked(x: Symbolic, mask: Symbolic, repeats: int) -> Symbolic:
+    """Zeroes features beyond a line's own frames; a frame has `repeats` feature columns."""
+    return layers.Multiply()([x, _widened(mask, repeats)])
 
 
-def _activated(x, mask, repeats: int):
-    """Does the same to features once they are rectified."""
-    return fast_layers.MaskedReLU()(x, _wider(mask, repeats))
+def _activated(x: Symbolic, mask: Symbolic, repeats: int) -> Symbolic:
+    """Applies a ReLU, then does the same."""
+    return fast_layers.MaskedReLU()(x, _widened(mask, repeats))
 
 
-def _wider(mask, repeats: int):
+def _widened(mask: Symbolic, repeats: int) -> Symbolic:
     return layers.UpSampling2D((1, repeats))(mask) if repeats > 1 else mask
 
 
-def _lite(x, mask, batch_norm):
-    """Ours: a stem that halves the image at once, then 3x3 convolutions; most of the arithmetic at 8 x W/4."""
+def _lite(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
+    """Small alphabets: a stem that halves the image, then 3x3 convolutions; most of the arithmetic is at 8 x W/4."""
 
-    def convolve(x, filters: int, repeats: int, kernel=3, stride=1, padding="same"):
+    def convolve(
+        x: Symbolic, filters: int, repeats: int, kernel: _Size = 3, stride: int = 1, padding: str = "same"
+    ) -> Symbolic:
         x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
         x = batch_norm(momentum=0.95)(x)
         return _activated(x, mask, repeats)
@@ -69,11 +77,16 @@ def _lite(x, mask, batch_norm):
     return layers.Reshape((-1, 256))(x)
 
 
-def _wide(x, mask, batch_norm):
-    """Ours for large alphabets: strides instead of pooling, so that most of the arithmetic is large matrix products; a look at
-    the characters beside; and few features before the last layer, which is a quarter of the arithmetic even so."""
+def _wide(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
+    """Large alphabets.
 
-    def convolve(x, filters: int, kernel=3, stride=1, padding="same", repeats=1):
+    Strides instead of pooling, so that most of the arithmetic is large matrix products; 1x5 kernels that see the neighbouring
+    characters; and few features before the last layer, which is a quarter of the arithmetic even so.
+    """
+
+    def convolve(
+        x: Symbolic, filters: int, kernel: _Size = 3, stride: _Size = 1, padding: str = "same", repeats: int = 1
+    ) -> Symbolic:
         x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
         return _activated(batch_norm(momentum=0.98)(x), mask, repeats)
 
@@ -91,30 +104,30 @@ def _wide(x, mask, batch_norm):
     return layers.Dense(128, use_bias=False)(layers.Reshape((-1, 256))(x))
 
 
-def _convolution(filters: int, kernel: int, stride=1):
-    """A convolution as the originals have it: no bias, He's initialisation, weight decay."""
+def _convolution(filters: int, kernel: int, stride: _Size = 1) -> keras.layers.Layer:
+    """A convolution of the original networks: no bias, He initialisation, weight decay."""
     return layers.Conv2D(
         filters, kernel, stride, "same", use_bias=False,
         kernel_initializer="he_normal", kernel_regularizer=keras.regularizers.L2(1e-4),
     )  # fmt: skip
 
 
-def _cnn(x, mask, batch_norm):
-    """The network of confusing-ctc, whose batch norm stands before each convolution but the last two."""
+def _cnn(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
+    """The network of confusing-ctc: batch norm before each convolution except the last two."""
     for filters, repeats in ((64, 8), (128, 4), (256, 2)):
         for _ in range(2):
             x = _masked(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
             x = layers.ReLU()(_convolution(filters, 3)(x))
         x = layers.Dropout(0.3)(x)
         x = layers.MaxPooling2D(2)(x)
-    # The 4x4 kernel leaves one row; it looks at two frames to the right and at one to the left.
+    # The 4x4 kernel leaves one row; it sees two frames to the right and one to the left.
     x = layers.ReLU()(_convolution(512, 4, (4, 1))(_masked(x, mask, 1)))
     x = layers.ReLU()(_convolution(512, 1)(x))
     return layers.Reshape((-1, 512))(x)
 
 
-def _crnn(x, mask, batch_norm):
-    """The network of confusing-ctc with two recurrent layers, which read a line's own frames from both ends."""
+def _crnn(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
+    """The network of confusing-ctc with two bidirectional recurrent layers over a line's own frames."""
     own = layers.Reshape((-1,))(mask) > 0
     x = _cnn(x, mask, batch_norm)
     for units in (384, 256):
@@ -122,10 +135,10 @@ def _crnn(x, mask, batch_norm):
     return x
 
 
-def _densenet(x, mask, batch_norm):
+def _densenet(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
     """The network of chinese_ocr: dense blocks (Huang et al., 2017, "Densely Connected Convolutional Networks")."""
 
-    def activated(x, repeats: int):
+    def activated(x: Symbolic, repeats: int) -> Symbolic:
         return _activated(batch_norm(epsilon=1.1e-5)(x), mask, repeats)
 
     x = _convolution(64, 5, 2)(x)
@@ -152,7 +165,7 @@ def network(name: str) -> Network:
     """Returns a network by name.
 
     Raises:
-      InputError: there is none of that name.
+      InputError: there is no network of that name.
     """
     if name not in NETWORKS:
         raise InputError(f"--model={name}: must be one of {', '.join(NETWORKS)}")
@@ -163,20 +176,20 @@ def build(name: str, num_classes: int, precision: str = "float32", synchronized:
     """Builds a network.
 
     Args:
-      name: of NETWORKS.
-      num_classes: C, the blank included.
-      precision: `float32`, `mixed_float16` or `mixed_bfloat16`; weights and logits are float32 in all of them.
+      name: a key of `NETWORKS`.
+      num_classes: C, including the blank.
+      precision: `float32`, `mixed_float16` or `mixed_bfloat16`; weights and logits are always float32.
       synchronized: whether batch norm takes its statistics over all replicas.
 
     Returns:
-      A model of `[image, mask]` to logits float32[B, T, C].
+      A model from `[image, mask]` to logits float32[B, T, C].
 
     Raises:
-      InputError: there is none of that name.
+      InputError: there is no network of that name.
     """
     image = keras.Input((preprocess.HEIGHT, None, 1), name="image", dtype="float32")
     mask = keras.Input((1, None, 1), name="mask", dtype="float32")
-    before = keras.mixed_precision.global_policy()
+    policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
         batch_norm = (
@@ -184,7 +197,7 @@ def build(name: str, num_classes: int, precision: str = "float32", synchronized:
         )
         features = network(name).body(image, mask, batch_norm)
     finally:
-        keras.mixed_precision.set_global_policy(before)
+        keras.mixed_precision.set_global_policy(policy)
     dense = fast_layers.Logits if precision == "mixed_bfloat16" else layers.Dense
     logits = dense(num_classes, name="logits", dtype="float32", kernel_initializer=network(name).last_layer)(features)
     return keras.Model([image, mask], logits, name=name)
@@ -194,10 +207,10 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
     """Runs a network on lines.
 
     Args:
-      model: that `build` made.
-      pixels: uint8[B, 32, W], anything beyond a line's width.
+      model: built by `build`.
+      pixels: uint8[B, 32, W], with any values beyond a line's width.
       width: int32[B], in pixels.
-      training: whether dropout and batch norm are to act as in training.
+      training: whether dropout and batch norm act as in training.
 
     Returns:
       logits float32[B, T, C] and frames int32[B], how many of the T are a line's own.
@@ -208,10 +221,10 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
 
 
 def weights(model: keras.Model) -> list[tf.Variable]:
-    """Returns what is trained of a network."""
+    """Returns the trainable variables of a network."""
     return [keras_compat.variable(weight) for weight in model.trainable_variables]
 
 
 def statistics(model: keras.Model) -> list[tf.Variable]:
-    """Returns what training changes of a network without gradients: batch norm's statistics."""
+    """Returns the moving statistics of batch norm, which training changes without gradients."""
     return [keras_compat.variable(weight) for weight in model.non_trainable_variables if tf.as_dtype(weight.dtype).is_floating]

@@ -1,4 +1,4 @@
-"""A trained network with its alphabet: lines or image files in, texts out. Evaluation runs it, and it is what is exported."""
+"""A trained network with its alphabet: lines or image files in, texts out. It is what is evaluated and exported."""
 
 import functools
 from collections.abc import Callable
@@ -10,23 +10,23 @@ from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.model import decode, frozen, networks
 
-_ALIKE = 320  # pixels of width up to which lines are read together, and beyond it those of at most twice the narrowest's
-_AT_ONCE = 32_768  # pixels of width of all lines read together
-_REACH = header.HEIGHT // 2  # pixels that a character takes of the gap beside it, at most
+_ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
+_AT_ONCE = 32_768  # pixels of width of all lines in a group
+_REACH = header.HEIGHT // 2  # pixels of the gap beside a character that count as part of it, at most
 
 
 class Recogniser:
     """Reads lines.
 
     Args:
-      model: that `models.build` made.
-      charset: whose classes the model's logits are.
-      decoder: of `decode.DECODERS`.
-      fixed: whether it is to hold the weights as they are now, for an export; or else to read with what they are at the time.
+      model: network built by `networks.build`.
+      charset: alphabet of the model's classes.
+      decoder: a key of `decode.DECODERS`.
+      fixed: whether to freeze the current weights, for an export; otherwise each call uses the weights at the time.
 
     Attributes:
       charset: as given.
-      logits: runs the network on pixels and widths: see `models.logits`.
+      logits: runs the network on pixels and widths: see `networks.logits`.
     """
 
     def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
@@ -38,7 +38,11 @@ class Recogniser:
         )
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the texts string[B] and their confidences float32[B], each the probability of that text."""
+        """Decodes logits: see `decode`.
+
+        Returns:
+          The texts string[B], and their confidences float32[B], each the probability of that text.
+        """
         decoded = self._decode(logits, frames)
         return self._joined(decoded), decoded.confidence
 
@@ -46,45 +50,45 @@ class Recogniser:
         """Reads image files.
 
         Args:
-          image_bytes: string[B], PNG, JPEG, GIF or BMP files as they are on disk; B may be 0.
-          detailed: whether characters are wanted one by one.
+          image_bytes: string[B], contents of PNG, JPEG, GIF or BMP files; B may be 0.
+          detailed: whether to return each character's confidence and position too.
 
         Returns:
-          `text` string[B], `confidence` float32[B] from 0 to 1, `status` int32[B] of `ocr.images`; a file that was not
-          read has an empty text and confidence 0. If detailed, with N the length of the longest text, `chars` string[B, N],
-          padded with empty ones, `char_confidence` float32[B, N] from 0 to 1, and `char_start` and `char_end` int32[B, N], in
-          pixels of the image given: the columns from which and up to which a character is; all padded with 0.
+          `text` string[B], `confidence` float32[B] from 0 to 1, and `status` int32[B], a code of `ocr.images.preprocess`; a
+          file that was not read has an empty text and confidence 0. If detailed, with N the length of the longest text:
+          `chars` string[B, N], padded with empty strings; and, padded with 0, `char_confidence` float32[B, N] from 0 to 1,
+          and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image, the end exclusive.
         """
-        # Neither a data set nor a convolution gives the right shapes of no rows at all.
-        none = tf.cast(tf.size(image_bytes) == 0, tf.int32)
-        pixels, width, status, given = preprocess.read_rows(tf.concat([image_bytes, tf.fill([none], "")], axis=0))
+        # Neither a data set nor a convolution gives the right shapes for an empty batch: add a row, drop it later.
+        extra = tf.cast(tf.size(image_bytes) == 0, tf.int32)
+        pixels, width, status, given = preprocess.read_rows(tf.concat([image_bytes, tf.fill([extra], "")], axis=0))
         outputs = self._read(pixels, width, status, given, detailed)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
 
     def read_lines(self, pixels: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Reads lines that have been made ready, as training and evaluation see them.
+        """Reads preprocessed lines, as training and evaluation see them.
 
         Args:
-          pixels: uint8[B, 32, W], anything beyond a line's width; B may be 0.
+          pixels: uint8[B, 32, W], with any values beyond a line's width; B may be 0.
           width: int32[B], in pixels.
 
         Returns:
-          As `read_files`. A width that is no part of W is undecodable.
+          As `read_files`. A line whose width is not 1 to W is undecodable.
         """
         columns = tf.shape(pixels)[2]
-        none = tf.cast(tf.size(width) == 0, tf.int32)
-        some = tf.pad(pixels[:, :, : header.MAX_WIDTH], [[0, none], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
-        padded = tf.pad(width, [[0, none]])
+        extra = tf.cast(tf.size(width) == 0, tf.int32)
+        rows = tf.pad(pixels[:, :, : header.MAX_WIDTH], [[0, extra], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
+        padded = tf.pad(width, [[0, extra]])
         status = tf.where(padded > header.MAX_WIDTH, preprocess.TOO_LARGE, preprocess.READ)
         status = tf.where((padded < 1) | (padded > columns), preprocess.UNDECODABLE, status)
         own = tf.where(status == preprocess.READ, padded, 1)
-        outputs = self._read(some, own, status, own, detailed=False)
+        outputs = self._read(rows, own, status, own, detailed=False)
         return {name: value[: tf.size(width)] for name, value in outputs.items()}
 
     def _read(
         self, pixels: tf.Tensor, width: tf.Tensor, status: tf.Tensor, given: tf.Tensor, detailed: bool
     ) -> dict[str, tf.Tensor]:
-        """Reads lines in groups of like width, so that a wide one makes no other as wide."""
+        """Reads lines in groups of similar width, so that a wide line does not widen all others."""
         order = tf.argsort(width, stable=True)
         ordered = tf.gather(width, order)
         read = tf.gather(status == preprocess.READ, order)
@@ -96,12 +100,12 @@ class Recogniser:
             logits, frames = self.logits(tf.gather(pixels, order[begin:end])[:, :, : own[-1]], own)
             decoded = self._decode(logits, frames)
             lengths = tf.where(read[begin:end], decoded.lengths, 0)
-            found = [self._joined(decoded._replace(lengths=lengths)), tf.where(read[begin:end], decoded.confidence, 0.0)]
+            outputs = [self._joined(decoded._replace(lengths=lengths)), tf.where(read[begin:end], decoded.confidence, 0.0)]
             if detailed:
                 start, stop = _places(decoded, own, self._pixels_per_frame)
-                of_characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
-                found += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in of_characters)]
-            return end, *(array.write(array.size(), value) for array, value in zip(done, found, strict=True))
+                characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
+                outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
+            return end, *(array.write(array.size(), value) for array, value in zip(done, outputs, strict=True))
 
         kinds = [tf.string, tf.float32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
         done = [tf.TensorArray(kind, 0, dynamic_size=True, infer_shape=False, element_shape=[None]) for kind in kinds]
@@ -122,9 +126,11 @@ class Recogniser:
 
 
 def _places(decoded: decode.Decoded, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the columns from which and up to which characters are, int32[B, N] each: CTC tells no more than where they are
-    recognised, so each takes half of the gap to the next, and what is at the line's ends, but not more than half a line's
-    height."""
+    """Returns the first column of each character and the one after its last, int32[B, N] each.
+
+    CTC only tells in which frames a character is recognised. So each is widened by half of the gap to its neighbour, or the
+    whole gap to the line's end, but by no more than half a line's height.
+    """
     start, end = decoded.first * pixels_per_frame, tf.minimum((decoded.last + 1) * pixels_per_frame, width[:, tf.newaxis])
     number = tf.range(tf.shape(start)[1])
     before = tf.where(number == 0, start, (start - tf.roll(end, 1, axis=1)) // 2)

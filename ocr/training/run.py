@@ -15,10 +15,12 @@ from ocr.config import TrainConfig
 from ocr.data import pipeline
 from ocr.data.dataset import Mixture, Split
 from ocr.doctor import examine
+from ocr.doctor.case import Case, build_case
 from ocr.doctor.watch import Watch
 from ocr.evaluation import evaluate, metrics, picture
 from ocr.evaluation.metrics import LineResult
 from ocr.model import frozen, networks
+from ocr.model.frame_objective import FrameObjective
 from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
 from ocr.progress import Progress
@@ -83,7 +85,7 @@ class Run:
                 )
             self._optimizer = optimizer.build(config, self._model, data.count)
         self.steps = Steps(
-            Objective(self._model, config.frame_loss),
+            FrameObjective(self._model, config.frame_loss) if config.frame_loss else Objective(self._model),
             self._optimizer,
             devices,
             config.batch_size,
@@ -129,7 +131,7 @@ class Run:
         self._held_out = pipeline.evaluation_batches(held_out, charset, config.batch_size)
         self._evaluator = evaluate.Evaluator(Recogniser(self._eval_model, charset))
         self._sync_eval_weights()
-        case, self._levels = examine.build_case(Objective(self._eval_model), charset, data, held_out, pixels_per_frame)
+        case, self._levels = build_case(Objective(self._eval_model), charset, data, held_out, pixels_per_frame)
         self._looked_at = case.held_out[0]
         self._watch = self._examine(case)
         if self._saved >= config.steps:
@@ -316,7 +318,7 @@ class Run:
             if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(weight, tf.float32)))):
                 raise IntegrityError(f"the weights {keras_compat.path(weight)} are not finite after step {self.steps.number}")
 
-    def _examine(self, case: examine.Case) -> Watch:
+    def _examine(self, case: Case) -> Watch:
         """Has the doctor look at everything before the first step.
 
         Returns:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from ocr.model import decode
 
 
-def test_greedy_reads_what_tensorflows_own_decoder_reads():
+def test_greedy_agrees_with_tensorflows_decoder():
     logits = np.random.default_rng(0).normal(size=(300, 20, 4)).astype("f")
     frames = np.random.default_rng(1).integers(1, 21, 300).astype("i")
     ids, lengths, *_ = decode.greedy(tf.constant(logits), tf.constant(frames))
@@ -18,7 +18,7 @@ def test_greedy_reads_what_tensorflows_own_decoder_reads():
     assert max(map(len, ours)) > 5
 
 
-def test_the_confidence_is_the_probability_of_the_text_over_all_alignments():
+def test_confidence_is_the_probability_of_the_text_over_all_alignments():
     logits = np.random.default_rng(2).normal(size=(1, 4, 3)).astype("f") * 2
     p = np.exp(logits[0]) / np.exp(logits[0]).sum(1, keepdims=True)
     ids, lengths, confidence, *_ = decode.greedy(tf.constant(logits), tf.constant([4]))
@@ -41,8 +41,8 @@ def test_blank_frames_and_empty_batches_give_empty_texts():
     assert (ids.shape[0], lengths.shape[0], confidence.shape[0]) == (0, 0, 0)
 
 
-def every_text(logits: np.ndarray) -> dict[tuple[int, ...], float]:
-    """Returns the probability of every text that float32[T, C] can give, path by path."""
+def probabilities_of_all_texts(logits: np.ndarray) -> dict[tuple[int, ...], float]:
+    """Returns the probability of every text, summed over all paths through float32[T, C]."""
     frames, classes = logits.shape
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     totals: dict[tuple[int, ...], float] = {}
@@ -57,7 +57,7 @@ def every_text(logits: np.ndarray) -> dict[tuple[int, ...], float]:
 def test_a_beam_wide_enough_finds_the_most_probable_of_all_texts(frames: int, classes: int):
     rng = np.random.default_rng(frames * classes)
     logits = rng.normal(size=(12, frames, classes)).astype("f") * 2
-    totals = [every_text(line) for line in logits]
+    totals = [probabilities_of_all_texts(line) for line in logits]
     width = max(map(len, totals))
     decoded = decode.beam(tf.constant(logits), tf.fill([12], frames), width=width, top=classes)
     for row, ids, length, confidence in zip(totals, decoded.ids.numpy(), decoded.lengths, decoded.confidence, strict=True):
@@ -66,8 +66,8 @@ def test_a_beam_wide_enough_finds_the_most_probable_of_all_texts(frames: int, cl
         assert float(confidence) == pytest.approx(row[best], rel=1e-4)
 
 
-def test_the_beam_finds_what_greedy_misses():
-    # In both frames the blank is likelier than "a", yet the three ways to say "a" together are likelier than none.
+def test_beam_search_finds_what_greedy_misses():
+    # In both frames the blank is likelier than "a", yet the three alignments of "a" together are likelier than the empty text.
     logits = np.log(np.array([[[0.4, 0.6], [0.4, 0.6]]], "f"))
     assert decode.greedy(tf.constant(logits), tf.constant([2])).lengths.numpy().tolist() == [0]
     decoded = decode.beam(tf.constant(logits), tf.constant([2]))
@@ -75,7 +75,7 @@ def test_the_beam_finds_what_greedy_misses():
     assert float(decoded.confidence[0]) == pytest.approx(0.4 * 0.4 + 2 * 0.4 * 0.6, rel=1e-5)
 
 
-def test_the_beam_agrees_with_tensorflows_own_on_ragged_lines():
+def test_beam_search_agrees_with_tensorflows_on_ragged_lines():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(200, 25, 12)).astype("f") * 3
     frames = rng.integers(1, 26, 200).astype("i")
@@ -86,7 +86,7 @@ def test_the_beam_agrees_with_tensorflows_own_on_ragged_lines():
     assert sum(a == b for a, b in zip(ours, expected, strict=True)) >= 199
 
 
-def test_a_beam_of_no_lines_gives_none():
+def test_beam_search_takes_an_empty_batch():
     decoded = decode.beam(tf.zeros([0, 5, 3]), tf.zeros([0], tf.int32))
     assert (decoded.ids.shape[0], decoded.lengths.shape[0], decoded.confidence.shape[0]) == (0, 0, 0)
 

@@ -10,11 +10,11 @@ from ocr.model import layers
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_fused_batch_norm_is_that_of_keras(training: bool):
+def test_fused_batch_norm_equals_that_of_keras(training: bool):
     x = tf.random.stateless_normal([4, 5, 6, 7], seed=[1, 2], mean=3.0, stddev=2.0)
     weight = tf.random.stateless_normal(x.shape, seed=[3, 4])
     results = []
-    # What Keras 2 takes by itself keeps another estimate of the variance.
+    # By default Keras 2 uses a kernel that keeps the unbiased variance.
     theirs = functools.partial(keras.layers.BatchNormalization, **{"fused": False} if keras.__version__ < "3" else {})
     for kind in (theirs, layers.BatchNormalization):
         layer = kind(momentum=0.7, epsilon=1e-3)
@@ -41,7 +41,7 @@ def test_masked_relu_and_its_gradient():
     np.testing.assert_array_equal(gradient, [[[[5.0], [0.0], [0.0]]]])
 
 
-def test_logits_are_those_of_a_dense_layer_and_their_gradients_nearly():
+def test_logits_equal_those_of_a_dense_layer_and_gradients_nearly():
     x = tf.random.stateless_normal([2, 3, 16], seed=[1, 2])
     results = []
     for kind in (keras.layers.Dense, layers.Logits):
