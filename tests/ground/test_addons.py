@@ -1,4 +1,4 @@
-"""Optimizers of TensorFlow Addons, where it is installed; and what is said where it is not."""
+"""Optimizers and augmentation of TensorFlow Addons (tfa) where it is installed, and the refusal where it is not."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ from ocr.training import optimizer, train
 from tfrecords.errors import InputError
 
 INSTALLED = importlib.util.find_spec("tensorflow_addons") is not None
-with_them = pytest.mark.skipif(not INSTALLED, reason="TensorFlow Addons, which needs TensorFlow 2.15, is not installed")
+needs_addons = pytest.mark.skipif(not INSTALLED, reason="TensorFlow Addons, which needs TensorFlow 2.15, is not installed")
 
 
 def settings(records: pathlib.Path, workdir: pathlib.Path, **fields) -> TrainConfig:
@@ -30,8 +30,8 @@ def settings(records: pathlib.Path, workdir: pathlib.Path, **fields) -> TrainCon
     ("spec", "message"),
     [
         ("tfa:Ftrl", "--optimizer=tfa:Ftrl: must be one of tfa:LAMB, tfa:LazyAdam, tfa:Lookahead, tfa:NovoGrad, tfa:Rect"),
-        ("tfa:LAMB:", "'' is none of its arguments: beta_1, beta_2, epsilon, weight_decay"),
-        ("tfa:LAMB:lr=0.5", "'lr' is none of its arguments: beta_1"),
+        ("tfa:LAMB:", "'' is not one of its arguments: beta_1, beta_2, epsilon, weight_decay"),
+        ("tfa:LAMB:lr=0.5", "'lr' is not one of its arguments: beta_1"),
         ("tfa:LAMB:beta_1", "beta_1 must be a number, 0 to 0.999999"),
         ("tfa:LAMB:beta_1=x", "beta_1 must be a number"),
         ("tfa:LAMB:beta_1=nan", "beta_1 must be a number"),
@@ -44,12 +44,12 @@ def settings(records: pathlib.Path, workdir: pathlib.Path, **fields) -> TrainCon
         ("tfa:RectifiedAdam:sma_threshold=0", "sma_threshold must be a number, 4 to"),
     ],
 )
-def test_what_is_no_optimizer_of_theirs_is_refused(spec: str, message: str):
+def test_an_invalid_optimizer_of_tfa_is_refused(spec: str, message: str):
     with pytest.raises(InputError, match=message):
         settings(pathlib.Path("records"), pathlib.Path("run"), optimizer=spec)
 
 
-def test_their_augmentation_alone_is_refused():
+def test_the_augmenter_tfa_without_augmentation_is_refused():
     with pytest.raises(InputError, match="--augmenter=tfa: taken only with --augment above 0"):
         settings(pathlib.Path("records"), pathlib.Path("run"), augmenter="tfa")
 
@@ -59,32 +59,32 @@ def test_their_augmentation_alone_is_refused():
     ("fields", "closest"),
     [
         ({"optimizer": "tfa:Lookahead"}, "adamw with --ema"),
-        ({"augmenter": "tfa", "augment": 0.5}, "ours, which cuts no holes,"),
+        ({"augmenter": "tfa", "augment": 0.5}, "ours, which cuts no holes"),
     ],
 )
-def test_without_addons_the_closest_of_ours_is_named(tmp_path: pathlib.Path, monkeypatch, fields: dict, closest: str):
-    needed = rf"pip install 'line-ocr\[addons\]' with Python 3.11; of what needs neither, {closest} comes closest"
+def test_without_tfa_the_closest_alternative_is_named(tmp_path: pathlib.Path, monkeypatch, fields: dict, closest: str):
+    needed = rf"pip install 'line-ocr\[addons\]' with Python 3.11; the closest alternative is {closest}"
     with pytest.raises(InputError, match=needed):
         train.train(settings(tmp_path, tmp_path / "run", **fields))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)  # as if it were there, which is no use with Keras 3
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)  # as if it were installed beside Keras 3
     with pytest.raises(InputError, match=needed):
         train.train(settings(tmp_path, tmp_path / "run", **fields))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_with_addons_can_be_read_without_them(tmp_path: pathlib.Path):
-    made = settings(tmp_path, tmp_path, optimizer="tfa:LAMB", augmenter="tfa", augment=0.5)
+def test_the_configuration_of_a_training_with_tfa_can_be_read_without_it(tmp_path: pathlib.Path):
+    saved = settings(tmp_path, tmp_path, optimizer="tfa:LAMB", augmenter="tfa", augment=0.5)
     fingerprints = dict.fromkeys(config.FINGERPRINTS, "0")
-    config.write(tmp_path / "config.json", made, fingerprints)
-    assert config.read(tmp_path / "config.json") == (made, fingerprints)
+    config.write(tmp_path / "config.json", saved, fingerprints)
+    assert config.read(tmp_path / "config.json") == (saved, fingerprints)
 
 
-@with_them
+@needs_addons
 @pytest.mark.parametrize(
     "name",
     ["LAMB", "LazyAdam:amsgrad=1", "Lookahead:sync_period=2", "NovoGrad:grad_averaging=1", "RectifiedAdam:weight_decay=0.1"],
 )
-def test_steps_are_those_that_their_optimizer_takes_by_itself(name: str):
+def test_the_adapter_takes_the_steps_of_the_wrapped_optimizer(name: str):
     rng = np.random.default_rng(0)
     values = [rng.normal(size=(3, 4)).astype("f"), rng.normal(size=4).astype("f")]
     gradients = [[rng.normal(size=value.shape).astype("f") for value in values] for _ in range(7)]
@@ -93,26 +93,26 @@ def test_steps_are_those_that_their_optimizer_takes_by_itself(name: str):
     theirs = addons.build(f"tfa:{name}", 0.5)
     for step, gradient in enumerate(gradients):
         borrowed.apply([tf.constant(one) for one in gradient], tf.constant(1.0), tf.constant(step != 3), [])
-        if step != 3:  # one is left out
+        if step != 3:  # one is skipped
             theirs.learning_rate.assign(0.1 / (1.0 + step - (step > 3)))
             theirs.apply_gradients(zip([tf.constant(one) for one in gradient], alone, strict=True))
     for one, other in zip(ours, alone, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-@with_them
+@needs_addons
 @pytest.mark.parametrize(
     "fields",
     [{"optimizer": "tfa:LAMB"}, {"optimizer": "tfa:Lookahead:sync_period=3"}, {"augmenter": "tfa", "augment": 1.0}],
     ids=lambda fields: fields.get("optimizer", "tfa.image"),
 )
-def test_a_training_with_them_that_was_stopped_ends_as_one_that_was_not(fields: dict, tmp_path: pathlib.Path):
+def test_a_training_with_tfa_that_resumes_ends_like_an_uninterrupted_one(fields: dict, tmp_path: pathlib.Path):
     dummy.convert(str(tmp_path / "records"), 64, 11, width=48, max_label_length=3)
     often = {"steps": 8, "batch_size": 8, "log_every": 4, "eval_every": 4, "checkpoint_every": 4, "warmup_steps": 2, "ema": 0.9}
     for workdir, stops in (("whole", []), ("run", [False, True])):
-        told = settings(tmp_path / "records", tmp_path / workdir, **often, **fields)
+        config_ = settings(tmp_path / "records", tmp_path / workdir, **often, **fields)
         for asked in ([iter(stops)] if stops else []) + [None]:
-            train.train(told, stop=(lambda asked=asked: next(asked)) if asked else lambda: False)
+            train.train(config_, stop=(lambda asked=asked: next(asked)) if asked else lambda: False)
     one, other = (tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "ckpt-8")) for name in ("whole", "run"))
     names = [name for name in one.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     assert any("theirs" in name for name in names) == ("optimizer" in fields)
@@ -121,7 +121,7 @@ def test_a_training_with_them_that_was_stopped_ends_as_one_that_was_not(fields: 
             np.testing.assert_allclose(one.get_tensor(name), other.get_tensor(name), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@with_them
+@needs_addons
 @pytest.mark.skipif(not os.environ.get("ADDONS_PROOF"), reason="takes minutes: make addons-proof")
 @pytest.mark.parametrize(
     "fields",
@@ -135,7 +135,7 @@ def test_a_training_with_them_that_was_stopped_ends_as_one_that_was_not(fields: 
     ],
     ids=lambda fields: fields.get("optimizer", "tfa.image"),
 )
-def test_a_training_with_them_reads_within_two_minutes(trained, fields: dict, tmp_path: pathlib.Path):
+def test_a_training_with_tfa_reads_within_two_minutes(trained, fields: dict, tmp_path: pathlib.Path):
     done = train.train(settings(trained.records, tmp_path / "run", steps=500, batch_size=16, **fields))
     print(f"\n{fields}: CER {done['cer']:.2%} after {done['seconds']:.0f} s")
     assert done["cer"] < 0.01
@@ -146,13 +146,13 @@ def test_a_training_with_them_reads_within_two_minutes(trained, fields: dict, tm
 
 
 def grains(widths: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns lines of random grey squares, as wide as said."""
+    """Returns lines of random grey squares, with the given widths."""
     grain = np.random.default_rng(0).integers(0, 256, (len(widths), 8, 50), np.uint8).repeat(4, 1).repeat(4, 2)
     return tf.constant(grain * (np.arange(200) < widths[:, None, None])), tf.constant(widths, tf.int32)
 
 
-@with_them
-def test_their_rotation_and_shear_give_what_ours_give():
+@needs_addons
+def test_rotation_and_shear_of_tfa_equal_ours():
     rng = np.random.default_rng(1)
     pixels, width = grains(rng.integers(1, 201, 300))
     room = tf.constant(rng.uniform(0, 1.5, 300).astype("f"))
@@ -162,8 +162,8 @@ def test_their_rotation_and_shear_give_what_ours_give():
     assert np.abs(ours - theirs).max() <= 1
 
 
-@with_them
-def test_their_holes_are_squares_of_the_mean_grey_within_the_line():
+@needs_addons
+def test_cutout_of_tfa_fills_squares_with_the_mean_grey_of_the_line():
     pixels, width = grains(np.full(300, 120))
     place = tf.constant(np.random.default_rng(2).uniform(0, 1, (300, 2)).astype("f"))
     cut = augment_tfa.cut_out(pixels, width, place, 8).numpy()
@@ -171,15 +171,15 @@ def test_their_holes_are_squares_of_the_mean_grey_within_the_line():
         rows, columns = np.nonzero(line != before)
         assert np.ptp(rows) < 8
         assert np.ptp(columns) < 8
-        assert len(rows) > 12  # a quarter of it at least lies in the line
+        assert len(rows) > 12  # at least a quarter of the square is within the line
         assert np.unique(line[rows, columns]).tolist() == [round(before[:, :120].mean())]
         assert abs(rows.mean() - across * 32) < 5
         assert abs(columns.mean() - along * 120) < 5
     assert augment_tfa.cut_out(pixels[:0], width[:0], place[:0], 8).shape == [0, 32, 200]
 
 
-@with_them
-def test_with_them_some_lines_have_holes_and_the_seed_decides_which():
+@needs_addons
+def test_with_tfa_some_lines_have_holes_and_the_seed_decides_which():
     pixels, width = tf.fill([400, 32, 120], tf.constant(200, tf.uint8)), tf.fill([400], 90)
     pixels = tf.where(tf.range(120) < 45, tf.constant(40, tf.uint8), pixels) * tf.cast(tf.range(120) < 90, tf.uint8)
     seed = tf.constant([3, 4], tf.int64)
@@ -190,13 +190,13 @@ def test_with_them_some_lines_have_holes_and_the_seed_decides_which():
     assert 0.2 < different.mean() < 0.4
 
 
-# ---- the other TensorFlow --------------------------------------------------------------------------------------------------
+# ---- a newer TensorFlow in another environment -----------------------------------------------------------------------------
 
 OTHER = os.environ.get("OTHER_PYTHON")
 
 
 @pytest.mark.skipif(not OTHER, reason="needs another environment: make test-addons")
-def test_what_is_made_here_is_read_alike_with_the_newer_tensorflow(trained, tmp_path: pathlib.Path):
+def test_exports_and_records_are_the_same_with_the_newer_tensorflow(trained, tmp_path: pathlib.Path):
     def there(name: str, *arguments: object) -> list[str]:
         line = [str(OTHER), "-m", f"tools.{name}", *map(str, arguments)]
         return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=True).stdout.splitlines()
@@ -209,7 +209,7 @@ def test_what_is_made_here_is_read_alike_with_the_newer_tensorflow(trained, tmp_
     assert [row[1] for row in rows] == texts
     assert len(set(texts)) > 400
 
-    # Records are the same bytes, whichever made them.
+    # Records are byte-identical.
     packed = ["--images=lines", "--labels=lines/labels.txt", "--charset=digits"]
     there("make_tfrecords", *packed, "--output=theirs")
     packing = {"images": str(tmp_path / "lines"), "labels": str(tmp_path / "lines" / "labels.txt"), "charset": "digits"}

@@ -11,26 +11,26 @@ from tfrecords.errors import InputError, IntegrityError
 
 def test_built_in_alphabets_have_the_sizes_of_their_definitions():
     sizes = {name: charsets.charset_by_name(name).blank for name in charsets.BUILT_IN}
-    # GB2312 has 682 symbols and 6,763 hanzi; 95 printable ASCII; the dot and two dashes the codec puts elsewhere.
+    # GB2312 has 682 symbols and 6,763 hanzi; 95 printable ASCII; and three that the codec maps to other code points.
     assert sizes == {"digits": 10, "alnum": 62, "ascii": 95, "gb2312": 682 + 6763 + 95 + 3}
 
 
-def test_gb2312_has_what_chinese_is_written_with():
+def test_gb2312_has_the_characters_of_chinese_texts():
     assert charsets.charset_by_name("gb2312").missing("中国人，“你好”——《书》…·1234 abc 鼾齄") == ""
     assert charsets.charset_by_name("gb2312").missing("東京") == "東"
 
 
 @pytest.mark.parametrize("name", charsets.BUILT_IN)
-def test_no_character_is_twice_in_a_built_in_alphabet(name):
+def test_built_in_alphabets_have_no_repeated_character(name):
     characters = charsets.BUILT_IN[name]
     assert len(set(characters)) == len(characters)
 
 
 @pytest.mark.parametrize("characters", ["0123456789", "中 国é…·", "abca", "𠀀😀x"])
-def test_python_and_graph_encode_and_decode_alike(characters):
+def test_python_and_tensorflow_encode_and_decode_alike(characters):
     charset = Charset(characters)
     texts = [characters, characters[::-1], characters[1], "", characters[-1] * 3]
-    classes = [[characters.index(c) for c in text] for text in texts]  # by the definition: the first of equal ones
+    classes = [[characters.index(c) for c in text] for text in texts]  # by definition the first of equal characters
     assert [charset.encode(text) for text in texts] == classes
     ragged = charset.encode_graph(tf.constant(texts))
     assert ragged.to_list() == classes
@@ -39,7 +39,7 @@ def test_python_and_graph_encode_and_decode_alike(characters):
     assert [charset.decode(row) for row in classes] == texts
 
 
-def test_a_character_that_is_lacking_is_named_in_python_and_marked_in_the_graph():
+def test_an_unknown_character_is_named_in_python_and_minus_one_in_tensorflow():
     charset = Charset("ab")
     with pytest.raises(InputError, match=r"'中' \(U\+4E2D\)"):
         charset.encode("a中b")
@@ -50,7 +50,7 @@ def test_the_blank_is_the_last_class():
     assert (Charset("abc").blank, Charset("abc").num_classes) == (3, 4)
 
 
-def test_the_original_alphabet_loses_its_first_line_and_keeps_its_repeats(tmp_path: pathlib.Path):
+def test_the_first_line_of_a_chinese_ocr_alphabet_is_skipped_and_repeats_are_kept(tmp_path: pathlib.Path):
     path = tmp_path / "char_std.txt"
     path.write_text(" \n1\n的\n1\n荼\n", "utf-8")
     charset = charsets.charset_by_name(f"chinese_ocr:{path}")
@@ -59,7 +59,7 @@ def test_the_original_alphabet_loses_its_first_line_and_keeps_its_repeats(tmp_pa
     assert charset.decode([2]) == "1"
 
 
-def test_an_alphabet_survives_being_saved_repeats_and_spaces_too(tmp_path: pathlib.Path):
+def test_saving_and_loading_keeps_an_alphabet_with_repeats_and_spaces(tmp_path: pathlib.Path):
     charset = Charset("1 \u3000\u20281x\u0085")
     (tmp_path / "charset.txt").write_text(charset.file_text(), "utf-8", newline="\n")
     assert charsets.load_charset(tmp_path / "charset.txt", charset.fingerprint) == charset
@@ -81,25 +81,25 @@ def test_the_fingerprint_is_sha256_over_the_characters():
         (b"a\n\xff\n", "not UTF-8 at byte 2"),
     ],
 )
-def test_a_file_that_is_no_alphabet_is_refused(tmp_path: pathlib.Path, content: bytes, message: str):
+def test_an_invalid_charset_file_is_refused(tmp_path: pathlib.Path, content: bytes, message: str):
     path = tmp_path / "charset.txt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         charsets.charset_by_name(str(path))
 
 
-def test_a_charset_file_may_come_from_windows(tmp_path: pathlib.Path):
+def test_a_charset_file_may_have_a_byte_order_mark_and_crlf_line_ends(tmp_path: pathlib.Path):
     path = tmp_path / "charset.txt"
     path.write_bytes(b"\xef\xbb\xbfa\r\n \r\nb")
     assert charsets.charset_by_name(str(path)).characters == "a b"
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones():
+def test_an_unknown_name_is_refused_listing_the_known_ones():
     with pytest.raises(InputError, match="--charset=klingon: neither a file nor one of digits, alnum"):
         charsets.charset_by_name("klingon")
 
 
-def test_many_code_points_are_told_apart_in_the_graph():
+def test_tensorflow_tells_thousands_of_code_points_apart():
     charset = charsets.charset_by_name("gb2312")
     points = np.random.default_rng(0).integers(0x20, 0xD7FF, 5000)
     text = "".join(map(chr, points))
@@ -107,13 +107,13 @@ def test_many_code_points_are_told_apart_in_the_graph():
     assert charset.encode_graph(tf.constant([text])).to_list() == [expected]
 
 
-def test_a_charset_file_says_what_its_alphabet_holds(tmp_path: pathlib.Path):
-    alphabet = Charset("\ufeffa\x85\u2028 b\t")  # what some call line ends, and what looks like a mark of UTF-8
+def test_a_charset_file_round_trips_characters_that_look_like_line_ends_or_marks(tmp_path: pathlib.Path):
+    alphabet = Charset("\ufeffa\x85\u2028 b\t")  # line ends to str.splitlines, and a byte order mark
     (tmp_path / "charset.txt").write_bytes(alphabet.file_text().encode("utf-8"))
     assert charsets.charset_by_name(str(tmp_path / "charset.txt")) == alphabet
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\ud800"])
-def test_what_no_charset_file_can_hold_is_no_character(character: str):
+def test_what_a_charset_file_cannot_hold_is_refused_as_a_character(character: str):
     with pytest.raises(InputError, match=r"cannot be a character"):
         Charset("a" + character)

@@ -1,7 +1,7 @@
 import itertools
 import math
-import subprocess
-import sys
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -26,19 +26,19 @@ def loss_and_gradient(logits, frames, labels, lengths):
     logits = tf.constant(logits, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        nats = ctc.loss(logits, tf.constant(frames), tf.constant(labels), tf.constant(lengths))
-        total = tf.reduce_sum(tf.where(tf.math.is_inf(nats), 0.0, nats))
-    return nats.numpy(), tape.gradient(total, logits).numpy()
+        losses = ctc.loss(logits, tf.constant(frames), tf.constant(labels), tf.constant(lengths))
+        total = tf.reduce_sum(tf.where(tf.math.is_inf(losses), 0.0, losses))
+    return losses.numpy(), tape.gradient(total, logits).numpy()
 
 
 @pytest.mark.parametrize("frames", range(1, 6))
 @pytest.mark.parametrize("label", [[], [0], [1, 1], [0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1, 1]])
-def test_the_loss_is_that_of_all_alignments_one_by_one(frames: int, label: list[int]):
+def test_the_loss_and_its_gradient_are_those_of_all_alignments_summed_one_by_one(frames: int, label: list[int]):
     logits = np.random.default_rng(frames).normal(size=(5, 3)).astype("f") * 2
     padded = np.array([label + [0] * (4 - len(label))], np.int32)
-    nats, gradient = loss_and_gradient(logits[None], [frames], padded, [len(label)])
+    losses, gradient = loss_and_gradient(logits[None], [frames], padded, [len(label)])
     expected = brute_force(logits[:frames].astype(float), frames, label)
-    assert nats[0] == pytest.approx(expected, rel=1e-5)
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
     arguments = (tf.constant(value) for value in (logits[None], [frames], padded, [len(label)]))
     assert ctc.probability(*arguments).numpy()[0] == pytest.approx(np.exp(-expected), rel=1e-5)
     assert not gradient[0, frames:].any()
@@ -54,21 +54,21 @@ def test_the_loss_is_that_of_all_alignments_one_by_one(frames: int, label: list[
         assert gradient[0, t, c] == pytest.approx(difference, abs=2e-5)
 
 
-def test_at_an_exact_fit_the_loss_is_a_plain_sum():
-    # As many frames as labels and no repeats: one path is left.
+def test_with_a_single_alignment_the_loss_is_a_plain_sum():
+    # As many frames as labels, and no repeats: there is one path.
     logits = np.random.default_rng(1).normal(size=(1, 4, 6)).astype("f")
     log_p = np.log(np.exp(logits[0]) / np.exp(logits[0]).sum(1, keepdims=True))
-    nats, _ = loss_and_gradient(logits, [4], [[3, 0, 4, 1]], [4])
-    assert nats[0] == pytest.approx(-log_p[range(4), [3, 0, 4, 1]].sum(), rel=1e-6)
+    losses, _ = loss_and_gradient(logits, [4], [[3, 0, 4, 1]], [4])
+    assert losses[0] == pytest.approx(-log_p[range(4), [3, 0, 4, 1]].sum(), rel=1e-6)
 
 
 def test_an_untrained_network_starts_at_the_uniform_loss():
     # T ln C - ln binom(T + N, 2N)
-    nats, _ = loss_and_gradient(np.zeros((1, 35, 3000)), [35], [list(range(10))], [10])
-    assert nats[0] == pytest.approx(35 * np.log(3000) - np.log(math.comb(45, 20)), rel=1e-6)
+    losses, _ = loss_and_gradient(np.zeros((1, 35, 3000)), [35], [list(range(10))], [10])
+    assert losses[0] == pytest.approx(35 * np.log(3000) - np.log(math.comb(45, 20)), rel=1e-6)
 
 
-def test_value_and_gradient_agree_with_tensorflows_own_op_on_ragged_lines():
+def test_loss_and_gradient_agree_with_tf_nn_ctc_loss_on_ragged_lines():
     rng = np.random.default_rng(0)
     batch, time, classes, length = 1000, 24, 7, 8
     logits = rng.normal(size=(batch, time, classes)).astype("f") * 3
@@ -80,22 +80,22 @@ def test_value_and_gradient_agree_with_tensorflows_own_op_on_ragged_lines():
     frames[exact] = np.maximum(lengths + repeats, 1)[exact]
     assert np.count_nonzero(lengths == 0) > 50
     assert np.count_nonzero(repeats) > 300
-    nats, gradient = loss_and_gradient(logits, frames, labels, lengths)
+    losses, gradient = loss_and_gradient(logits, frames, labels, lengths)
     fits = ctc.feasible(frames, labels, lengths).numpy()
     assert 0.5 < fits.mean() < 1.0
-    np.testing.assert_array_equal(np.isfinite(nats), fits)
+    np.testing.assert_array_equal(np.isfinite(losses), fits)
     with tf.GradientTape() as tape:
         variable = tf.Variable(logits)
         theirs = tf.nn.ctc_loss(labels, variable, lengths, frames, logits_time_major=False, blank_index=classes - 1)
     their_gradient = tape.gradient(theirs, variable).numpy()
-    np.testing.assert_allclose(nats[fits], theirs.numpy()[fits], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(losses[fits], theirs.numpy()[fits], rtol=1e-4, atol=1e-5)
     own = np.arange(time) < frames[:, None]
     np.testing.assert_allclose(gradient[fits][own[fits]], their_gradient[fits][own[fits]], atol=1e-4)
     assert not gradient[~own].any()
     assert not gradient[~fits].any()
 
 
-def test_the_probability_is_that_of_the_loss_on_lines_of_any_length():
+def test_the_probability_is_exp_of_minus_the_loss_for_lines_of_any_length():
     rng = np.random.default_rng(3)
     logits, labels = rng.normal(size=(5, 40, 30)).astype("f"), rng.integers(0, 29, (5, 12)).astype("i")
     logits[np.arange(5)[:, None], np.arange(12) * 3, labels] += 12.0
@@ -104,7 +104,7 @@ def test_the_probability_is_that_of_the_loss_on_lines_of_any_length():
     np.testing.assert_allclose(ctc.probability(*arguments), np.exp(-ctc.loss(*arguments)), rtol=1e-4)
 
 
-def test_padding_of_the_labels_means_nothing():
+def test_padding_of_the_labels_is_ignored():
     logits = np.random.default_rng(2).normal(size=(1, 8, 5)).astype("f")
     one = loss_and_gradient(logits, [8], [[1, 2]], [2])
     other = loss_and_gradient(logits, [8], [[1, 2, 2, 0, 3]], [2])
@@ -112,53 +112,53 @@ def test_padding_of_the_labels_means_nothing():
     np.testing.assert_allclose(one[1], other[1], atol=1e-6)
 
 
-def test_numbers_that_are_none_show():
+def test_a_nan_logit_gives_its_line_a_nan_loss():
     logits = np.zeros((2, 4, 3), "f")
     logits[0, 2, 1] = np.nan
-    nats, _ = loss_and_gradient(logits, [4, 4], [[0], [0]], [1, 1])
-    assert np.isnan(nats[0])
-    assert np.isfinite(nats[1])
+    losses, _ = loss_and_gradient(logits, [4, 4], [[0], [0]], [1, 1])
+    assert np.isnan(losses[0])
+    assert np.isfinite(losses[1])
 
 
-def test_half_precision_is_summed_in_full():
+def test_half_precision_logits_are_summed_in_float32():
     logits = np.random.default_rng(3).normal(size=(4, 300, 400)).astype(np.float16)
     labels = np.random.default_rng(4).integers(0, 399, (4, 20))
     half = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(half)
-        nats = ctc.loss(half, tf.fill([4], 300), tf.constant(labels), tf.fill([4], 20))
+        losses = ctc.loss(half, tf.fill([4], 300), tf.constant(labels), tf.fill([4], 20))
     full, _ = loss_and_gradient(logits.astype("f"), [300] * 4, labels.astype("i"), [20] * 4)
-    np.testing.assert_allclose(nats.numpy(), full, rtol=1e-6)
-    assert tape.gradient(nats, half).dtype == tf.float16
+    np.testing.assert_allclose(losses.numpy(), full, rtol=1e-6)
+    assert tape.gradient(losses, half).dtype == tf.float16
 
 
-def test_a_probability_too_small_for_float32_still_has_its_logarithm():
-    # At these frames everything a line can emit is beyond e^-87: the loss must be the difference of logits all the same.
+def test_a_probability_that_underflows_float32_still_has_its_logarithm():
+    # The probability of every class of the label underflows in each frame, yet the loss must be the difference of logits.
     logits = np.zeros((1, 3, 4), "f")
     logits[0, :, 2] = 300.0
-    nats, gradient = loss_and_gradient(logits, [3], [[0, 1]], [2])
-    # Five ways: 0 1 with one repeat or one blank in three frames.
-    assert nats[0] == pytest.approx(3 * 300.0 - np.log(5), rel=1e-6)
+    losses, gradient = loss_and_gradient(logits, [3], [[0, 1]], [2])
+    # There are five alignments: 0 1 with one repeat or one blank in three frames.
+    assert losses[0] == pytest.approx(3 * 300.0 - np.log(5), rel=1e-6)
     np.testing.assert_allclose(gradient[0, :, 2], 1.0, rtol=1e-6)
     np.testing.assert_allclose(gradient[0].sum(1), 0.0, atol=1e-5)
 
 
-def test_classes_that_are_ruled_out_may_be_minus_infinity():
+def test_a_logit_of_minus_infinity_rules_a_class_out():
     logits = np.random.default_rng(5).normal(size=(2, 6, 5)).astype("f")
     logits[:, :, 3] = -np.inf
-    nats, gradient = loss_and_gradient(logits, [6, 6], [[0, 1], [0, 3]], [2, 2])
-    assert nats[0] == pytest.approx(brute_force(logits[0].astype(float), 6, [0, 1]), rel=1e-5)
-    assert np.isinf(nats[1])
+    losses, gradient = loss_and_gradient(logits, [6, 6], [[0, 1], [0, 3]], [2, 2])
+    assert losses[0] == pytest.approx(brute_force(logits[0].astype(float), 6, [0, 1]), rel=1e-5)
+    assert np.isinf(losses[1])
     assert np.isfinite(gradient).all()
 
 
-def test_a_good_lines_loss_near_zero_is_exact():
+def test_a_loss_close_to_zero_is_precise():
     logits = np.full((1, 5, 4), -9.0, "f")
     logits[0, range(5), [0, 0, 3, 1, 3]] = 9.0
-    nats, _ = loss_and_gradient(logits, [5], [[0, 1]], [2])
+    losses, _ = loss_and_gradient(logits, [5], [[0, 1]], [2])
     exact = brute_force(logits[0].astype(np.float64), 5, [0, 1])
     assert 0 < exact < 1e-6
-    assert nats[0] == pytest.approx(exact, abs=1e-6)
+    assert losses[0] == pytest.approx(exact, abs=1e-6)
 
 
 @pytest.mark.parametrize("label", [[], [0], [1, 1], [0, 1, 0]])
@@ -167,38 +167,33 @@ def test_the_alignment_is_the_most_probable_of_all_paths(label: list[int]):
     logits = rng.normal(size=(20, 5, 3)).astype("f") * 2
     frames = rng.integers(max(len(label) + 1, 1), 6, 20)
     padded = np.tile(np.array(label + [0] * (3 - len(label)), "i"), (20, 1))
-    found = ctc.align(logits, frames, padded, np.full(20, len(label))).numpy()
-    for row, line, own in zip(found, logits, frames, strict=True):
+    aligned = ctc.align(logits, frames, padded, np.full(20, len(label))).numpy()
+    for row, line, own in zip(aligned, logits, frames, strict=True):
         paths = [p for p in itertools.product(range(3), repeat=own) if [c for c, _ in itertools.groupby(p) if c != 2] == label]
         best = max(paths, key=lambda path: sum(line[t, c] for t, c in enumerate(path)))
         assert row.tolist() == [*best, *[2] * (5 - own)]
 
 
-def test_memory_is_that_of_a_few_copies_of_the_logits():
-    # In a process of its own, whose high-water mark is reset once everything is loaded and the logits are there.
-    script = """
-import re, tensorflow as tf
-from ocr import ctc
+def memory(field: str) -> int:
+    """Returns a field of /proc/self/status in bytes: VmRSS, what is in memory now, or VmHWM, the most there was."""
+    found = re.search(rf"{field}:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    assert found
+    return 1024 * int(found[1])
 
-@tf.function
-def run(logits):
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        rows = tf.shape(logits)[0]
-        labels = tf.ones([rows, 10], tf.int32) * tf.range(10)
-        nats = ctc.loss(logits, tf.fill([rows], 70), labels, tf.fill([rows], 10))
-    return tape.gradient(nats, logits)
 
-def memory(mark):
-    return 1024 * int(re.search(mark + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+def test_the_gradient_needs_memory_for_a_few_copies_of_the_logits_only():
+    @tf.function(autograph=False)
+    def gradient(logits: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            rows = tf.shape(logits)[0]
+            labels = tf.ones([rows, 10], tf.int32) * tf.range(10)
+            losses = ctc.loss(logits, tf.fill([rows], 70), labels, tf.fill([rows], 10))
+        return tape.gradient(losses, logits)
 
-run(tf.zeros([128, 70, 20]))
-before = memory("VmRSS")
-logits = tf.random.normal([128, 70, 6800])
-open("/proc/self/clear_refs", "w").write("5")
-run(logits)
-print((memory("VmHWM") - before) / (128 * 70 * 6800 * 4))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 1.0 < float(done.stdout) <= 3.5
+    gradient(tf.zeros([128, 70, 20]))  # so that everything is loaded
+    before = memory("VmRSS")
+    logits = tf.random.normal([128, 70, 6800])
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    gradient(logits)
+    assert 1.0 < (memory("VmHWM") - before) / (128 * 70 * 6800 * 4) <= 3.5

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-# The rooms of ocr, and which other rooms each may import; `images` and the ground floor (modules directly in ocr) are open to
-# all.
+# The rooms of ocr, and the other rooms that each may import. All may import `images` and the ground floor, the modules
+# directly in ocr.
 ROOMS = {
     "images": set(),
     "data": set(),
@@ -22,10 +22,11 @@ ROOMS = {
     "doctor": {"model", "data", "saving", "evaluation"},
     "training": {"data", "model", "synthesis", "serving", "saving", "evaluation", "doctor"},
 }
-# Whoever imports these must not wait for TensorFlow to start.
+# Importing these must not load TensorFlow, which takes seconds.
 WITHOUT_TENSORFLOW = (
     "ocr.client",
     "ocr.config",
+    "ocr.options",
     "ocr.charset",
     "ocr.pretrained",
     "ocr.images.header",
@@ -46,7 +47,7 @@ MODULES = {
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """Returns what a file imports anywhere in it: modules of this project whole, of others as dotted names."""
+    """Returns everything that a file imports: modules of this project by their full names, others as dotted names."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,12 +68,12 @@ def room(name: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else ""
 
 
-def test_every_folder_of_ocr_is_a_room_and_says_what_it_holds():
+def test_every_folder_of_ocr_is_a_room_with_a_docstring():
     folders = {path.parent.name for path in (ROOT / "ocr").glob("*/__init__.py")}
     assert folders == {*ROOMS, "pretrained"}
     for name in ROOMS:
         body = ast.parse((ROOT / "ocr" / name / "__init__.py").read_text("utf-8")).body
-        assert len(body) == 1, f"ocr/{name}/__init__.py: holds more than a docstring"
+        assert len(body) == 1, f"ocr/{name}/__init__.py: has more than a docstring"
         assert isinstance(body[0], ast.Expr)
 
 
@@ -85,12 +86,12 @@ def test_a_room_imports_only_those_it_may(name: str):
             assert {used for used in others if room(used) not in allowed} == set(), module
 
 
-def test_the_ground_floor_serves_no_room_but_for_the_public_name_of_the_client():
+def test_the_public_name_of_the_client_is_an_alias_that_no_module_uses():
     assert {name for name in IMPORTED["ocr.client"] if name in MODULES} == {"ocr.serving.client"}
     assert not [module for module in MODULES if module != "ocr.client" and "ocr.client" in IMPORTED[module]]
 
 
-def test_no_files_import_each_other_in_a_circle():
+def test_there_are_no_circular_imports():
     graph = {name: {used for used in IMPORTED[name] if used in MODULES and used != name} for name in MODULES}
     graphlib.TopologicalSorter(graph).prepare()
 
@@ -102,17 +103,17 @@ def test_packages_import_one_way(package: str, forbidden: tuple[str, ...]):
             assert not {name for name in IMPORTED[module] if name.split(".")[0] in forbidden}, module
 
 
-def test_flags_are_defined_in_tools_only_and_nothing_private_of_tensorflow_is_used():
+def test_flags_are_defined_only_in_tools_and_no_private_tensorflow_module_is_used():
     for module, names in IMPORTED.items():
         assert not {name for name in names if name.startswith("tensorflow.python")}, module
         assert module.startswith("tools") or not {name for name in names if name.startswith("absl.flags")}, module
 
 
-def test_reading_with_an_export_needs_neither_model_nor_charset_code():
+def test_reading_with_an_export_needs_no_model_or_charset_code():
     assert {name for name in IMPORTED["ocr.serving.saved_model"] if name in MODULES} == {"ocr.pretrained", "tfrecords.errors"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)
-def test_a_module_that_others_wait_for_loads_no_tensorflow(module: str):
+def test_importing_a_light_module_does_not_load_tensorflow(module: str):
     code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The model that comes with the package reads right after install."""
+"""The model shipped with the package reads right after the installation."""
 
 import json
 import pathlib
@@ -11,23 +11,25 @@ from ocr.serving import saved_model
 LINES = sorted((pathlib.Path(__file__).parent / "lines").glob("*.*"))  # named by their texts
 
 
-def test_it_reads_chinese_lines_with_no_model_named(command):
-    done = command("ocr_predict", *LINES)
+def test_it_is_the_default_and_reads_chinese_lines(invoke):
+    done = invoke("ocr_predict", *LINES)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[1] for row in rows] == [path.stem for path in LINES]
 
 
-def test_it_is_small():
+def test_it_is_at_most_12_mb():
     folder = saved_model.newest_version(saved_model.PRETRAINED)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12_000_000
 
 
-def test_a_training_can_begin_with_its_weights():
+def test_a_training_can_start_from_its_weights():
     assert warm_start.take_weights(networks.build("wide", 11), charset.charset_by_name("digits"), "pretrained") == 10
 
 
-def test_it_tells_what_it_is():
-    about = json.loads((saved_model.newest_version(saved_model.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8"))
-    assert (about["network"], about["num_classes"]) == ("wide", 7645)
-    assert charset.charset_by_name("pretrained").fingerprint == about["alphabet"]
+def test_it_describes_its_network_and_alphabet():
+    description = json.loads(
+        (saved_model.newest_version(saved_model.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8")
+    )
+    assert (description["network"], description["num_classes"]) == ("wide", 7645)
+    assert charset.charset_by_name("pretrained").fingerprint == description["alphabet"]

@@ -65,7 +65,11 @@ def test_on_a_terminal_one_line_is_overwritten_ten_times_a_second_at_most(now, m
 
 
 def test_nothing_is_shown_at_the_end_of_a_job_that_failed(now, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(ValueError, match="broken"), Progress("packing", 400, "lines") as bar:
-        bar.update(10)
-        raise ValueError("broken")
+    def fail() -> None:
+        with Progress("packing", 400, "lines") as bar:
+            bar.update(10)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
     assert capsys.readouterr().err == ""
