@@ -1,27 +1,27 @@
-"""What the doctor can find: each fault's code, what it does to a CTC training, and how it is mended."""
+"""What the doctor can find: the code of each fault, and how to fix it."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 FIXES = {
-    "probabilities_as_logits": "Give the loss what the last dense layer gives, without a softmax.",
-    "log_epsilon": "Give the loss what the last dense layer gives, without softmax, logarithm or epsilon.",
-    "blank_index": "Use class C - 1 for the blank in the loss, in the labels and in the decoder.",
-    "labels_shifted": "Count the ids of labels from 1 in labels files; in code take the classes of the alphabet as they are.",
-    "labels_out_of_range": "Give labels the classes 0 to C - 2 only, and their lengths without padding.",
-    "infeasible_lines": "Leave these lines out, widen them, or take a network with narrower frames, such as lite.",
-    "frame_mismatch": "Give the loss as many frames as the network makes of each line's width: images.frames.",
-    "images_alike": "Look at the images: files that are empty, one buffer used again and again, or a wrong folder.",
-    "images_inverted": "Draw or photograph both the same way, or invert one of them, before they are packed.",
-    "labels_shuffled": "Compare the labels file with the images: a sorted list may have met an unsorted one.",
-    "batchnorm_frozen": "Call the network with training=True in the training step, and leave its layers trainable.",
-    "dropout_in_eval": "Call the network with training=False where lines are read.",
+    "probabilities_as_logits": "Give the loss the outputs of the last dense layer, without a softmax.",
+    "log_epsilon": "Give the loss the outputs of the last dense layer, without softmax, logarithm or epsilon.",
+    "blank_index": "Use class C - 1 as the blank in the loss, the labels and the decoder.",
+    "labels_shifted": "In labels files count ids from 1; in code use the classes of the alphabet unchanged.",
+    "labels_out_of_range": "Use the classes 0 to C - 2 only, and label lengths that exclude the padding.",
+    "infeasible_lines": "Remove or widen these lines, or choose a network with narrower frames, such as lite.",
+    "frame_mismatch": "Give the loss the frames that the network outputs for each line's width: preprocess.frames.",
+    "images_alike": "Inspect the images: empty files, one buffer reused for all, or the wrong folder.",
+    "images_inverted": "Render or photograph both the same way, or invert one of them before packing.",
+    "labels_shuffled": "Compare the labels file with the images: one list may be sorted and the other not.",
+    "batchnorm_frozen": "Call the network with training=True in the training step, and keep its layers trainable.",
+    "dropout_in_eval": "Call the network with training=False to read lines.",
     "rate_high": "Divide --learning_rate by 10 or more.",
     "rate_low": "Multiply --learning_rate by 10 or more.",
-    "bad_gradients": "Look at that layer: what is cut off, dead or overflowing in it or above it.",
+    "bad_gradients": "Inspect that layer and those above it for what is disconnected, dead or overflowing.",
     "loss_summed": "Divide the sum of the lines' losses by their number.",
-    "collapsed_blank": "Start anew with a lower --learning_rate or a longer --warmup_steps; more steps will not help.",
+    "collapsed_blank": "Restart with a lower --learning_rate or a longer --warmup_steps; more steps will not help.",
     "alphabet_differs": "Use one charset.txt for the data, the training and the export.",
 }
 
@@ -31,9 +31,9 @@ class Finding:
     """One fault.
 
     Attributes:
-      code: of MENDS.
-      sentence: what was seen, and what it does.
-      definite: whether training is pointless with it; else it is only likely, or may be meant.
+      code: a key of FIXES.
+      sentence: what was observed, and what it does to the training.
+      definite: whether the fault certainly spoils the training; otherwise it is only likely, or may be intended.
     """
 
     code: str
@@ -42,6 +42,7 @@ class Finding:
 
     @property
     def fix(self) -> str:
+        """What to do about it."""
         return FIXES[self.code]
 
     def __str__(self) -> str:
@@ -49,6 +50,6 @@ class Finding:
 
 
 def report(references: Mapping[str, float], findings: Iterable[Finding]) -> dict[str, Any]:
-    """Returns what `doctor.json` holds."""
-    told = [{**dataclasses.asdict(finding), "mend": finding.fix} for finding in findings]
-    return {"references": dict(references), "findings": told}
+    """Returns what `doctor.json` holds, given the reference levels of the loss and the findings."""
+    rows = [{**dataclasses.asdict(finding), "mend": finding.fix} for finding in findings]
+    return {"references": dict(references), "findings": rows}

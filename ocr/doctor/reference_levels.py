@@ -1,18 +1,24 @@
-"""Where a CTC loss can stand: levels that are known before a step is trained, each the mark of one state of things."""
+"""Levels at which a CTC loss stalls, known before the first step: each is the sign of one state of a training."""
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-EPSILON = 1e-7  # of Keras's logarithm of a softmax
-_LINES = 500  # that the double softmax's floor is computed over
+_EPSILON = 1e-7  # that Keras adds before it takes the logarithm of a softmax
+_MAX_LINES = 500  # over which the floor of the double softmax is computed
 
 
 class Shape(NamedTuple):
-    """What decides a line's levels: its frames, its label's length, and how many characters equal the one before."""
+    """What determines a line's levels.
+
+    Attributes:
+      frames: that the network outputs for it.
+      length: of its label.
+      repeats: how many characters of the label equal the one before.
+    """
 
     frames: int
     length: int
@@ -22,44 +28,43 @@ class Shape(NamedTuple):
 def levels(
     shapes: Sequence[Shape], num_classes: int, characters: Mapping[str, int], dummy: Mapping[str, int] | None = None
 ) -> dict[str, float]:
-    """Computes the mean losses, in nats a line, that tell states of a training apart.
+    """Computes reference levels of the mean loss, in nats a line.
 
     Args:
-      shapes: of lines that can be aligned, a sample of the training data.
-      num_classes: C, the blank included.
+      shapes: of a sample of training lines that can be aligned.
+      num_classes: C, including the blank.
       characters: how often each occurs in the data.
-      dummy: how random labels were drawn, as the manifest has it, where they were.
+      dummy: how the labels of dummy data were drawn, as its manifest says.
 
     Returns:
-      `uniform`: every class of every frame as likely as any other, the untrained network's;
-      `double_softmax`: the least that a softmax fed into a softmax can reach, which gives no class more than
-      e / (e + C - 1);
-      `log_epsilon`: the plateau of log(p + 1e-7) fed as logits, where each label's gradient has gone;
-      `blank`: the plateau of a network that sees nothing of the image, gives every frame the same blank and shares the rest
-      out as the characters occur;
-      `entropy`: of the labels, when their characters are drawn one by one: the least for images that say nothing.
+      `uniform`: all classes equally likely in every frame, as in an untrained network;
+      `double_softmax`: the floor where a softmax is fed into a softmax, in which no class can exceed e / (e + C - 1);
+      `log_epsilon`: the plateau where log(p + 1e-7) is fed as logits, and the labels' gradients have vanished;
+      `blank`: the plateau of a network that ignores the image, and gives every frame the same mixture of the blank and the
+      characters by their frequency;
+      `entropy`: of labels whose characters are drawn independently, the floor for images that carry no information.
     """
-    characters_nats = _entropy(characters.values())
-    lengths_nats = _entropy(np.unique([shape.length for shape in shapes], return_counts=True)[1])
+    character_entropy = _entropy(characters.values())
+    length_entropy = _entropy(np.unique([shape.length for shape in shapes], return_counts=True)[1])
     if dummy:  # known exactly
-        characters_nats, lengths_nats = math.log(dummy["num_classes"] - 1), math.log(dummy["max_label_length"])
+        character_entropy, length_entropy = math.log(dummy["num_classes"] - 1), math.log(dummy["max_label_length"])
     frames, lengths, repeats = (np.array(column, np.float64) for column in zip(*shapes, strict=True))
     mean_length = lengths.mean()
-    # How often a label is met, at the best: one frame a label, the frames chosen freely.
+    # The best share of frames that show a character: one frame a character, at any place.
     rho = min(mean_length / frames.mean(), 1 - 1e-6)
     in_frames = lengths * math.log(max(rho, 1e-9)) + (frames - lengths) * math.log(1 - rho)
-    found = {
+    nats = {
         "uniform": np.mean(frames * math.log(num_classes) - _log_choose(frames + lengths - repeats, 2 * lengths)),
-        "double_softmax": np.mean([_double_softmax_floor(s.frames, s.length, num_classes) for s in shapes[:_LINES]]),
-        "log_epsilon": np.mean(-lengths * math.log(EPSILON) - _log_choose(frames - repeats, lengths)),
-        "blank": mean_length * characters_nats - np.mean(in_frames + _log_choose(frames - repeats, lengths)),
-        "entropy": mean_length * characters_nats + lengths_nats,
+        "double_softmax": np.mean([_double_softmax_floor(s.frames, s.length, num_classes) for s in shapes[:_MAX_LINES]]),
+        "log_epsilon": np.mean(-lengths * math.log(_EPSILON) - _log_choose(frames - repeats, lengths)),
+        "blank": mean_length * character_entropy - np.mean(in_frames + _log_choose(frames - repeats, lengths)),
+        "entropy": mean_length * character_entropy + length_entropy,
     }
-    return {name: round(float(value), 3) for name, value in found.items()}
+    return {name: round(float(value), 3) for name, value in nats.items()}
 
 
 def standing(loss: float, references: Mapping[str, float]) -> str:
-    """Says in words between which levels a loss stands."""
+    """Describes between which two reference levels a loss is."""
     above = [name for name in references if references[name] > loss]
     below = [name for name in references if references[name] <= loss]
     parts = [f"loss {loss:.1f}"]
@@ -78,9 +83,12 @@ def _log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
-def _entropy(counts) -> float:
-    """Returns the entropy of what was counted, in nats, with the mean of what a sample lacks (Miller, 1955, "Note on the bias
-    of information estimates")."""
+def _entropy(counts: Iterable[int]) -> float:
+    """Returns the entropy, in nats, of the distribution from which a sample has these counts.
+
+    A sample's own entropy is too low on average; the correction is that of Miller, 1955, "Note on the bias of information
+    estimates".
+    """
     share = np.array([count for count in counts if count > 0], np.float64)
     total = share.sum()
     share /= total
@@ -89,8 +97,10 @@ def _entropy(counts) -> float:
 
 @functools.cache
 def _double_softmax_floor(frames: int, length: int, num_classes: int) -> float:
-    """Returns the least loss of a network that is certain of one class in each frame: of each label for as many frames as is
-    best, and of the blank in those between."""
+    """Returns the lowest loss, in nats, of outputs that are probabilities and certain of one class in each frame.
+
+    Each character is shown for the number of frames that is best, with blanks between.
+    """
     begins = np.arange(length) * frames // length
     times = np.arange(frames)
     label = np.searchsorted(begins, times, side="right") - 1
@@ -103,7 +113,12 @@ def _double_softmax_floor(frames: int, length: int, num_classes: int) -> float:
 
 
 def _log_sum_of_matches(target: np.ndarray, length: int) -> float:
-    """Returns log(sum over all alignments of exp(frames in which they emit what the target does))."""
+    """Returns the log of the sum, over all alignments, of exp(number of frames in which they agree with the target).
+
+    Args:
+      target: int[T], the state shown in each frame: blanks are even, the characters 1, 3, ... odd.
+      length: of the label.
+    """
     states = np.arange(2 * length + 1)
     may_skip = np.where(states % 2 == 1, 0.0, -np.inf)
     log_sum = np.full(len(states) + 2, -np.inf)  # two states before the first, never entered

@@ -1,6 +1,6 @@
-"""Looks on while a network is trained: faults of the learning rate, and a network that has stopped seeing its images."""
+"""Watches a training under way for a bad learning rate, a network gone blank, and labels of another alphabet."""
 
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,24 +9,26 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.doctor import findings
 from ocr.doctor.findings import Finding
-from ocr.evaluation.metrics import Reading, edits
+from ocr.evaluation.metrics import LineResult, edit_distances
 from ocr.model.objective import Objective
 
-_GROWN = 5.0  # times their size that weights change by in a few steps: nothing of what they were is left
-_STILL = 1e-5  # of their size, a step: they would take a day
-_BLOWN, _UNMOVED = 1.5, 0.9  # shares of an untrained network's loss
-_FIRST = 20  # steps that are given to a training to begin with
+_LOG = logging.getLogger(__name__)
+
+_MAX_CHANGE = 5.0  # of the weights in a few steps, relative to their norm: nothing is left of what they were
+_MIN_CHANGE = 1e-5  # of the weights a step, relative to their norm: they would take a day to move
+_BLOWN_UP, _UNMOVED = 1.5, 0.9  # losses, relative to that of an untrained network
+_FIRST_STEPS = 20  # in which the loss may do anything
 
 
 class Watch:
-    """Collects what is found while training.
+    """Collects findings while a network is trained.
 
     Args:
-      learner: what is evaluated.
-      levels: its reference lines.
+      objective: with the network that is evaluated.
+      levels: reference levels of its loss.
       peak_rate: highest learning rate of the schedule.
-      found: before; what is found is added, each code once, and told on stderr.
-      keep: takes what `doctor.json` holds, now and whenever something is found.
+      known: what was found before the first step; later findings are added to it and logged, each code once.
+      write_report: called with what `doctor.json` holds, at once and after every new finding.
     """
 
     def __init__(
@@ -34,21 +36,29 @@ class Watch:
         objective: Objective,
         levels: Mapping[str, float],
         peak_rate: float,
-        found: list[Finding],
-        keep: Callable[[dict[str, Any]], None],
+        known: list[Finding],
+        write_report: Callable[[dict[str, Any]], None],
     ):
-        self._objective, self._levels, self._peak_rate, self.findings = objective, levels, peak_rate, found
+        self._objective, self._levels, self._peak_rate, self.findings = objective, levels, peak_rate, known
         self._before: list[tf.Tensor] = []
-        self._untrained = 0.0
-        self._keep = keep
-        keep(self.report())
+        self._untrained_loss = 0.0
+        self._write_report = write_report
+        write_report(self.report())
 
     def before_steps(self, weights: Sequence[tf.Variable]) -> None:
-        """Remembers the weights that are trained."""
+        """Remembers the trainable weights, for `after_steps` to compare with."""
         self._before = [tf.identity(weight) for weight in _kernels(weights)]
 
     def after_steps(self, step: int, count: int, loss: float, rate: float, weights: Sequence[tf.Variable]) -> None:
-        """Compares with the weights of `count` steps ago. `loss` is the mean of late in nats, `rate` the learning rate."""
+        """Judges the learning rate by how far it has moved the weights.
+
+        Args:
+          step: number of the last step.
+          count: steps since `before_steps`.
+          loss: recent mean CTC loss, in nats a line.
+          rate: learning rate.
+          weights: as `before_steps` was given them.
+        """
         if not self._before:
             return
         after, before = _kernels(weights), self._before
@@ -56,52 +66,60 @@ class Watch:
         moved = tf.linalg.global_norm([new - old for new, old in zip(after, before, strict=True)])
         change = float(moved / tf.maximum(tf.linalg.global_norm(before), 1e-12))
         uniform = self._levels["uniform"]
-        self._untrained = self._untrained or max(loss, uniform)  # first weights may be worse than none
-        if not change <= _GROWN or (loss > _BLOWN * self._untrained and step >= _FIRST):
-            sentence = (
-                f"{count} steps changed the weights by {change:.2g} of their size, and the loss is {loss:.1f} where a network "
+        self._untrained_loss = self._untrained_loss or max(loss, uniform)  # initial weights may be worse than uniform
+        started = step >= _FIRST_STEPS
+        if not change <= _MAX_CHANGE or (loss > _BLOWN_UP * self._untrained_loss and started):
+            self._add(
+                "rate_high",
+                f"{count} steps changed the weights by {change:.2g} times their norm, and the loss is {loss:.1f}, where that "
+                f"of uniform outputs is {uniform:.1f}.",
             )
-            self._found("rate_high", sentence + f"that knows nothing has {uniform:.1f}.")
-        elif change < _STILL * count and rate > 0.5 * self._peak_rate and loss > _UNMOVED * uniform and step >= _FIRST:
-            sentence = (
-                f"{count} steps changed the weights by {change:.1g} of their size: at a rate of {rate:.2g} nothing is learnt."
+        elif change < _MIN_CHANGE * count and rate > 0.5 * self._peak_rate and loss > _UNMOVED * uniform and started:
+            self._add(
+                "rate_low",
+                f"{count} steps changed the weights by {change:.1g} times their norm: at a rate of {rate:.2g} nothing is "
+                "learned.",
             )
-            self._found("rate_low", sentence)
 
-    def after_evaluation(self, readings: Sequence[Reading], charset: Charset, batch: dict[str, tf.Tensor]) -> None:
-        """Looks at what was read, and at the logits of a batch."""
-        if not any(reading.text for reading in readings):
-            values, frames = self._objective.logits(batch, training=False)
-            own = tf.boolean_mask(values, tf.sequence_mask(frames, tf.shape(values)[1]))
-            spread = float(tf.reduce_max(tf.reduce_max(own, axis=0) - tf.reduce_min(own, axis=0)))
-            if spread < 1e-3 * float(tf.reduce_max(tf.abs(own))) + 1e-6:
-                self._found("collapsed_blank", "Every frame of every line has the same logits, blank the highest of them.")
+    def after_evaluation(self, results: Sequence[LineResult], charset: Charset, batch: dict[str, tf.Tensor]) -> None:
+        """Examines what was read.
+
+        Args:
+          results: of all lines of an evaluation.
+          charset: of the network.
+          batch: lines on which to examine the logits where nothing was read.
+        """
+        texts, truths = [result.text for result in results], [result.truth for result in results]
+        if not any(texts):
+            logits, frames = self._objective.logits(batch, training=False)
+            logits = tf.boolean_mask(logits, tf.sequence_mask(frames, tf.shape(logits)[1]))  # [all frames, C]
+            spread = float(tf.reduce_max(tf.reduce_max(logits, axis=0) - tf.reduce_min(logits, axis=0)))
+            if spread < 1e-3 * float(tf.reduce_max(tf.abs(logits))) + 1e-6:
+                self._add("collapsed_blank", "Every frame of every line has the same logits, with the blank the highest.")
             return
-        if len(set("".join(reading.text for reading in readings))) < 3:
-            return  # it gives the commonest characters, whatever it sees
-        truths = [reading.truth for reading in readings]
-        wrong = edits(truths, [reading.text for reading in readings]).sum()
-        for step in (1, -1):
-            moved = [_moved(reading.text, step, charset) for reading in readings]
-            if wrong > 0.5 * sum(map(len, truths)) and edits(truths, moved).sum() < 0.3 * wrong:
-                sentence = f"Read well, but for each character its neighbour in the alphabet: labels here differ by {step:+d}."
-                self._found("labels_shifted", sentence)
+        if len(set("".join(texts))) < 3:
+            return  # it outputs the most frequent characters whatever the image
+        wrong = edit_distances(truths, texts).sum()
+        if wrong <= 0.5 * sum(map(len, truths)):
+            return
+        for shift in (1, -1):
+            shifted = [charset.decode((label + shift) % charset.blank for label in charset.encode(text)) for text in texts]
+            if edit_distances(truths, shifted).sum() < 0.3 * wrong:
+                sentence = f"Each character is read as its neighbor in the alphabet: these labels differ by {shift:+d}."
+                self._add("labels_shifted", sentence)
 
     def report(self) -> dict[str, Any]:
         """Returns what `doctor.json` holds."""
         return findings.report(self._levels, self.findings)
 
-    def _found(self, code: str, sentence: str) -> None:
-        if all(finding.code != code for finding in self.findings):
-            self.findings.append(Finding(code, sentence, definite=False))
-            print(f"doctor: {self.findings[-1]}", file=sys.stderr)
-            self._keep(self.report())
+    def _add(self, code: str, sentence: str) -> None:
+        if any(finding.code == code for finding in self.findings):
+            return
+        finding = Finding(code, sentence, definite=False)
+        self.findings.append(finding)
+        _LOG.warning("doctor: %s", finding)
+        self._write_report(self.report())
 
 
 def _kernels(weights: Sequence[tf.Variable]) -> list[tf.Variable]:
     return [weight for weight in weights if len(weight.shape) > 1]
-
-
-def _moved(text: str, step: int, charset: Charset) -> str:
-    """Returns each character's neighbour in the alphabet."""
-    return charset.decode((label + step) % charset.blank for label in charset.encode(text))

@@ -15,6 +15,7 @@ from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import dataset, dummy, pipeline
 from ocr.doctor import examine
+from ocr.doctor.case import build_case
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.progress import Progress
@@ -94,7 +95,7 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
         pixels_per_frame = networks.network("cnn").pixels_per_frame
         data = dataset.mix(str(folder / "data"), pixels_per_frame)
         charset = charsets.load_charset(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
-        case, levels = examine.build_case(None, charset, data, data.parts[0], pixels_per_frame)
+        case, levels = build_case(None, charset, data, data.parts[0], pixels_per_frame)
         curves, results = {}, {}
         for name, way in WAYS.items():
             keras.utils.set_random_seed(_SEED)
