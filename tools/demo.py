@@ -10,8 +10,10 @@ import time
 
 FOLDER = pathlib.Path("demo")
 TRAINED, HELD_OUT, SHOWN = 6000, 500, 10  # lines
+# Lines of natural width are less than half as wide as those of 280 pixels, and take less than half the time.
+DRAWING = ("--charset=alnum", "--width=0")
 # Small batches take the network past CTC's slow start in the fewest lines.
-RECIPE = ("--steps=1200", "--batch_size=16", "--eval_every=300")
+RECIPE = ("--steps=1000", "--batch_size=16", "--eval_every=250")
 
 
 def stage(title: str, *line: str) -> str:
@@ -38,7 +40,7 @@ def main() -> None:
     splits = (("train", TRAINED, 1), ("eval", HELD_OUT, 2))
     for split, count, seed in splits:
         target = (f"--output=demo/lines/{split}", f"--count={count}", f"--seed={seed}")
-        stage(f"Draw {count} lines of text", "render_lines", *target, "--charset=alnum")
+        stage(f"Draw {count} lines of text", "render_lines", *target, *DRAWING)
     for split, _, _ in splits:
         source = (f"--images=demo/lines/{split}", f"--labels=demo/lines/{split}/labels.txt", "--charset=alnum")
         stage(f"Pack them into records: {split}", "make_tfrecords", *source, "--output=demo/records", f"--split={split}")
