@@ -14,7 +14,7 @@ from ocr import charset as charsets
 from ocr.images import preprocess
 from ocr.model import frozen
 from ocr.serving import saved_model, warmup
-from ocr.synthesis import drawing, fonts
+from ocr.synthesis import drawing, fonts, styles
 from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -168,7 +168,7 @@ def _draw_line(width: int, seed: int) -> bytes:
         Image.new("L", (width, preprocess.HEIGHT), 128).save(file, "png")
         return file.getvalue()
     text = "".join(map(str, rng.integers(0, 10, width // preprocess.HEIGHT)))
-    return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, drawing.STYLES["screen"], rng).encoded()
+    return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, styles.STYLES["screen"], rng).encoded()
 
 
 def _check_equal(actual: object, expected: object) -> None:

@@ -1,1 +1,1 @@
-"""Synthetic text lines: fonts, texts, drawing them, damaging them like a scanner or a camera does."""
+"""Synthetic lines: fonts, texts, drawing, and degradation like that of a scanner or a camera."""

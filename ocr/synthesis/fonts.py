@@ -1,4 +1,4 @@
-"""Font files: which characters each has, and what they look like."""
+"""Fonts: the glyphs of a font file, and which characters it has."""
 
 import functools
 import glob
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 from ocr.options import parse_weighted
 from tfrecords.errors import InputError
 
-_BUILT_IN = ""  # in place of a path: the font that comes with Pillow
-_NO_CHARACTER = "\U0010ffff"  # what a font shows for this it shows for all it lacks
-_EM = 1000  # pixels, of which a character's advance is measured in parts
-_LOOKED_AT = 12  # pixels of the em, to see whether a font has a character
-_KEPT = 250_000  # glyphs, of all fonts
+_BUILT_IN = ""  # instead of a path: the font that comes with Pillow
+_UNASSIGNED = "\U0010ffff"  # a font draws every character that it lacks like this one
+_ADVANCE_SIZE = 1000  # em in pixels at which advances are measured
+_PROBE_SIZE = 12  # em in pixels at which characters are compared with the unassigned one
+_CACHED_GLYPHS = 250_000  # of all fonts
 
 
 class Glyph(NamedTuple):
-    """A character drawn.
+    """The image of a character.
 
     Attributes:
-      ink: uint8[h, w], 255 where it is black; the smallest box that holds it.
-      left: of the box, in pixels right of the pen.
-      top: of the box, in pixels below the baseline: negative for nearly all.
+      ink: uint8[h, w], 255 where there is ink; the bounding box of the character.
+      left: x coordinate of the box relative to the pen, in pixels.
+      top: y coordinate of the box relative to the baseline, in pixels downwards; usually negative.
     """
 
     ink: np.ndarray
@@ -33,48 +33,48 @@ class Glyph(NamedTuple):
 
 
 class Font:
-    """A font file, at any size, that knows what it lacks.
+    """A font at any size.
 
     Args:
-      path: of the file, or nothing for Pillow's own font.
-      index: which of the fonts of a collection.
-      weight: how often it is to be chosen, beside others.
+      path: path of the font file, or "" for Pillow's built-in font.
+      index: index of the font in a collection.
+      weight: relative frequency with which it is chosen.
 
     Raises:
-      OSError, ValueError: it is no font.
+      OSError, ValueError: the file is not a valid font.
     """
 
     def __init__(self, path: str, index: int = 0, weight: float = 1.0):
         self.path, self.index, self.weight = path, index, weight
-        self._lacking = self._shape(_NO_CHARACTER)
+        self._lacking = self._shape(_UNASSIGNED)
 
     @property
     def name(self) -> str:
-        """Its family and style."""
+        """The family and style of the font."""
         face = self.at(24)
         return " ".join(filter(None, face.getname())) if isinstance(face, ImageFont.FreeTypeFont) else ""
 
-    @functools.lru_cache(maxsize=2048)  # noqa: B019  # a font lives as long as the program
+    @functools.lru_cache(maxsize=2048)  # noqa: B019  # fonts live as long as the program
     def at(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        """Returns the font with an em of `size` pixels."""
+        """Returns the font at a size, the em in pixels."""
         if self.path == _BUILT_IN:
             return ImageFont.load_default(size)
         return ImageFont.truetype(self.path, size, self.index, layout_engine=ImageFont.Layout.BASIC)
 
     @functools.cache  # noqa: B019
     def has(self, character: str) -> bool:
-        """Says whether the font draws this character, rather than a box or nothing."""
+        """Tells whether the font has a glyph for a character, rather than a box or nothing."""
         shape = self._shape(character)
         return shape != self._lacking and (character.isspace() or any(shape))
 
     @functools.cache  # noqa: B019
     def advance(self, character: str) -> float:
-        """Returns how far the pen moves on, in parts of the em."""
-        return float(self.at(_EM).getlength(character)) / _EM
+        """Returns the advance width of a character in em."""
+        return float(self.at(_ADVANCE_SIZE).getlength(character)) / _ADVANCE_SIZE
 
-    @functools.lru_cache(maxsize=_KEPT)  # noqa: B019  # drawing one takes as long as all else that is done with it
+    @functools.lru_cache(maxsize=_CACHED_GLYPHS)  # noqa: B019  # rendering glyphs would take half of the time
     def glyph(self, character: str, size: int) -> Glyph:
-        """Draws a character with an em of `size` pixels."""
+        """Renders a character at a size, the em in pixels."""
         canvas = Image.new("L", (3 * size, 3 * size))
         ImageDraw.Draw(canvas).text((size, 2 * size), character, fill=255, font=self.at(size), anchor="ls")
         if (box := canvas.getbbox()) is None:
@@ -83,15 +83,15 @@ class Font:
 
     def _shape(self, character: str) -> bytes:
         advance = str(self.advance(character)).encode() if character.isspace() else b""
-        return bytes(self.at(_LOOKED_AT).getmask(character)) + advance
+        return bytes(self.at(_PROBE_SIZE).getmask(character)) + advance
 
 
-class Mixed:
-    """Two fonts in one line, as where a document names one for Chinese and another for the rest.
+class MixedFont:
+    """Two fonts in one line, like a document that sets Chinese and Latin text in different fonts.
 
     Args:
-      font: of all characters but ASCII's.
-      latin: of these.
+      font: the font of all characters that are not ASCII.
+      latin: the font of ASCII characters.
     """
 
     def __init__(self, font: Font, latin: Font):
@@ -99,26 +99,29 @@ class Mixed:
         self.name = f"{font.name} with {latin.name}"
 
     def glyph(self, character: str, size: int) -> Glyph:
-        """Draws a character with an em of `size` pixels."""
-        return self._of(character).glyph(character, size)
+        """Renders a character at a size, the em in pixels."""
+        return self._font_of(character).glyph(character, size)
 
     def advance(self, character: str) -> float:
-        """Returns how far the pen moves on, in parts of the em."""
-        return self._of(character).advance(character)
+        """Returns the advance width of a character in em."""
+        return self._font_of(character).advance(character)
 
-    def _of(self, character: str) -> Font:
+    def _font_of(self, character: str) -> Font:
         return self._latin if character.isascii() else self._font
 
 
 def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
-    """Opens the fonts that the patterns name, in the order of their paths; without patterns Pillow's own.
+    """Opens fonts.
 
     Args:
-      patterns: `GLOB`, `GLOB#INDEX` for another than the first font of a collection, each perhaps with `:WEIGHT` behind it,
-        which its fonts share.
+      patterns: `GLOB`, or `GLOB#INDEX` to select a font of a collection, each optionally followed by `:WEIGHT`, which is
+        divided among the files that match.
+
+    Returns:
+      The fonts in the order of their paths; Pillow's built-in font if there are no patterns.
 
     Raises:
-      InputError: a pattern matches nothing, a file is no font, or a weight is none.
+      InputError: a pattern matches no file, a file is not a font, or a weight is invalid.
     """
     if not patterns:
         return [Font(_BUILT_IN)]
@@ -131,10 +134,10 @@ def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
             raise InputError(f"--fonts={pattern}: matches no file")
         for path in matched:
             wanted[path, int(index)] = 1.0 if weight is None else weight / len(matched)
-    return [_opened(path, index, weight) for (path, index), weight in sorted(wanted.items())]
+    return [_open(path, index, weight) for (path, index), weight in sorted(wanted.items())]
 
 
-def _opened(path: str, index: int, weight: float) -> Font:
+def _open(path: str, index: int, weight: float) -> Font:
     try:
         if not pathlib.Path(path).is_file():
             raise ValueError("not a regular file")

@@ -1,13 +1,13 @@
-"""Draws lines of text, to train on and to test with: as image files with their labels, or straight as records.
+"""Renders synthetic lines, as image files with a labels file, or directly as records.
 
-A line is a function of (seed, number) alone, so that what is drawn is the same for any number of workers.
+A line depends on (seed, number) only, so the output is the same for any number of workers.
 """
 
 import contextlib
 import dataclasses
 import io
+import logging
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,15 +21,17 @@ from ocr.images import header
 from ocr.options import check_choice, check_given, check_names, check_range, option, required
 from ocr.synthesis import drawing, fonts
 from ocr.synthesis.drawing import Line
+from ocr.synthesis.styles import STYLES
 from ocr.synthesis.texts import Texts
 from tfrecords import files, schema
 from tfrecords.errors import InputError
 
-_PIXELS_PER_FRAME = 4  # every record fits a network with frames so wide, as those that `make_tfrecords` packs
-_TRIES = 100  # lines drawn until one does
-_CHUNK = 100  # lines a worker draws at a time
+_LOG = logging.getLogger(__name__)
+_PIXELS_PER_FRAME = 4  # the default of make_tfrecords: labels must fit into frames of this width
+_TRIES = 100  # lines sampled until one does
+_CHUNK = 100  # lines that a worker renders at a time
 _SHOWN = 60  # lines of a contact sheet
-_SPACE, _TABLE = 6, "#50608a"  # between its pictures in pixels, and behind them
+_SPACE, _BACKGROUND = 6, "#50608a"  # between the images of a contact sheet, in pixels, and its colour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,28 +85,28 @@ class RenderConfig:
     workers: int = option(0, "Number of processes; 0 for one per core.")
 
     def __post_init__(self) -> None:
-        fields = dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
         check_given(output=self.output)
         check_names("lines", self.split)
-        check_range(fields, height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
-        check_range(fields, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
-        check_range(fields, numbers=(0, 1e6), random=(0, 1e6), latin=(0, 1))
-        check_choice(fields, degrade=drawing.DEGRADATIONS)
+        check_range(values, height=(8, 1000), width=(0, 100_000), min_chars=(1, 1000))
+        check_range(values, max_chars=(self.min_chars, 1000), seed=(0, 2**63 - 1), workers=(0, 1000))
+        check_range(values, numbers=(0, 1e6), random=(0, 1e6), latin=(0, 1))
+        check_choice(values, degrade=tuple(STYLES))
         if not self.whole_lines:
             check_given(count=self.count)
-            check_range(fields, count=(1, 10**9))
+            check_range(values, count=(1, 10**9))
         elif self.count or self.words or self.numbers or self.random or not self.corpus:
             raise InputError("--whole_lines: needs --corpus, and excludes --count, --words, --numbers and --random")
 
 
-class Drawn(NamedTuple):
-    """A line, drawn and stored.
+class RenderedLine(NamedTuple):
+    """A line in its final form.
 
     Attributes:
-      name: of its file.
-      text: of it.
-      width: of the image 32 pixels high.
-      content: the image file, or the record.
+      name: the file name.
+      text: the text.
+      width: the scaled width of the image, at a height of 32 pixels.
+      content: the content of the image file, or the serialised record.
     """
 
     name: str
@@ -113,8 +115,8 @@ class Drawn(NamedTuple):
     content: bytes
 
 
-class _Pen:
-    """Draws the lines that a configuration asks for."""
+class _Renderer:
+    """Renders the lines of a configuration."""
 
     def __init__(self, config: RenderConfig):
         self._config = config
@@ -125,70 +127,69 @@ class _Pen:
 
     @property
     def count(self) -> int:
+        """The number of lines."""
         return len(self.lines) if self._config.whole_lines else self._config.count
 
-    def line(self, number: int) -> tuple[str, fonts.Font | fonts.Mixed, Line]:
-        """Draws a line by its number."""
+    def line(self, number: int) -> tuple[str, fonts.Font | fonts.MixedFont, Line]:
+        """Draws the line with a number; returns its text, its font and the image."""
         config = self._config
         rng = np.random.default_rng((config.seed, number))
         for _ in range(_TRIES):
             text, font = self.texts.with_font(self.lines[number], rng) if self.lines else self.texts.draw(rng)
-            line = drawing.draw(text, font, config.height, config.width, drawing.STYLES[config.degrade], rng)
+            line = drawing.draw(text, font, config.height, config.width, STYLES[config.degrade], rng)
             scaled = header.scaled_width(line.image.height, line.image.width)
             if not config.tfrecords or (len(text) + charsets.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
                 return text, font, line
         raise InputError(
-            f"--width={config.width}: too narrow for lines like {text!r} to be told apart; they are not for records"
+            f"--width={config.width}: too narrow for lines like {text!r}, whose labels do not fit into the frames of a network"
         )
 
-    def drawn(self, number: int) -> Drawn:
+    def rendered(self, number: int) -> RenderedLine:
         text, font, line = self.line(number)
         encoded, name = line.encoded(), f"{number:06d}.{'png' if line.quality is None else 'jpg'}"
         width, height = line.image.size
         if self._config.tfrecords:
             record = schema.Record(encoded, line.kind, height, width, 1, text, name, font.name, tuple(line.middles))
             encoded = record.serialize()
-        return Drawn(name, text, header.scaled_width(height, width), encoded)
+        return RenderedLine(name, text, header.scaled_width(height, width), encoded)
 
 
-_pen: _Pen | None = None  # of a worker
+_renderer: _Renderer | None = None  # of a worker
 
 
 def _prepare(config: RenderConfig) -> None:
-    global _pen
-    _pen = _Pen(config)
+    global _renderer
+    _renderer = _Renderer(config)
 
 
-def _render(numbers: range) -> list[Drawn]:
-    assert _pen is not None
-    return [_pen.drawn(number) for number in numbers]
+def _render(numbers: range) -> list[RenderedLine]:
+    assert _renderer is not None
+    return [_renderer.rendered(number) for number in numbers]
 
 
 def render(config: RenderConfig) -> dict:
-    """Draws lines to image files and `labels.txt`, a line `name<TAB>text` each; or to records.
+    """Renders lines to image files and `labels.txt`, with a line `name<TAB>text` for each image; or to records.
 
     Returns:
-      `lines`, and `characters`, how many different ones are in them.
+      `lines`, the number of lines, and `characters`, the number of different characters in them.
 
     Raises:
-      InputError: something given cannot be used, or the output is there already.
+      InputError: an input cannot be used, or the output exists.
     """
-    _prepare(config)  # before anything is written: most mistakes show here
-    assert _pen is not None
-    if _pen.texts.undrawable:
+    _prepare(config)  # before anything is written: most errors are found here
+    assert _renderer is not None
+    if _renderer.texts.undrawable:
         known = len(set(charsets.charset_by_name(config.charset).characters))
-        print(
-            f"{_pen.texts.undrawable} of the {known} characters of the charset are in no font, and not drawn", file=sys.stderr
-        )
-    count = _pen.count
+        _LOG.warning("%d of the %d characters of the charset are in no font, and not drawn", _renderer.texts.undrawable, known)
+    count = _renderer.count
     if config.contact_sheet:
-        shown = [_pen.line(number)[2].image for number in range(min(count, _SHOWN))]
+        shown = [_renderer.line(number)[2].image for number in range(min(count, _SHOWN))]
         files.write_bytes(pathlib.Path(config.contact_sheet), contact_sheet(shown))
     chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
     processes = 1 if count <= _CHUNK else config.workers
     characters: set[str] = set()
 
-    def counted() -> Iterator[Drawn]:
+    def counted() -> Iterator[RenderedLine]:
         with (
             contextlib.closing(parallel.in_order(_render, chunks, processes, _prepare, config)) as drawn,
             progress.Progress("rendering", count, "lines") as bar,
@@ -203,7 +204,7 @@ def render(config: RenderConfig) -> dict:
     return {"lines": count, "characters": len(characters)}
 
 
-def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
+def _to_files(config: RenderConfig, drawn: Iterable[RenderedLine]) -> None:
     with (
         files.atomic_directory(pathlib.Path(config.output)) as folder,
         open(folder / "labels.txt", "w", encoding="utf-8", newline="\n") as labels,
@@ -213,8 +214,8 @@ def _to_files(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
             labels.write(f"{row.name}\t{row.text}\n")
 
 
-def _to_records(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
-    from tfrecords.writer import SplitWriter  # TensorFlow takes seconds to load, in each worker too
+def _to_records(config: RenderConfig, drawn: Iterable[RenderedLine]) -> None:
+    from tfrecords.writer import SplitWriter  # loads TensorFlow, which takes seconds in each worker
 
     charset = charsets.charset_by_name(config.charset)
     with SplitWriter(pathlib.Path(config.output), "lines", config.split, charset.file_text()) as writer:
@@ -224,12 +225,12 @@ def _to_records(config: RenderConfig, drawn: Iterable[Drawn]) -> None:
 
 
 def contact_sheet(images: Sequence[Image.Image]) -> bytes:
-    """Puts pictures of lines together on one sheet, in two columns; returns a PNG file."""
+    """Arranges images of lines in two columns; returns the content of a PNG file."""
     half = -(-len(images) // 2)
     columns = [images[:half], images[half:]]
     widths = [max((image.width for image in column), default=0) for column in columns]
     heights = [sum(image.height + _SPACE for image in column) for column in columns]
-    sheet = Image.new("RGB", (sum(widths) + 3 * _SPACE, max(heights) + _SPACE), _TABLE)
+    sheet = Image.new("RGB", (sum(widths) + 3 * _SPACE, max(heights) + _SPACE), _BACKGROUND)
     left = _SPACE
     for column, width in zip(columns, widths, strict=True):
         top = _SPACE
@@ -237,6 +238,6 @@ def contact_sheet(images: Sequence[Image.Image]) -> bytes:
             sheet.paste(image, (left, top))
             top += image.height + _SPACE
         left += width + _SPACE
-    picture = io.BytesIO()
-    sheet.save(picture, "PNG")
-    return picture.getvalue()
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()

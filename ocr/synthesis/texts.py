@@ -1,4 +1,4 @@
-"""Texts to draw: stretches of a corpus, words, numbers and dates, random characters; each with a font that can write it."""
+"""Samples texts to draw, each with a font that has all of its characters."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import numpy as np
 
 from ocr.charset import Charset
 from ocr.options import parse_weighted
-from ocr.synthesis.fonts import Font, Mixed
+from ocr.synthesis.fonts import Font, MixedFont
 from tfrecords import files
 from tfrecords.errors import InputError
 
-_MOST_TEXT = 2**40  # bytes of a corpus file
-_TRIES = 200  # texts drawn until some font has every character
-# Of numbers and the like: # stands for a digit, A and a for a letter, anything else for itself.
+_MAX_BYTES = 2**40  # bytes of a corpus file
+_TRIES = 200  # texts sampled until some font has all of their characters
+# Patterns of numbers, dates and codes: # stands for a digit, A and a for a letter, anything else for itself.
 _PATTERNS = (
     "# ## ### #### ##### ########### #.# ##.## 0.### -#.# #,### ##,###.## ##% #.#% +## ±#.# ##℃ ×# #/# "
     "#:## ##:##:## 2###-##-## 20##/#/## 20##.##.## 2###年#月##日 ##月##日 ##时##分 第#章 第##条 #、 (#) （#） 【##】 《##》 "
@@ -25,54 +25,63 @@ _PATTERNS = (
 
 
 def corpus_runs(path: str, charset: Charset, min_chars: int) -> list[str]:
-    """Returns the stretches of text in a file that the alphabet can write and that are long enough.
+    """Returns the runs of text in a file that consist of characters of the alphabet only.
+
+    White space is collapsed, and stripped at both ends of a run.
+
+    Args:
+      path: path of a UTF-8 text file.
+      charset: the alphabet.
+      min_chars: the minimum length of a run.
 
     Raises:
-      InputError: the file cannot be read, or has no such stretch.
+      InputError: the file cannot be read, or has no such run.
     """
     known = set(charset.characters)
     try:
-        text = files.read_at_most(path, _MOST_TEXT).decode("utf-8-sig")
+        text = files.read_at_most(path, _MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"--corpus={path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"--corpus={path}: not UTF-8 at byte {error.start}") from error
     runs = []
     for line in text.splitlines():
-        spaced = "".join(c if c in known else "\n" for c in line)
-        runs += [run for run in map(_tidy, spaced.split("\n")) if len(run) >= min_chars]
+        separated = "".join(c if c in known else "\n" for c in line)
+        runs += [run for run in map(_collapse, separated.split("\n")) if len(run) >= min_chars]
     if not runs:
-        raise InputError(f"--corpus={path}: no stretch of {min_chars} characters of the charset in it")
+        raise InputError(f"--corpus={path}: has no run of {min_chars} characters of the charset")
     return runs
 
 
-def _tidy(text: str) -> str:
-    """Leaves no space at an end, nor two together."""
+def _collapse(text: str) -> str:
+    """Strips white space at both ends, and reduces any other to its first character."""
     return re.sub(r"(\s)\s+", r"\1", text).strip()
 
 
 class _Corpus:
-    """Draws stretches from anywhere in running text."""
+    """Samples parts of running text; every position is equally likely."""
 
     def __init__(self, path: str, charset: Charset, min_chars: int):
         self.runs = corpus_runs(path, charset, min_chars)
         self._ends = np.cumsum([len(run) - min_chars + 1 for run in self.runs])
 
     def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
-        place = int(rng.integers(self._ends[-1]))
-        number = int(np.searchsorted(self._ends, place, side="right"))
+        """Samples a text of about `length` characters."""
+        position = int(rng.integers(self._ends[-1]))
+        number = int(np.searchsorted(self._ends, position, side="right"))
         run = self.runs[number]
-        start = min(place - int(self._ends[number - 1] if number else 0), max(len(run) - length, 0))
+        start = min(position - int(self._ends[number - 1] if number else 0), max(len(run) - length, 0))
         return run[start : start + length].strip()
 
 
 class _Words:
-    """Draws words, one behind the other."""
+    """Samples words and concatenates them."""
 
     def __init__(self, path: str, charset: Charset):
         self._words = corpus_runs(path, charset, 1)
 
     def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
+        """Samples a text of about `length` characters."""
         text = ""
         while len(text) < length:
             text += self._words[rng.integers(len(self._words))]
@@ -80,7 +89,7 @@ class _Words:
 
 
 class _Numbers:
-    """Draws numbers, dates, amounts, codes and the like, one behind the other."""
+    """Samples numbers, dates, amounts and codes, and concatenates them."""
 
     def __init__(self, charset: Charset):
         known = set(charset.characters)
@@ -92,9 +101,10 @@ class _Numbers:
         self._patterns = [p for p in _PATTERNS.split() if all(places.get(c, c in known) for c in p)]
         self._between = ["", *(c for c in " ，," if c in known)]
         if not self._patterns:
-            raise InputError("--numbers: the charset can write none")
+            raise InputError("--numbers: none of them can be written with the charset")
 
     def draw(self, rng: np.random.Generator, length: int, _: Font) -> str:
+        """Samples a text of about `length` characters."""
         text = ""
         while len(text) < length:
             if text:
@@ -109,12 +119,13 @@ class _Numbers:
 
 
 class _Random:
-    """Draws characters of the alphabet, each as likely as any other that the font has; never a space at an end, nor two."""
+    """Samples characters uniformly from those that the font has, without spaces at an end or next to each other."""
 
     def __init__(self, charset: Charset):
         self._letters = list(dict.fromkeys(charset.characters))
 
     def draw(self, rng: np.random.Generator, length: int, font: Font) -> str:
+        """Samples a text of about `length` characters."""
         text = ""
         for _ in range(_TRIES * length):
             letter = self._letters[rng.integers(len(self._letters))]
@@ -127,24 +138,24 @@ class _Random:
 
 
 class Texts:
-    """Draws texts to render, each with a font that has all its characters.
+    """Samples texts, each with a font that has all of its characters.
 
     Args:
-      charset: that the texts are written with.
-      fonts: to choose from, by their weights.
-      corpus: files of running text, `FILE` or `FILE:WEIGHT`.
-      words: files of a word a line, likewise.
-      numbers: weight of numbers, dates and the like beside the files, each of which weighs 1 where it does not say otherwise.
-      random: weight of random characters. Where there is nothing else all are that.
-      latin: how often the characters of ASCII are of another font.
-      min_chars: fewest characters.
-      max_chars: most characters.
+      charset: the alphabet.
+      fonts: the fonts to choose from, by their weights.
+      corpus: files of running text, `FILE` or `FILE:WEIGHT`; a weight is 1 by default.
+      words: files with one word on each line, likewise.
+      numbers: weight of numbers, dates, amounts and codes.
+      random: weight of random characters; without any other source, all texts are random.
+      latin: probability that ASCII characters have a different font.
+      min_chars: minimum length of a text.
+      max_chars: maximum length of a text.
 
     Attributes:
-      undrawable: how many characters of the alphabet are in no font, where random ones are drawn.
+      undrawable: the number of characters of the alphabet that no font has, if random characters are sampled.
 
     Raises:
-      InputError: something given cannot be used.
+      InputError: a file cannot be used, or no font has a character of the alphabet.
     """
 
     def __init__(
@@ -161,7 +172,7 @@ class Texts:
     ):
         self._fonts, self._latin, self._min_chars, self._max_chars = fonts, latin, min_chars, max_chars
         self.undrawable = 0
-        self._chances = _chances([font.weight for font in fonts])
+        self._font_bounds = _cumulative([font.weight for font in fonts])
         sources: list[tuple[_Corpus | _Words | _Numbers | _Random, float]] = []
         for item in corpus:
             path, weight = parse_weighted(item)
@@ -178,62 +189,62 @@ class Texts:
                 raise InputError("--fonts: none of the fonts has a character of the charset")
             self.undrawable = len(set(charset.characters)) - len(drawable)
         self._sources = [source for source, _ in sources]
-        self._shares = _chances([weight for _, weight in sources])
+        self._source_bounds = _cumulative([weight for _, weight in sources])
 
-    def draw(self, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
-        """Returns a text and its font.
+    def draw(self, rng: np.random.Generator) -> tuple[str, Font | MixedFont]:
+        """Samples a text and its font.
 
         Raises:
-          InputError: text after text came up of which no font has every character.
+          InputError: no font had all characters of any of the texts that were tried.
         """
         text = ""
         for _ in range(_TRIES):
             length = int(rng.integers(self._min_chars, self._max_chars, endpoint=True))
-            source = self._sources[int(np.searchsorted(self._shares, rng.random(), side="right"))]
+            source = self._sources[int(np.searchsorted(self._source_bounds, rng.random(), side="right"))]
             font = self._any_font(rng)
             text = source.draw(rng, length, font)
-            if len(text) >= self._min_chars and (fitting := self._writing(text, font, rng)):
-                return text, self._mixed(text, fitting, rng)
+            if len(text) >= self._min_chars and (fitting := self._font_for(text, font, rng)):
+                return text, self._maybe_mixed(text, fitting, rng)
         raise InputError(f"--fonts: no font has every character of {text!r}, nor of {_TRIES - 1} other texts")
 
     @property
     def lines(self) -> list[str]:
-        """The stretches of all corpora, in order."""
+        """The runs of all corpora, in order."""
         return [run for source in self._sources if isinstance(source, _Corpus) for run in source.runs]
 
-    def with_font(self, text: str, rng: np.random.Generator) -> tuple[str, Font | Mixed]:
-        """Returns a text and a font that has all its characters.
+    def with_font(self, text: str, rng: np.random.Generator) -> tuple[str, Font | MixedFont]:
+        """Returns a given text with a font that has all of its characters.
 
         Raises:
-          InputError: there is none.
+          InputError: there is no such font.
         """
-        if not (font := self._writing(text, self._any_font(rng), rng)):
+        if not (font := self._font_for(text, self._any_font(rng), rng)):
             raise InputError(f"--fonts: no font has every character of {text!r}")
-        return text, self._mixed(text, font, rng)
+        return text, self._maybe_mixed(text, font, rng)
 
-    def _mixed(self, text: str, font: Font, rng: np.random.Generator) -> Font | Mixed:
-        """Returns the font, or now and then that one with another one for the characters of ASCII."""
+    def _maybe_mixed(self, text: str, font: Font, rng: np.random.Generator) -> Font | MixedFont:
+        """Returns the font, or with probability `latin` a mix of it with another one for ASCII characters."""
         ascii_only = [character for character in text if character.isascii()]
         if ascii_only and rng.random() < self._latin and all(map((other := self._any_font(rng)).has, ascii_only)):
-            return Mixed(font, other)
+            return MixedFont(font, other)
         return font
 
     def _any_font(self, rng: np.random.Generator) -> Font:
-        return self._fonts[int(np.searchsorted(self._chances, rng.random(), side="right"))]
+        return self._fonts[int(np.searchsorted(self._font_bounds, rng.random(), side="right"))]
 
-    def _writing(self, text: str, font: Font, rng: np.random.Generator) -> Font | None:
-        """Returns the font if it has every character of the text, or else another one that has."""
+    def _font_for(self, text: str, font: Font, rng: np.random.Generator) -> Font | None:
+        """Returns the font if it has all characters of the text, else a random one that does, else None."""
         if all(map(font.has, text)):
             return font
-        shares = np.diff(self._chances, prepend=0.0)
-        for number in rng.choice(len(self._fonts), len(self._fonts), replace=False, p=shares):
+        probabilities = np.diff(self._font_bounds, prepend=0.0)
+        for number in rng.choice(len(self._fonts), len(self._fonts), replace=False, p=probabilities):
             if all(map(self._fonts[number].has, text)):
                 return self._fonts[number]
         return None
 
 
-def _chances(weights: Sequence[float]) -> np.ndarray:
-    """Returns where the share of each ends, float64[len(weights)], the last at 1."""
+def _cumulative(weights: Sequence[float]) -> np.ndarray:
+    """Returns the cumulative distribution of weights, float64[len(weights)], ending at exactly 1."""
     ends = np.cumsum(np.asarray(weights, np.float64))
     ends /= ends[-1]
     ends[-1] = 1.0

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ocr.saving import export
 from ocr.serving import saved_model
-from ocr.synthesis import drawing, fonts
+from ocr.synthesis import drawing, fonts, styles
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -57,7 +57,7 @@ def test_each_character_is_where_it_was_drawn(model, height):
     found = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        line = drawing.draw("".join(map(str, rng.integers(0, 10, 4))), font, height, 0, drawing.STYLES["clean"], rng)
+        line = drawing.draw("".join(map(str, rng.integers(0, 10, 4))), font, height, 0, styles.STYLES["clean"], rng)
         outputs = model.signatures["detailed"](image_bytes=tf.constant([line.encoded()]))
         chars, starts, ends = (outputs[name].numpy()[0] for name in ("chars", "char_start", "char_end"))
         if len(chars) == 4:

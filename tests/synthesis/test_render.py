@@ -8,14 +8,15 @@ import tensorflow as tf
 from PIL import Image, ImageFont
 
 from ocr.data import verify
-from ocr.synthesis import drawing, fonts, render
+from ocr.synthesis import fonts, render
 from ocr.synthesis.render import RenderConfig
+from ocr.synthesis.styles import STYLES
 from tfrecords import schema
 from tfrecords.errors import InputError
 
 
 def draw(folder: pathlib.Path, name: str = "lines", **fields) -> dict[str, str]:
-    """Draws lines; returns their texts by file name."""
+    """Renders lines; returns their texts by file name."""
     render.render(RenderConfig(**{"output": str(folder / name), "count": 20, "workers": 1, **fields}))
     rows = (folder / name / "labels.txt").read_text("utf-8").splitlines()
     return dict(row.split("\t") for row in rows)
@@ -30,7 +31,7 @@ def files(folder: pathlib.Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_line_has_its_image_of_the_asked_size_and_text_of_the_asked_length(tmp_path: pathlib.Path):
+def test_images_have_the_requested_size_and_texts_the_requested_length(tmp_path: pathlib.Path):
     texts = draw(tmp_path, min_chars=3, max_chars=6, charset="digits", width=200, height=40)
     assert len(texts) == 20
     assert {3, 4, 5, 6} >= {len(text) for text in texts.values()} > {4}
@@ -48,8 +49,8 @@ def test_at_natural_width_longer_texts_are_wider(tmp_path: pathlib.Path):
     assert np.corrcoef(lengths, widths)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("degrade", drawing.DEGRADATIONS)
-def test_the_same_seed_draws_the_same_files_for_any_number_of_workers(tmp_path: pathlib.Path, degrade: str):
+@pytest.mark.parametrize("degrade", STYLES)
+def test_the_same_seed_gives_the_same_files_for_any_number_of_workers(tmp_path: pathlib.Path, degrade: str):
     draw(tmp_path, "one", count=250, degrade=degrade)
     draw(tmp_path, "two", count=250, degrade=degrade, workers=2)
     draw(tmp_path, "other", count=250, degrade=degrade, seed=1)
@@ -57,7 +58,7 @@ def test_the_same_seed_draws_the_same_files_for_any_number_of_workers(tmp_path: 
     assert not set(files(tmp_path / "one").values()) & set(files(tmp_path / "other").values())
 
 
-def test_no_text_has_a_space_at_an_end_or_two_together(tmp_path: pathlib.Path):
+def test_no_text_has_a_space_at_an_end_or_two_in_a_row(tmp_path: pathlib.Path):
     (tmp_path / "charset.txt").write_text("a\nb\n \n\u3000\n", "utf-8")
     texts = draw(tmp_path, charset=str(tmp_path / "charset.txt"), min_chars=1, max_chars=8, count=200).values()
     assert any(" " in text for text in texts)
@@ -66,7 +67,7 @@ def test_no_text_has_a_space_at_an_end_or_two_together(tmp_path: pathlib.Path):
         assert not any(a.isspace() and b.isspace() for a, b in itertools.pairwise(text))
 
 
-def test_texts_come_from_the_corpus(tmp_path: pathlib.Path):
+def test_texts_are_sampled_from_the_corpus(tmp_path: pathlib.Path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("the quick  brown fox\n\n,,\njumps over, the lazy dog\n", "utf-8")
     (tmp_path / "charset.txt").write_text("\n".join(string.ascii_lowercase + " "), "utf-8")
@@ -76,7 +77,7 @@ def test_texts_come_from_the_corpus(tmp_path: pathlib.Path):
     assert len(set(texts)) > 20
 
 
-def test_a_font_is_used_only_for_what_it_has(tmp_path: pathlib.Path):
+def test_a_font_is_used_only_for_characters_that_it_has(tmp_path: pathlib.Path):
     font = fonts.open_fonts(())[0]
     assert all(map(font.has, "aZ09., "))
     assert not any(map(font.has, "中あ\U0010ffff\u0378"))
@@ -85,7 +86,7 @@ def test_a_font_is_used_only_for_what_it_has(tmp_path: pathlib.Path):
     assert set("".join(texts.values())) == {"a", "b"}
 
 
-def test_a_font_file_is_opened_by_its_pattern(tmp_path: pathlib.Path):
+def test_fonts_are_opened_by_glob_patterns(tmp_path: pathlib.Path):
     built_in = ImageFont.load_default(20)
     (tmp_path / "fonts").mkdir()
     (tmp_path / "fonts" / "one.ttf").write_bytes(built_in.font_bytes)
@@ -93,7 +94,7 @@ def test_a_font_file_is_opened_by_its_pattern(tmp_path: pathlib.Path):
     assert draw(tmp_path, fonts=(f"{tmp_path}/**/*.ttf",)).values()
 
 
-def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathlib.Path):
+def test_a_text_too_long_for_the_width_is_scaled_down_and_not_cut(tmp_path: pathlib.Path):
     texts = draw(tmp_path, min_chars=30, max_chars=30, width=200)
     for name in texts:
         pixels = pixels_of(tmp_path / "lines" / name)
@@ -107,7 +108,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ({"fonts": ("/nowhere/*.ttf",)}, r"--fonts=/nowhere/\*\.ttf: matches no file"),
         ({"fonts": ("{here}/junk.ttf",)}, "junk.ttf: cannot be read as a font"),
         ({"corpus": ("/nowhere",)}, "--corpus=/nowhere: No such file"),
-        ({"corpus": ("{here}/empty.txt",)}, "no stretch of 5 characters"),
+        ({"corpus": ("{here}/empty.txt",)}, "no run of 5 characters"),
         ({"corpus": ("{here}/latin1.txt",)}, "latin1.txt: not UTF-8 at byte 3"),
         (
             {"corpus": ("{here}/chinese.txt",), "charset": "gb2312"},
@@ -125,7 +126,7 @@ def test_a_line_too_long_for_the_width_is_drawn_smaller_not_cut(tmp_path: pathli
         ({"output": "{here}/junk.ttf/lines"}, "not a folder"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_nothing_is_left(tmp_path: pathlib.Path, fields: dict, message: str):
+def test_an_invalid_input_is_named_and_nothing_is_left_behind(tmp_path: pathlib.Path, fields: dict, message: str):
     (tmp_path / "junk.ttf").write_bytes(b"junk")
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin1.txt").write_bytes("Grüße".encode("latin-1").replace(b"Gr", b"Gra"))
@@ -152,22 +153,22 @@ def records_in(folder: pathlib.Path) -> list[dict]:
     return [{key: value[0].numpy() for key, value in record.items()} for record in parsed]
 
 
-def test_records_hold_what_the_files_would_and_where_each_character_is(tmp_path: pathlib.Path):
+def test_records_have_the_content_of_the_files_and_the_position_of_each_character(tmp_path: pathlib.Path):
     texts = draw(tmp_path, "files", count=30, degrade="scan", width=0)
     render.render(
         RenderConfig(output=str(tmp_path / "records"), count=30, degrade="scan", width=0, tfrecords=True, split="eval")
     )
-    found = records_in(tmp_path / "records")
-    assert {row["filename"].decode(): row["text"].decode() for row in found} == texts
-    for row in found:
+    rows = records_in(tmp_path / "records")
+    assert {row["filename"].decode(): row["text"].decode() for row in rows} == texts
+    for row in rows:
         assert row["encoded"] == (tmp_path / "files" / row["filename"].decode()).read_bytes()
         assert len(row["middles"]) == len(row["text"])
-        assert row["font"] == b"Aileron Regular"  # Pillow's own
+        assert row["font"] == b"Aileron Regular"  # Pillow's built-in font
         assert 0 <= row["middles"].min() <= row["middles"].max() < row["width"]
     assert verify.verify(tmp_path / "records")["records"] == 30
 
 
-def test_lines_that_a_network_cannot_tell_apart_are_not_for_records(tmp_path: pathlib.Path):
+def test_labels_that_do_not_fit_into_the_frames_are_refused_for_records(tmp_path: pathlib.Path):
     fields = {"count": 1, "width": 75, "min_chars": 20, "max_chars": 20, "tfrecords": True}
     with pytest.raises(InputError, match="--width=75: too narrow for lines like"):
         draw(tmp_path, **fields)
@@ -179,7 +180,7 @@ def test_whole_lines_are_drawn_once_each_in_order(tmp_path: pathlib.Path):
     assert list(draw(tmp_path, **fields).values()) == ["first", "second", "third line"]
 
 
-def test_a_contact_sheet_shows_the_lines(tmp_path: pathlib.Path):
+def test_the_contact_sheet_shows_the_lines(tmp_path: pathlib.Path):
     draw(tmp_path, contact_sheet=str(tmp_path / "sheet.png"))
     with Image.open(tmp_path / "sheet.png") as sheet, Image.open(tmp_path / "lines" / "000000.png") as line:
         assert sheet.size[0] > 2 * line.width

@@ -21,7 +21,7 @@ from ocr.data import dataset, pipeline
 from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
 from ocr.serving import saved_model
-from ocr.synthesis import drawing, fonts
+from ocr.synthesis import drawing, fonts, styles
 from tools.benchmarks.timing import against
 
 _LINES = 32  # of a full batch
@@ -48,7 +48,7 @@ def bench_read() -> dict[str, dict[str, float]]:
 def _lines() -> list[bytes]:
     """Draws lines of 32x280."""
     font, rng = fonts.Font(""), np.random.default_rng(0)
-    return [drawing.draw("0123456789", font, 32, 280, drawing.STYLES["clean"], rng).encoded() for _ in range(_LINES)]
+    return [drawing.draw("0123456789", font, 32, 280, styles.STYLES["clean"], rng).encoded() for _ in range(_LINES)]
 
 
 def _timed(threads: int) -> dict[str, dict[str, float]]:
