@@ -232,3 +232,8 @@ def _lines(path: pathlib.Path) -> list[str]:
 def repeats(text: str) -> int:
     """Returns how many characters equal their predecessor; CTC needs a blank frame between such two."""
     return sum(a == b for a, b in itertools.pairwise(text))
+
+
+def frames_needed(text: str) -> int:
+    """Returns how many frames CTC needs for a text: one a character, and one for a blank between equal neighbours."""
+    return len(text) + repeats(text)

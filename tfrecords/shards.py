@@ -67,7 +67,7 @@ def describe(path: pathlib.Path, file: str) -> Shard:
         return Shard(file, int(counts.sum()), size, digest.result().hexdigest(), tuple(offsets.tolist()), tuple(sums.tolist()))
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _measure_blocks(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the length in bytes, the number of records and the checksum of each block of a file that is not empty."""
 

@@ -1,3 +1,1 @@
-"""Labels and image files become records, and records become batches: labels files and their formats, conversion, checking
-records, the input pipeline.
-"""
+"""Labels and image files to records, and records to batches: labels files, conversion, verification, the input pipeline."""

@@ -1,4 +1,4 @@
-"""Packs images and labels into records: every line is read and checked, or rejected with its reason."""
+"""Packs images and labels into records; a line that cannot be used is rejected with its reason."""
 
 import concurrent.futures
 import contextlib
@@ -13,9 +13,9 @@ from ocr import charset as charsets
 from ocr import parallel, progress
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
-from ocr.data import candidates, labels
-from ocr.data.candidates import EncodedRow, PendingImage, Rejected
-from ocr.data.labels import Reject
+from ocr.data import labels, line_reader
+from ocr.data.labels import LabelsIndex, Reject
+from ocr.data.line_reader import EncodedRow, PendingImage, Rejected
 from ocr.images import header_graph, preprocess
 from tfrecords import files, schema
 from tfrecords.errors import InputError, IntegrityError
@@ -30,37 +30,37 @@ def convert(config: ConvertConfig) -> dict:
       `records`, `rejects`, `shards` and `reasons`, the rejects by reason.
 
     Raises:
-      InputError: something given cannot be used, no line is usable, or, with `strict`, one is not.
+      InputError: an input cannot be used, no line is usable, or, with `strict`, a line is not usable.
     """
-    found, charset = survey(config)
-    with open_split(config, found, charset, config.num_shards) as writer:
+    index, charset = open_inputs(config)
+    with open_split(config, index, charset, config.num_shards) as writer:
         if not writer.manifest:
-            _pack(config, found, writer)
-            finish(config, found, charset, writer)
+            _pack(config, index, writer)
+            finish(config, index, charset, writer)
     return summary(config, writer)
 
 
-def survey(config: ConvertConfig) -> tuple[labels.Survey, Charset]:
-    """Looks through the labels file, and opens the alphabet.
+def open_inputs(config: ConvertConfig) -> tuple[LabelsIndex, Charset]:
+    """Indexes the labels file, and loads the alphabet.
 
     Raises:
-      InputError: something given cannot be used.
+      InputError: an input cannot be used.
     """
     folder, path = pathlib.Path(config.images), pathlib.Path(config.labels)
     charset = charsets.charset_by_name(config.charset)
     if not folder.is_dir():
         raise InputError(f"--images={folder}: no such folder")
-    found = labels.survey(path, config.label_format)
-    if config.num_shards > found.count:
-        raise InputError(f"--num_shards={config.num_shards}: more than the {found.count} lines of {path}")
-    return found, charset
+    index = labels.index(path, config.label_format)
+    if config.num_shards > index.count:
+        raise InputError(f"--num_shards={config.num_shards}: more than the {index.count} lines of {path}")
+    return index, charset
 
 
-def open_split(config: ConvertConfig, found: labels.Survey, charset: Charset, num_shards: int) -> SplitWriter:
+def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_shards: int) -> SplitWriter:
     """Returns the writer of the split."""
     provenance = {
-        "labels": found.sha256,
-        "label_format": found.label_format,
+        "labels": index.sha256,
+        "label_format": index.label_format,
         "alphabet": charset.fingerprint,
         "image_format": config.image_format,
         "pixels_per_frame": config.pixels_per_frame,
@@ -68,27 +68,27 @@ def open_split(config: ConvertConfig, found: labels.Survey, charset: Charset, nu
         "num_shards": config.num_shards,
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
-    return SplitWriter(*split, num_shards, found.count, provenance, config.resume)
+    return SplitWriter(*split, num_shards, index.count, provenance, config.resume)
 
 
-def finish(config: ConvertConfig, found: labels.Survey, charset: Charset, writer: SplitWriter) -> None:
-    """Finishes the split, if there is anything in it.
+def finish(config: ConvertConfig, index: LabelsIndex, charset: Charset, writer: SplitWriter) -> None:
+    """Finishes the split, once every line is a record or a reject.
 
     Raises:
       InputError: no line was usable.
-      IntegrityError: a line has gone astray.
+      IntegrityError: a line was lost.
     """
-    if writer.tally.lines != found.count:
-        raise IntegrityError(f"{config.labels}: {found.count} lines, and {writer.tally.lines} records and rejects")
-    if sum(writer.tally.rejects.values()) == found.count:
+    if writer.tally.lines != index.count:
+        raise IntegrityError(f"{config.labels}: {index.count} lines, and {writer.tally.lines} records and rejects")
+    if sum(writer.tally.rejects.values()) == index.count:
         reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
         first = f"; the first: {writer.first_reject.strip()!r}"
-        raise InputError(f"{config.labels}: none of its {found.count} lines is usable ({reasons}{first})")
+        raise InputError(f"{config.labels}: none of its {index.count} lines is usable ({reasons}{first})")
     writer.finish(charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame)
 
 
 def summary(config: ConvertConfig, writer: SplitWriter) -> dict:
-    """Returns what `convert` returns, and says where the rejects are."""
+    """Returns what `convert` returns, and prints where the rejects are."""
     assert writer.manifest
     if rejects := sum(writer.manifest.rejects.values()):
         path = pathlib.Path(config.output) / f"{config.name}-{config.split}.rejects.tsv"
@@ -97,34 +97,34 @@ def summary(config: ConvertConfig, writer: SplitWriter) -> dict:
 
 
 def reject_row(row: Rejected) -> str:
-    """Returns a line of the file of rejects."""
+    """Returns a row of the file of rejects."""
     return f"{row.number}\t{files.escape_cell(row.name)}\t{row.reason}\t{files.escape_cell(row.detail)}\n"
 
 
 def duplicate(number: int, name: str) -> Rejected:
-    """Returns the reject of a line whose image is in the records already."""
+    """Returns the reject of a line whose image an earlier line has."""
     return Rejected(number, name, "duplicate_name", "an earlier line of this name is in the records")
 
 
-def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> None:
-    """Writes what is usable, in the order of the lines, and notes what is not."""
+def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> None:
+    """Writes records and rejects, in the order of the lines."""
     path, seen = pathlib.Path(config.labels), writer.position
     names = set(writer.caller_state)
-    last = [piece.first for piece in found.pieces[1:]]
-    pieces = [piece for piece, end in zip(found.pieces, [*last, found.count + 1], strict=True) if end > seen + 1]
+    ends = [*(chunk.first for chunk in index.chunks[1:]), index.count + 1]
+    chunks = [chunk for chunk, end in zip(index.chunks, ends, strict=True) if end > seen + 1]
     count = config.workers or os.cpu_count() or 1
-    as_it_is = config.check == "header" and config.image_format == "keep"  # next to nothing to decode
-    # Two cores have enough to do with decoding and writing: processes beside would only carry bytes to and fro.
-    readers = count if as_it_is or count > 2 else 1
-    read = parallel.in_order(candidates.read, pieces, readers, candidates.prepare, config, found.label_format)
-    check = functools.partial(checked, config)
+    keep_undecoded = config.check == "header" and config.image_format == "keep"  # next to nothing to decode
+    # Two cores are busy with decoding and writing: more processes would only add copying.
+    readers = count if keep_undecoded or count > 2 else 1
+    read = parallel.in_order(line_reader.read, chunks, readers, line_reader.prepare, config, index.label_format)
+    encode = functools.partial(encode_rows, config)
     with (
         concurrent.futures.ThreadPoolExecutor(count + 1) as threads,
         contextlib.closing(read),
-        contextlib.closing(parallel.ahead(threads, check, read, count + 1)) as decoded,
-        progress.Progress("packing", found.count, "lines", seen) as bar,
+        contextlib.closing(parallel.ahead(threads, encode, read, count + 1)) as decoded,
+        progress.Progress("packing", index.count, "lines", seen) as bar,
     ):
-        for rows in map(check, read) if as_it_is else decoded:
+        for rows in map(encode, read) if keep_undecoded else decoded:
             for row in rows:
                 number, name = row[:2]
                 if number <= seen:
@@ -139,33 +139,33 @@ def _pack(config: ConvertConfig, found: labels.Survey, writer: SplitWriter) -> N
                     continue
                 _, _, serialized, text, width = row
                 writer.add(serialized, number - 1, text, width)
-                if name in found.repeated:
+                if name in index.repeated:
                     names.add(name)
                     writer.caller_state.append(name)
             bar.update(seen)
-    if seen != found.count:
-        raise InputError(f"{path}: had {found.count} lines, then {seen}; it must not change while it is read")
+    if seen != index.count:
+        raise InputError(f"{path}: had {index.count} lines, then {seen}; it must not change while it is read")
 
 
-def checked(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Rejected]) -> list[EncodedRow | Rejected]:
-    """Decodes images as the configuration asks for, and makes records of them."""
+def encode_rows(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Rejected]) -> list[EncodedRow | Rejected]:
+    """Decodes pending images, and encodes them as the configuration says."""
     keep = config.image_format == "keep"
     kept = [row for row in rows if keep and isinstance(row, PendingImage) and row.channels]
-    shapes = dict(zip((row.number for row in kept), _shapes_of([row.encoded for row in kept]), strict=True))
-    outcome: list[EncodedRow | Rejected] = []
+    shapes = dict(zip((row.number for row in kept), _decode_shapes([row.encoded for row in kept]), strict=True))
+    encoded: list[EncodedRow | Rejected] = []
     for row in rows:
         if not isinstance(row, PendingImage):
-            outcome.append(row)
+            encoded.append(row)
         elif row.number not in shapes:
-            outcome.append(_converted(row, config))
+            encoded.append(_encode(row, config))
         elif shapes[row.number] != (row.height, row.width, row.channels):
-            outcome.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
+            encoded.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
         else:
-            outcome.append(row.packed)
-    return outcome
+            encoded.append(row.row)
+    return encoded
 
 
-def _shapes_of(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
+def _decode_shapes(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
     """Decodes images; returns the height, width and channels of each, None for one that is damaged."""
     if not encoded:
         return []
@@ -175,7 +175,7 @@ def _shapes_of(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
         if len(encoded) == 1:
             return [None]
         half = len(encoded) // 2
-        return _shapes_of(encoded[:half]) + _shapes_of(encoded[half:])
+        return _decode_shapes(encoded[:half]) + _decode_shapes(encoded[half:])
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -183,35 +183,39 @@ def _shapes(encoded: tf.Tensor) -> tf.Tensor:
     return preprocess.shapes(encoded)
 
 
-def _converted(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
-    """Makes a record of an image that has to be decoded first, to be kept or to be stored otherwise."""
+def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
+    """Decodes an image, and makes a record of it in the format that is to be stored."""
     kind = row.kind
-    as_it_is = config.image_format == "keep" and bool(kind)
-    stored = kind if as_it_is else schema.RAW if config.image_format == schema.RAW else schema.PNG
+    keep_file = config.image_format == "keep" and bool(kind)
+    stored = kind if keep_file else schema.RAW if config.image_format == schema.RAW else schema.PNG
     try:
         try:
-            found = _inspect(row.encoded, not as_it_is and stored == schema.PNG)
-            height, width, status, line, png, channels = (value.numpy() for value in found)
+            values = _inspect(row.encoded, not keep_file and stored == schema.PNG)
+            height, width, status, line, png, channels = (value.numpy() for value in values)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise Reject("undecodable", f"damaged {(kind or 'image').upper()}") from error
         if status == preprocess.UNDECODABLE:
             raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette")
-        candidates.check_size(kind, int(height), int(width))
-        candidates.check_length(row.text, int(height), int(width), config.pixels_per_frame)
+        line_reader.check_size(kind, int(height), int(width))
+        line_reader.check_length(row.text, int(height), int(width), config.pixels_per_frame)
     except Reject as reject:
         return Rejected(row.number, row.name, reject.reason, reject.detail)
     scaled = line.shape[1]
     if stored == schema.RAW:
         record = Record(line.tobytes(), stored, preprocess.HEIGHT, scaled, 1, row.text, row.name)
     else:
-        encoded = row.encoded if as_it_is else png
+        encoded = row.encoded if keep_file else png
         record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
     return row.number, row.name, record.serialize(), row.text, scaled
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)], autograph=False)
 def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns an image file's height, width, status, line of pixels, itself as a PNG file if asked for, and channels."""
+    """Decodes an image file.
+
+    Returns:
+      height, width, status, the line's pixels, the image as a PNG file if asked for, and the number of channels.
+    """
     encoded = header_graph.first_frame(encoded)
     height, width = tf.unstack(header_graph.size(encoded))
     status = preprocess.status(encoded, height, width)

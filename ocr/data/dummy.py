@@ -1,11 +1,11 @@
-"""Dummy data: records of random pixels and random labels, to try a training on without a single image."""
+"""Dummy data: records of random pixels and random labels, to try out a training without images."""
 
 import pathlib
 
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.images import header, preprocess
+from ocr.images.header import HEIGHT, MAX_WIDTH
 from ocr.options import check_given, check_names, check_range
 from ocr.progress import Progress
 from tfrecords import schema
@@ -25,30 +25,30 @@ def convert(
     split: str = "train",
     resume: bool = False,
 ) -> dict:
-    """Makes records of random pixels and random labels, each fixed by its number, as the original's dummy data.
+    """Writes records of random pixels and random labels, each determined by its number, like the original's dummy data.
 
     Args:
       output: folder to write to.
-      count: of records.
-      num_classes: with the blank; the alphabet is made up, from U+4E00 on.
-      width: of the images, in pixels; they are 32 high.
-      max_label_length: lengths are drawn evenly from 1 to this.
+      count: number of records.
+      num_classes: number of classes, the blank included; the characters are those from U+4E00 on.
+      width: width of the images in pixels; they are 32 high.
+      max_label_length: lengths are drawn uniformly from 1 to this.
       seed: of the random numbers.
-      name: of the data set.
-      split: of this part of it.
-      resume: whether to go on with a run that was ended.
+      name: name of the data set.
+      split: name of this part of it.
+      resume: whether to continue an interrupted run.
 
     Returns:
-      As `ocr.convert.convert`.
+      What `convert.convert` returns.
 
     Raises:
       InputError: a value is out of range, or the folder holds the split already.
     """
     check_names(name, split)
-    most = 0xD800 - FIRST_CHARACTER + 1
+    max_classes = 0xD800 - FIRST_CHARACTER + 1
     check_given(output=output)
-    check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, most))
-    check_range({"width": width, "seed": seed}, width=(1, header.MAX_WIDTH), seed=(0, 2**63 - 1))
+    check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, max_classes))
+    check_range({"width": width, "seed": seed}, width=(1, MAX_WIDTH), seed=(0, 2**63 - 1))
     check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_CHARACTER + i) for i in range(num_classes - 1)))
     drawn = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}
@@ -60,12 +60,12 @@ def convert(
                     rng = np.random.default_rng((seed, index))
                     length = rng.integers(1, max_label_length, endpoint=True)
                     text = charset.decode(rng.integers(0, charset.blank, length))
-                    pixels = rng.bytes(preprocess.HEIGHT * width)
-                    record = schema.Record(pixels, schema.RAW, preprocess.HEIGHT, width, 1, text, f"{index:09d}")
+                    pixels = rng.bytes(HEIGHT * width)
+                    record = schema.Record(pixels, schema.RAW, HEIGHT, width, 1, text, f"{index:09d}")
                     writer.add(record.serialize(), index, text, width)
                     bar.update(index + 1)
-            fits = width // (2 * max_label_length)  # even where all characters of a label are equal
-            kind = {"image_format": schema.RAW, "pixels_per_frame": fits}
-            writer.finish(charset=charset.fingerprint, dummy=drawn, **kind)
+            pixels_per_frame = width // (2 * max_label_length)  # enough even if all characters of a label are equal
+            image_format = {"image_format": schema.RAW, "pixels_per_frame": pixels_per_frame}
+            writer.finish(charset=charset.fingerprint, dummy=drawn, **image_format)
     assert writer.manifest
     return writer.manifest.summary

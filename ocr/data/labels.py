@@ -1,4 +1,4 @@
-"""Labels files: one line an image, `name id id ...` or `name<TAB>text`, both taken as they are or rejected with a reason."""
+"""Labels files: one line per image, `name id id ...` or `name<TAB>text`. Text is never normalised or guessed at."""
 
 import array
 import dataclasses
@@ -27,12 +27,12 @@ REASONS = (
     "duplicate_name",
 )
 IDS, TEXT = "ids", "text"
-_MOST_OF_LINE = 2**20  # bytes
-_PIECE, _MOST_OF_PIECE = 256, 2**22  # lines, bytes
+_MAX_LINE_BYTES = 2**20
+_CHUNK_LINES, _MAX_CHUNK_BYTES = 256, 2**22
 
 
 class Reject(Exception):
-    """A line that is left out, with one of REASONS and what exactly is wrong."""
+    """A line that cannot be packed; `reason` is one of REASONS, and `detail` says what exactly is wrong."""
 
     def __init__(self, reason: str, detail: str, name: str = ""):
         super().__init__(reason, detail)
@@ -40,15 +40,27 @@ class Reject(Exception):
 
 
 class Line(NamedTuple):
-    """A line of a labels file: its number from 1, its bytes without their end, and where the next one begins."""
+    """A line of a labels file.
+
+    Attributes:
+      number: of the line, from 1.
+      content: the line's bytes without its end.
+      end: where the next line begins, in bytes.
+    """
 
     number: int
     content: bytes
     end: int = 0
 
 
-class Piece(NamedTuple):
-    """Some lines of a labels file that follow each other: number of the first from 1, where they begin, how many bytes."""
+class Chunk(NamedTuple):
+    """Consecutive lines of a labels file.
+
+    Attributes:
+      first: number of the first line, from 1.
+      offset: where that line begins, in bytes.
+      bytes: size of all the lines.
+    """
 
     first: int
     offset: int
@@ -56,87 +68,93 @@ class Piece(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
-    """What a labels file is, before its lines are looked at one by one.
+class LabelsIndex:
+    """Facts about a whole labels file that are needed before its lines are parsed.
 
     Attributes:
-      count: of its lines.
+      count: number of lines.
       label_format: `ids` or `text`.
       sha256: of the file.
-      pieces: all of it, in order.
-      repeated: the names that come more than once.
+      chunks: all lines, in order.
+      repeated: the image names that occur more than once.
     """
 
     count: int
     label_format: str
     sha256: str
-    pieces: tuple[Piece, ...]
+    chunks: tuple[Chunk, ...]
     repeated: frozenset[str]
 
 
-def survey(path: pathlib.Path, label_format: str) -> Survey:
-    """Looks through a labels file; the format is decided once, where `label_format` is `auto`.
+def index(path: pathlib.Path, label_format: str) -> LabelsIndex:
+    """Indexes a labels file, which takes eight bytes of memory a line.
 
-    Eight bytes a line are kept in memory meanwhile.
+    Args:
+      path: of the file.
+      label_format: `ids`, `text`, or `auto`: `text` if the first line that is not empty has a tab.
 
     Raises:
-      InputError: no such file, or there is nothing in it.
+      InputError: the file does not exist, is empty, or is not a regular file.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a regular file, and it is read twice; save the labels to a file")
     hashes = array.array("q")
-    pieces: list[Piece] = []
+    chunks: list[Chunk] = []
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole = Piece(1, 0, file.tell())
-            first = next((line.content for line in read(path, whole) if line.content), b"")
+            everything = Chunk(1, 0, file.tell())
+            first = next((line.content for line in read(path, everything) if line.content), b"")
             if label_format == "auto":
                 label_format = TEXT if b"\t" in first else IDS
         begin = end = count = before = 0
-        for line in read(path, whole):
-            if count - before == _PIECE or end - begin > _MOST_OF_PIECE:
-                pieces.append(Piece(before + 1, begin, end - begin))
+        for line in read(path, everything):
+            if count - before == _CHUNK_LINES or end - begin > _MAX_CHUNK_BYTES:
+                chunks.append(Chunk(before + 1, begin, end - begin))
                 begin, before = end, count
             count, end = count + 1, line.end
             hashes.append(hash(_name(line.content, label_format)))
-        pieces.append(Piece(before + 1, begin, end - begin))
+        chunks.append(Chunk(before + 1, begin, end - begin))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     if not first:
         raise InputError(f"{path}: has no labels in it")
-    again = _twice(np.frombuffer(hashes, np.int64))
-    names = Counter(name for line in read(path, whole) if again and hash(name := _name(line.content, label_format)) in again)
+    suspects = _repeated_values(np.frombuffer(hashes, np.int64))
+    names = Counter(
+        name for line in read(path, everything) if suspects and hash(name := _name(line.content, label_format)) in suspects
+    )
     repeated = frozenset(name.decode("utf-8", "replace") for name, times in names.items() if times > 1)
-    return Survey(count, label_format, digest, tuple(pieces), repeated)
+    return LabelsIndex(count, label_format, digest, tuple(chunks), repeated)
 
 
-def read(path: pathlib.Path, piece: Piece) -> Iterator[Line]:
-    """Yields the lines of a piece of a labels file; they end at a line feed alone. Of one that is too long only the beginning
-    is kept, a byte more than is allowed."""
-    number, place, end = piece.first, piece.offset, piece.offset + piece.bytes
+def read(path: pathlib.Path, chunk: Chunk) -> Iterator[Line]:
+    """Yields the lines of a chunk of a labels file, which end at line feeds alone.
+
+    Of a line that is too long only the beginning is returned, one byte more than is allowed.
+    """
+    number, position, end = chunk.first, chunk.offset, chunk.offset + chunk.bytes
     with open(path, "rb") as file:
-        file.seek(place)
-        while place < end and (content := file.readline(_MOST_OF_LINE + 2)):
-            kept, place = content, place + len(content)
-            while not content.endswith(b"\n") and (content := file.readline(_MOST_OF_LINE)):
-                place += len(content)
-            kept = kept.removesuffix(b"\n").removesuffix(b"\r")
-            yield Line(number, kept.removeprefix(b"\xef\xbb\xbf") if number == 1 else kept, place)
+        file.seek(position)
+        while position < end and (part := file.readline(_MAX_LINE_BYTES + 2)):
+            content, position = part, position + len(part)
+            while not part.endswith(b"\n") and (part := file.readline(_MAX_LINE_BYTES)):
+                position += len(part)
+            content = content.removesuffix(b"\n").removesuffix(b"\r")
+            yield Line(number, content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content, position)
             number += 1
 
 
 def _name(content: bytes, label_format: str) -> bytes:
-    """Returns the name that a line begins with, if it does."""
+    """Returns the image name that a line begins with; may be empty."""
     if label_format == TEXT:
         return content.partition(b"\t")[0]
     return next(iter(content.split(None, 1)), b"")
 
 
-def _twice(hashes: np.ndarray) -> set[int]:
-    """Returns those that are there more than once."""
-    in_order = np.sort(hashes)
-    return set(in_order[1:][in_order[1:] == in_order[:-1]].tolist())
+def _repeated_values(hashes: np.ndarray) -> set[int]:
+    """Returns the values that occur more than once."""
+    ordered = np.sort(hashes)
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
@@ -145,8 +163,8 @@ def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
     Raises:
       Reject: `bad_line`, `empty_label`, `id_out_of_range` or `not_in_charset`.
     """
-    if len(line.content) > _MOST_OF_LINE:
-        raise Reject("bad_line", f"longer than {_MOST_OF_LINE} bytes")
+    if len(line.content) > _MAX_LINE_BYTES:
+        raise Reject("bad_line", f"longer than {_MAX_LINE_BYTES} bytes")
     try:
         content = line.content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -173,9 +191,9 @@ def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
 
 
 def _character(token: str, name: str, charset: Charset) -> str:
-    """Returns the character of an id, which counts from 1."""
+    """Returns the character of an id; ids count from 1."""
     if not re.fullmatch("-?[0-9]+", token):
-        raise Reject("bad_line", f"{token[:40]!r} is no id", name)
+        raise Reject("bad_line", f"{token[:40]!r} is not an id", name)
     if len(token) > 18 or not 1 <= int(token) < charset.num_classes:
         raise Reject("id_out_of_range", f"{token[:40]}; ids are 1 to {charset.num_classes - 1}", name)
     return charset.characters[int(token) - 1]

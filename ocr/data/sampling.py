@@ -1,7 +1,7 @@
-"""Which lines come when: a function of the seed and the place alone, so that any step is reached by arithmetic.
+"""The order of training lines: a function of the seed and the step alone, so that a training can resume at any step.
 
-The lines of a set come in blocks, as they lie on disk. An epoch is the blocks in an order of its own, epochs follow each other
-without end, and a window is a stretch of so many lines of that, mixed.
+The lines of a split are in blocks, as on disk. Each epoch is a random order of the blocks, and epochs follow each other without
+end. A window is a number of consecutive lines of that sequence, which are then shuffled.
 """
 
 import numpy as np
@@ -9,22 +9,22 @@ import tensorflow as tf
 
 
 def permutation(count: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
-    """Returns the numbers below `count` in an order that the seed alone decides: int64[count]. The seed is int64[2]."""
+    """Returns a random permutation of the numbers below `count`, int64[count]; the seed is int64[2]."""
     keys = tf.random.stateless_uniform([count], seed, minval=None, maxval=None, dtype=tf.int64)
     return tf.cast(tf.argsort(keys, stable=True), tf.int64)
 
 
 def window_blocks(lines: np.ndarray, begin: tf.Tensor, length: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds the blocks that hold a stretch of the lines.
+    """Finds the blocks that hold a window.
 
     Args:
-      lines: int64[K], how many each block has; not all 0.
-      begin: int64 scalar, how many lines come before the stretch.
-      length: of the stretch, in lines.
+      lines: int64[K], number of lines of each block; not all 0.
+      begin: int64 scalar, number of lines before the window.
+      length: of the window, in lines.
       seed: of the order of the blocks.
 
     Returns:
-      int64[M], the blocks, in order, and int64 scalar, how many lines of theirs come before the stretch.
+      int64[M], the blocks in order; and int64 scalar, how many of their lines come before the window.
     """
     epoch = int(lines.sum())
     first, last = begin // epoch, (begin + length - 1) // epoch
@@ -39,7 +39,7 @@ def window_blocks(lines: np.ndarray, begin: tf.Tensor, length: int, seed: int) -
 
 
 def batches(widths: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
-    """Shares the lines of a window among its batches: lines of like width together, else at random, in random order.
+    """Splits the lines of a window into batches of similar width, in random order.
 
     Args:
       widths: int64[S], of the lines, in pixels; S a multiple of the batch size.
@@ -47,16 +47,16 @@ def batches(widths: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
       seed: int64[2].
 
     Returns:
-      int64[S / B, B], the numbers of the lines.
+      int64[S / B, B], the lines' numbers in the window.
     """
-    mixed = permutation(tf.size(widths), seed)
-    by_width = tf.gather(mixed, tf.argsort(tf.gather(widths, mixed), stable=True))
+    shuffled = permutation(tf.size(widths), seed)
+    by_width = tf.gather(shuffled, tf.argsort(tf.gather(widths, shuffled), stable=True))
     rows = tf.reshape(by_width, [-1, batch_size])
     return tf.gather(rows, permutation(tf.shape(rows)[0], seed + 1))
 
 
 def allocate(weights: np.ndarray, length: int) -> np.ndarray:
-    """Shares a window among sets by their weights, at least one line each, the largest remainders rounded up: int64."""
+    """Returns how many lines of a window each split gets: int64, by weight with largest remainders, at least one each."""
     exact = weights / weights.sum() * length
     shares = np.maximum(exact.astype(np.int64), 1)
     while (short := length - shares.sum()) != 0:

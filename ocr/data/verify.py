@@ -1,16 +1,22 @@
-"""Compares records with their manifests, to the last byte."""
+"""Integrity of records: whether shards are what their manifest says, and whether every record can be read.
 
+`tfrecords.integrity` compares the bytes; this module also looks inside the records.
+"""
+
+import contextlib
 import pathlib
+import re
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ocr.data import dataset
+from ocr.charset import describe
 from ocr.data.dataset import Split
-from ocr.images import header
+from ocr.images import header, preprocess
 from ocr.progress import Progress
-from tfrecords import integrity, manifest, schema
+from tfrecords import integrity, manifest, schema, shards
 from tfrecords.errors import InputError, IntegrityError
-from tfrecords.manifest import Tally
+from tfrecords.manifest import Manifest, Tally
 
 
 def verify(folder: pathlib.Path, images_too: bool = False) -> dict:
@@ -24,58 +30,118 @@ def verify(folder: pathlib.Path, images_too: bool = False) -> dict:
       `records`, `shards` and `splits`.
 
     Raises:
-      InputError: there are no records in it.
-      IntegrityError: something is damaged; the message names every shard that is.
+      InputError: there are no records in the folder.
+      IntegrityError: something is damaged; the message names every damaged shard.
     """
-    there = manifest.splits(folder)
-    if not there:
+    paths = manifest.splits(folder)
+    if not paths:
         raise InputError(f"{folder}: no records in it (no *.manifest.json)")
-    wrong: list[str] = []
+    faults: list[str] = []
     splits = []
-    for path in there.values():
+    for path in paths.values():
         try:
             splits.append(Split(folder, manifest.load(path)))
         except IntegrityError as error:
-            wrong.append(str(error))
-    records = sum(lines.manifest.records for lines in splits)
+            faults.append(str(error))
+    records = sum(split.manifest.records for split in splits)
     with Progress("verifying", records, "records") as bar:
         done = 0
-        for lines in splits:
-            found, done = _split(lines, images_too, bar, done)
-            wrong += found
-    if wrong:
-        raise IntegrityError(f"{len(wrong)} faults: {'; '.join(wrong)}" if len(wrong) > 1 else wrong[0])
-    shards = sum(len(lines.manifest.shards) for lines in splits)
-    return {"records": records, "shards": shards, "splits": sorted(there)}
+        for split in splits:
+            split_faults, done = _verify_split(split, images_too, bar, done)
+            faults += split_faults
+    if faults:
+        raise IntegrityError(f"{len(faults)} faults: {'; '.join(faults)}" if len(faults) > 1 else faults[0])
+    return {"records": records, "shards": sum(len(split.manifest.shards) for split in splits), "splits": sorted(paths)}
 
 
-def _split(lines: Split, images_too: bool, bar: Progress, done: int) -> tuple[list[str], int]:
-    """Returns what is wrong with a split, and how many records are done after it."""
-    told = lines.manifest
-    wrong = integrity.misplaced_shards(lines.folder, told)
+def _verify_split(split: Split, images_too: bool, bar: Progress, done: int) -> tuple[list[str], int]:
+    """Returns the faults of a split, and `done` plus the number of its records."""
+    faults = integrity.misplaced_shards(split.folder, split.manifest)
     tally = Tally()
-    for shard in told.shards:
-        path = lines.folder / shard.file
-        if not any(fault.startswith(f"{path}:") for fault in wrong):
-            if fault := dataset.damage(path, shard, told, images_too):
-                wrong.append(fault)
-            elif not wrong:
+    for shard in split.manifest.shards:
+        path = split.folder / shard.file
+        if not any(fault.startswith(f"{path}:") for fault in faults):
+            if fault := _shard_fault(path, shard, split.manifest, images_too):
+                faults.append(fault)
+            elif not faults:
                 try:
-                    _count(path, tally)
+                    _count_records(path, tally)
                 except (tf.errors.OpError, ValueError, ZeroDivisionError):
-                    wrong.append(dataset.damage(path, shard, told) or f"{path}: holds what is no record")
+                    fault = _shard_fault(path, shard, split.manifest)
+                    faults.append(fault or f"{path}: holds something that is not a record")
         done += shard.records
         bar.update(done)
-    counted = tally.fields()
-    uncounted = [what for what in ("characters", "lengths", "widths") if counted[what] != getattr(told, what)]
-    if not wrong and uncounted:
-        wrong.append(f"{lines.folder / told.file}: its {', '.join(uncounted)} are not those of its records")
-    return wrong, done
+    counts = tally.fields()
+    different = [field for field in ("characters", "lengths", "widths") if counts[field] != getattr(split.manifest, field)]
+    if not faults and different:
+        faults.append(f"{split.folder / split.manifest.file}: its {', '.join(different)} are not those of its records")
+    return faults, done
 
 
-def _count(path: pathlib.Path, tally: Tally) -> None:
-    """Counts a shard's records again."""
+def _count_records(path: pathlib.Path, tally: Tally) -> None:
+    """Adds the records of a shard to a tally."""
     for batch in tf.data.TFRecordDataset(str(path)).batch(1024).map(schema.parse):
         rows = zip(*(batch[key].numpy().tolist() for key in ("text", "height", "width")), strict=True)
         for text, height, width in rows:
             tally.add(text.decode("utf-8", "replace"), header.scaled_width(height, width))
+
+
+@contextlib.contextmanager
+def report_damage(*splits: Split) -> Iterator[None]:
+    """Replaces TensorFlow's error about a bad record by one that names the shard and the record.
+
+    Raises:
+      IntegrityError: a record of one of the splits cannot be read.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        for split in splits:
+            for shard in split.manifest.shards:
+                if fault := _shard_fault(split.folder / shard.file, shard, split.manifest):
+                    raise IntegrityError(fault) from error
+        raise
+
+
+def _shard_fault(path: pathlib.Path, shard: shards.Shard, split: Manifest, images_too: bool = True) -> str:
+    """Returns what is wrong with a shard, or an empty text.
+
+    Args:
+      path: of the shard's file.
+      shard: its entry in the manifest.
+      split: the manifest.
+      images_too: whether to decode every image.
+    """
+    if fault := integrity.shard_damage(path, shard):
+        return fault
+    if not images_too:
+        return ""
+    count = 0
+    for batch in tf.data.TFRecordDataset(str(path)).batch(shards.BLOCK):
+        if _records_fault(batch, split):  # finds out which record it is
+            for number, serialized in enumerate(batch, count + 1):
+                if fault := _records_fault(serialized[tf.newaxis], split):
+                    return f"{path}: record {number}: {fault}"
+        count += len(batch)
+    return ""
+
+
+def _records_fault(serialized: tf.Tensor, split: Manifest) -> str:
+    """Returns what is wrong with some records, string[R], or an empty text."""
+    try:
+        record = schema.parse(serialized)
+        text = b"".join(record["text"].numpy()).decode("utf-8")
+        if lacking := "".join(sorted(set(text) - split.characters.keys())):
+            return f"its text has {describe(lacking)}, which its manifest does not list"
+        _decode(record, split.image_format == schema.RAW)
+    except UnicodeDecodeError:
+        return "its text is not UTF-8, or it is not a record"
+    except tf.errors.OpError as error:
+        cause = re.search(r"\n([^\n]+)\n\s*\[\[", str(error)) or re.search(r"(.*)", str(error))
+        return f"cannot be read ({cause[1][:200] if cause else ''})"
+    return ""
+
+
+@tf.function(reduce_retracing=True, autograph=False)
+def _decode(record: dict[str, tf.Tensor], only_raw: bool) -> tf.Tensor:
+    return preprocess.read_records(record, only_raw)[0]

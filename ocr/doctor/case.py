@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from ocr.charset import Charset, repeats
 from ocr.data import pipeline
-from ocr.data.dataset import Mixture, Split
+from ocr.data.dataset import Split
+from ocr.data.mixture import Mixture
 from ocr.doctor import reference_levels
 from ocr.images import preprocess
 from ocr.model.objective import Objective
@@ -61,7 +62,7 @@ def build_case(
     case = Case(
         objective,
         charset,
-        training=pipeline.sample(data, charset, pixels_per_frame, _SAMPLE),
+        training=pipeline.sample(data, charset, _SAMPLE),
         held_out=list(pipeline.evaluation_batches(held_out, charset, _BATCH_SIZE).take(-(-_SAMPLE // _BATCH_SIZE))),
         dummy=data.dummy,
         lines=data.records,

@@ -6,8 +6,9 @@ from typing import Any
 
 from ocr import charset as charsets
 from ocr.charset import Charset
-from ocr.data import dataset
-from ocr.data.dataset import Mixture, Split
+from ocr.data import dataset, mixture, verify
+from ocr.data.dataset import Split
+from ocr.data.mixture import Mixture
 from ocr.doctor import examine, findings, reference_levels
 from ocr.doctor.case import build_case
 from ocr.doctor.findings import Finding
@@ -48,7 +49,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
         if missing := charset.missing(split.manifest.characters):
             sentence = f"{split.folder} uses {charsets.describe(missing)}, missing from the alphabet of the training."
             known.append(Finding("alphabet_differs", sentence))
-    with dataset.naming_damage(*training.parts, held_out):
+    with verify.report_damage(*training.parts, held_out):
         objective = Objective(trained.model) if trained else None
         case, levels = build_case(objective, charset, training, held_out, pixels_per_frame)
         if not known:  # characters without a class would stop the network
@@ -66,10 +67,10 @@ def _training_data(data: str, trained: Trained | None, pixels_per_frame: int) ->
     """Returns the data of the training if it is still there, else the split `train` of `data`."""
     if trained:
         try:
-            return dataset.mix(trained.config.train_data, pixels_per_frame)
+            return mixture.mix(trained.config.train_data, pixels_per_frame)
         except InputError as error:
             _LOG.warning("%s; only %s is examined", error, data)
-    return dataset.mix(data, pixels_per_frame)
+    return mixture.mix(data, pixels_per_frame)
 
 
 def _charset_of_records(split: Split, known: list[Finding]) -> Charset:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import ctc
-from ocr.data import dataset, pipeline
+from ocr.data import dataset, pipeline, verify
 from ocr.evaluation import report
 from ocr.evaluation.metrics import LineResult, measures
 from ocr.images import preprocess
@@ -92,7 +92,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
     """
     split = dataset.find(data, "eval")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dataset.naming_damage(split))
+        stack.enter_context(verify.report_damage(split))
         folder = stack.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
         if Workdir(model).begun:
             trained = Workdir(model).load()

@@ -69,6 +69,11 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     return pixels * tf.cast(own, tf.uint8)
 
 
+def augmenter(strength: float, with_addons: bool = False) -> Callable[..., tf.Tensor] | None:
+    """Returns `augment` with these settings, to be called with pixels, width and seed; None if the strength is 0."""
+    return functools.partial(augment, strength=strength, with_addons=with_addons) if strength else None
+
+
 def _change(chosen: tf.Tensor, change: Callable[..., tf.Tensor], pixels: tf.Tensor, *parameters: tf.Tensor) -> tf.Tensor:
     """Changes the chosen lines, bool[B]; the others cost no time."""
     rows = tf.cast(tf.where(chosen)[:, 0], tf.int32)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ocr import charset as charsets
 from ocr.config import TrainConfig
-from ocr.data import dataset, dummy, pipeline
+from ocr.data import dummy, mixture, pipeline
 from ocr.doctor import examine
 from ocr.doctor.case import build_case
 from ocr.model import networks
@@ -93,7 +93,7 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
     with files.atomic_directory(pathlib.Path(output)) as folder:
         dummy.convert(str(folder / "data"), _RECORDS, _CLASSES)
         pixels_per_frame = networks.network("cnn").pixels_per_frame
-        data = dataset.mix(str(folder / "data"), pixels_per_frame)
+        data = mixture.mix(str(folder / "data"), pixels_per_frame)
         charset = charsets.load_charset(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
         case, levels = build_case(None, charset, data, data.parts[0], pixels_per_frame)
         curves, results = {}, {}
@@ -101,7 +101,7 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
             keras.utils.set_random_seed(_SEED)
             objective = _Other(networks.build("cnn", charset.num_classes), way)
             found = examine.examine(dataclasses.replace(case, objective=objective))
-            batches = pipeline.training_batches(data, charset, _BATCH, pixels_per_frame, _SEED)
+            batches = pipeline.training_batches(data, charset, _BATCH, _SEED)
             curves[name] = _curve(objective, iter(batches), steps, name, stop)
             settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
             results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}

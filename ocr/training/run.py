@@ -13,12 +13,14 @@ from ocr import keras_compat
 from ocr.charset import Charset
 from ocr.config import TrainConfig
 from ocr.data import pipeline
-from ocr.data.dataset import Mixture, Split
+from ocr.data.dataset import Split
+from ocr.data.mixture import Mixture
 from ocr.doctor import examine
 from ocr.doctor.case import Case, build_case
 from ocr.doctor.watch import Watch
 from ocr.evaluation import evaluate, metrics, picture
 from ocr.evaluation.metrics import LineResult
+from ocr.images import augment
 from ocr.model import frozen, networks
 from ocr.model.frame_objective import FrameObjective
 from ocr.model.objective import Objective
@@ -115,12 +117,10 @@ class Run:
             data,
             charset,
             config.batch_size,
-            pixels_per_frame,
             config.seed,
             self._saved,
             share=(devices.worker, devices.workers),
-            strength=config.augment,
-            with_addons=config.augmenter == "tfa",
+            augment=augment.augmenter(config.augment, config.augmenter == "tfa"),
             middles=config.frame_loss > 0.0,
         )
         if config.frame_loss and not any(bool(tf.reduce_any(batch["middles"] >= 0)) for batch in self.batches.take(1)):

@@ -14,8 +14,8 @@ from ocr import addons
 from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.data import dataset
-from ocr.data.dataset import Mixture
+from ocr.data import dataset, mixture, verify
+from ocr.data.mixture import Mixture
 from ocr.evaluation import picture
 from ocr.model import networks
 from ocr.saving.workdir import Workdir
@@ -48,7 +48,7 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     pixels_per_frame = networks.network(config.model).pixels_per_frame
-    data = dataset.mix(config.train_data, pixels_per_frame)
+    data = mixture.mix(config.train_data, pixels_per_frame)
     held_out = dataset.find(config.eval_data, "eval")
     charset = _charset(config, data)
     for lines in (*data.parts, held_out):
@@ -58,7 +58,7 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     workdir = Workdir(pathlib.Path(config.workdir))
     with (
         workdir.begin(config, charset, data, held_out, found.is_chief),
-        dataset.naming_damage(*data.parts, held_out),
+        verify.report_damage(*data.parts, held_out),
         _naming_loss_of_workers(found),
     ):
         run = Run(config, workdir, charset, data, held_out, found, stop)

@@ -132,14 +132,14 @@ def test_a_name_is_taken_by_the_first_line_that_can_be_used(tmp_path: pathlib.Pa
 
 def test_labels_that_change_while_they_are_read_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     draw(tmp_path / "a.png")
-    survey = labels.survey
+    index = labels.index
 
-    def and_then_lose_a_line(path: pathlib.Path, label_format: str) -> tuple[int, str]:
-        found = survey(path, label_format)
+    def and_then_lose_a_line(path: pathlib.Path, label_format: str) -> labels.LabelsIndex:
+        indexed = index(path, label_format)
         path.write_bytes(b"a.png\tabc\n")
-        return found
+        return indexed
 
-    monkeypatch.setattr(labels, "survey", and_then_lose_a_line)
+    monkeypatch.setattr(labels, "index", and_then_lose_a_line)
     with pytest.raises(InputError, match="had 2 lines, then 1"):
         pack(tmp_path, ["a.png\tabc", "b.png\tabc"])
     assert not list((tmp_path / "records").iterdir())

@@ -12,7 +12,7 @@ from hypothesis import strategies
 from PIL import Image
 
 from ocr.config import ConvertConfig
-from ocr.data import candidates, convert, labels
+from ocr.data import convert, labels, line_reader
 from ocr.images import header
 from tfrecords import reader
 from tfrecords.errors import InputError
@@ -181,10 +181,10 @@ def test_a_labels_file_is_taken_in_pieces_that_are_all_of_it(tmp_path: pathlib.P
     path = tmp_path / "labels.txt"
     rows = [f"{number}.png\t{number}" for number in range(2_000)]
     path.write_text("\ufeff" + "\n".join([*rows, "0.png\t0", "7.png\t"]), "utf-8")
-    found = labels.survey(path, "auto")
+    found = labels.index(path, "auto")
     assert (found.count, found.label_format, found.repeated) == (2_002, "text", {"0.png", "7.png"})
-    assert len(found.pieces) > 3
-    lines = [line for piece in found.pieces for line in labels.read(path, piece)]
+    assert len(found.chunks) > 3
+    lines = [line for chunk in found.chunks for line in labels.read(path, chunk)]
     assert [line.number for line in lines] == list(range(1, 2_003))
     assert [line.content.decode() for line in lines[:2_000]] == rows
 
@@ -236,7 +236,7 @@ def test_python_and_graph_scale_alike():
 
 
 def test_more_folders_than_are_kept_open(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, images: pathlib.Path):
-    monkeypatch.setattr(candidates, "_FOLDERS", 3)
+    monkeypatch.setattr(line_reader, "_MAX_OPEN_FOLDERS", 3)
     content = (images / "a.png").read_bytes()
     for index in range(10):
         (tmp_path / "images" / str(index)).mkdir(parents=True)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from ocr import charset as charsets
-from ocr.data import dataset, pipeline
+from ocr.data import dataset, mixture, pipeline
+from ocr.images.augment import augmenter
 from tfrecords import schema, writer
 from tfrecords.errors import InputError
 
@@ -49,7 +50,7 @@ def test_training_shuffles_and_sees_every_line_equally_often(tmp_path: pathlib.P
     lines = write(tmp_path, [str(n) for n in range(60)], [20] * 60)
 
     def order(seed: int) -> list[int]:
-        batches = pipeline.training_batches(dataset.mix(str(lines.folder), 4), DIGITS, 12, 4, seed).take(10)
+        batches = pipeline.training_batches(mixture.mix(str(lines.folder), 4), DIGITS, 12, seed).take(10)
         return [int(text) for batch in batches for text in batch["text"].numpy()]
 
     first = order(0)
@@ -64,10 +65,10 @@ def test_lines_too_long_for_the_network_are_named_and_left_out(tmp_path: pathlib
     # At 8 pixels a frame, 40 pixels have 5 frames: enough for 12345 and 1223, too few for 123456 and 11223.
     texts = ["12345", "123456", "1223", "11223", "1"]
     lines = write(tmp_path, texts, [40] * 5)
-    data = dataset.mix(str(lines.folder), 8)
+    data = mixture.mix(str(lines.folder), 8)
     assert data.skipped == ("1", "3")
-    assert dataset.mix(str(lines.folder), 4).skipped == ()
-    seen = {t for batch in pipeline.training_batches(data, DIGITS, 3, 8, 0).take(20) for t in batch["text"].numpy()}
+    assert mixture.mix(str(lines.folder), 4).skipped == ()
+    seen = {t for batch in pipeline.training_batches(data, DIGITS, 3, 0).take(20) for t in batch["text"].numpy()}
     assert seen == {b"12345", b"1223", b"1"}
 
 
@@ -93,8 +94,8 @@ def test_the_fingerprint_is_that_of_the_records_wherever_they_lie(tmp_path: path
     assert one.fingerprint == same.fingerprint != other.fingerprint
 
 
-def take(data: dataset.Mixture, count: int, **options) -> list[dict[str, np.ndarray]]:
-    given = {"batch_size": 8, "pixels_per_frame": 4, "seed": 3, **options}
+def take(data: mixture.Mixture, count: int, **options) -> list[dict[str, np.ndarray]]:
+    given = {"batch_size": 8, "seed": 3, **options}
     batches = pipeline.training_batches(data, DIGITS, **given).take(count)
     return [{key: value.numpy() for key, value in batch.items()} for batch in batches]
 
@@ -106,25 +107,31 @@ def assert_same(ours: list[dict[str, np.ndarray]], theirs: list[dict[str, np.nda
 
 
 @pytest.fixture(scope="module")
-def natural(tmp_path_factory: pytest.TempPathFactory) -> dataset.Mixture:
+def natural(tmp_path_factory: pytest.TempPathFactory) -> mixture.Mixture:
     """Returns 600 lines of natural widths."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 31, 600)
     texts = ["".join(map(str, rng.integers(0, 10, length))) for length in lengths]
     lines = write(tmp_path_factory.mktemp("natural"), texts, (lengths * 28 + rng.integers(0, 28, 600)).tolist())
-    return dataset.mix(str(lines.folder), 4)
+    return mixture.mix(str(lines.folder), 4)
 
 
 @pytest.mark.parametrize("start", [1, 60, 77, 1000])
 @pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_a_batch_is_a_function_of_seed_and_step(natural: dataset.Mixture, start: int, strength: float):
+def test_a_batch_is_a_function_of_seed_and_step(natural: mixture.Mixture, start: int, strength: float):
     if start < 100:
-        assert_same(take(natural, 100, strength=strength)[start:], take(natural, 100 - start, start=start, strength=strength))
+        assert_same(
+            take(natural, 100, augment=augmenter(strength))[start:],
+            take(natural, 100 - start, start=start, augment=augmenter(strength)),
+        )
     else:
-        assert_same(take(natural, 3, start=start, strength=strength)[1:], take(natural, 2, start=start + 1, strength=strength))
+        assert_same(
+            take(natural, 3, start=start, augment=augmenter(strength))[1:],
+            take(natural, 2, start=start + 1, augment=augmenter(strength)),
+        )
 
 
-def test_workers_share_each_batch(natural: dataset.Mixture):
+def test_workers_share_each_batch(natural: mixture.Mixture):
     whole = take(natural, 80)
     parts = [take(natural, 80, share=(index, 3)) for index in range(3)]
     for step, batch in enumerate(whole):
@@ -133,7 +140,7 @@ def test_workers_share_each_batch(natural: dataset.Mixture):
         np.testing.assert_array_equal(names, batch["filename"])
 
 
-def test_lines_of_like_width_come_together(natural: dataset.Mixture):
+def test_lines_of_like_width_come_together(natural: mixture.Mixture):
     batches = take(natural, 75)
     own = sum(int(batch["width"].sum()) for batch in batches)
     pixels = sum(batch["pixels"].shape[0] * batch["pixels"].shape[2] for batch in batches)
@@ -147,15 +154,15 @@ def test_several_sets_are_mixed_by_weight(tmp_path: pathlib.Path):
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
 
     def share_of_ones(spec: str) -> float:
-        texts = np.concatenate([batch["text"] for batch in take(dataset.mix(spec, 4), 100)])
+        texts = np.concatenate([batch["text"] for batch in take(mixture.mix(spec, 4), 100)])
         return float(np.mean(texts == b"1"))
 
     assert share_of_ones(f"{a}:1,{b}:3") == pytest.approx(0.25, abs=0.02)
     assert share_of_ones(f"{a},{b}") == pytest.approx(0.8, abs=0.02)
     assert share_of_ones(f"{a}@train:3,{b}@train:1") == pytest.approx(0.75, abs=0.02)
-    mixed = dataset.mix(f"{a}:1,{b}:3", 4)
+    mixed = mixture.mix(f"{a}:1,{b}:3", 4)
     assert (mixed.records, mixed.count, mixed.characters) == (250, 250, {"1": 200, "2": 50})
-    assert mixed.fingerprint != dataset.mix(f"{a}:1,{b}:2", 4).fingerprint
+    assert mixed.fingerprint != mixture.mix(f"{a}:1,{b}:2", 4).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -172,17 +179,17 @@ def test_what_cannot_be_mixed_is_refused(tmp_path: pathlib.Path, spec: str, mess
     for name in ("a", "b"):
         write(tmp_path / name, ["1", "2"], [40, 40])
     with pytest.raises(InputError, match=message):
-        dataset.mix(spec.format(a=tmp_path / "a", b=tmp_path / "b"), 4)
+        mixture.mix(spec.format(a=tmp_path / "a", b=tmp_path / "b"), 4)
 
 
 def test_fewer_lines_than_a_batch_go_round(tmp_path: pathlib.Path):
     lines = write(tmp_path, ["1", "2", "3"], [40, 50, 60])
-    texts = np.concatenate([batch["text"] for batch in take(dataset.mix(str(lines.folder), 4), 3)])
+    texts = np.concatenate([batch["text"] for batch in take(mixture.mix(str(lines.folder), 4), 3)])
     assert sorted(texts) == sorted([b"1", b"2", b"3"] * 8)
 
 
-def test_augmentation_changes_pixels_alone(natural: dataset.Mixture):
-    for plain, varied in zip(take(natural, 3), take(natural, 3, strength=1.0), strict=True):
+def test_augmentation_changes_pixels_alone(natural: mixture.Mixture):
+    for plain, varied in zip(take(natural, 3), take(natural, 3, augment=augmenter(1.0)), strict=True):
         assert (plain["pixels"] != varied["pixels"]).any()
         for key in ("width", "labels", "label_lengths", "text", "filename"):
             np.testing.assert_array_equal(plain[key], varied[key])
@@ -190,5 +197,5 @@ def test_augmentation_changes_pixels_alone(natural: dataset.Mixture):
 
 def test_more_sets_than_lines_in_a_batch(tmp_path: pathlib.Path):
     folders = [str(write(tmp_path / str(number), [str(number)], [40]).folder) for number in range(5)]
-    texts = np.concatenate([batch["text"] for batch in take(dataset.mix(",".join(folders), 4), 6, batch_size=2)])
+    texts = np.concatenate([batch["text"] for batch in take(mixture.mix(",".join(folders), 4), 6, batch_size=2)])
     assert set(texts) == {b"0", b"1", b"2", b"3", b"4"}

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ocr import charset as charsets
 from ocr.config import TrainConfig
-from ocr.data import dataset, dummy, pipeline, verify
+from ocr.data import dummy, mixture, pipeline, verify
 from ocr.training import train
 from tfrecords import files, writer
 from tfrecords.errors import InputError, IntegrityError
@@ -186,9 +186,9 @@ def test_a_folder_without_records_is_refused(tmp_path: pathlib.Path):
 def test_a_shard_read_block_by_block_is_compared_while_it_is_read(sound: pathlib.Path, tmp_path: pathlib.Path):
     """Damage that comes after the sizes were looked at."""
     shutil.copytree(sound, tmp_path / "records")
-    data = dataset.mix(str(tmp_path / "records"), 4)
+    data = mixture.mix(str(tmp_path / "records"), 4)
     charset = charsets.load_charset(tmp_path / "records" / "charset.txt", data.parts[0].manifest.charset)
     swap(shards(tmp_path / "records")[0], shards(tmp_path / "records")[1])
-    with pytest.raises(IntegrityError, match="00000-of-00004: damaged"), dataset.naming_damage(*data.parts):
-        next(iter(pipeline.training_batches(data, charset, 8, 4, seed=0)))
+    with pytest.raises(IntegrityError, match="00000-of-00004: damaged"), verify.report_damage(*data.parts):
+        next(iter(pipeline.training_batches(data, charset, 8, seed=0)))
     assert files.read_json(next((tmp_path / "records").glob("*.manifest.json")))["version"] == 2

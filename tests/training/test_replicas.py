@@ -105,7 +105,7 @@ def test_replicas_compute_what_one_device_does(digits, model: str, rate: float, 
     # With batch norm, higher rates let rounding alone grow: at 0.001 one device differs from itself by 0.2% after 50 steps,
     # once with oneDNN and once without.
     data, charset = digits
-    batches = pipeline.training_batches(data, charset, 16, 4, seed=0)
+    batches = pipeline.training_batches(data, charset, 16, seed=0)
     found = {n: Taken(charset.num_classes, n, 16, model=model, learning_rate=rate).losses(batches, 50) for n in (1, 2, 4)}
     assert found[1][-1] < 0.8 * found[1][0]
     for replicas in (2, 4):

@@ -1,4 +1,4 @@
-"""From a line of a labels file to what may become a record: all that needs no TensorFlow, so that workers start at once."""
+"""Reads lines of a labels file and the images they name, without TensorFlow, so that worker processes start at once."""
 
 import errno
 import os
@@ -10,29 +10,28 @@ from ocr import charset as charsets
 from ocr.config import ConvertConfig
 from ocr.data import labels
 from ocr.data.labels import Reject
-from ocr.images import header as imagefile
+from ocr.images import header as headers
 from tfrecords.schema import Record
 
-_FOLDERS = 64  # kept open
+_MAX_OPEN_FOLDERS = 64
 
-
-# A line that may be written: its number from 1, the image's name, the record, the text and the scaled width in pixels. A plain
-# tuple, for there are many and they travel between processes.
+# A line that is ready to be written: its number from 1, the image's name, the serialized record, the text and the scaled width
+# in pixels. A plain tuple, since many of them are sent between processes.
 EncodedRow = tuple[int, str, bytes, str, int]
 
 
 class PendingImage(NamedTuple):
-    """A line whose label is right and whose image is there, still to be decoded.
+    """A line with a valid label, whose image has yet to be decoded.
 
     Attributes:
       number: of the line, from 1.
       name: of the image.
       text: of the line.
       encoded: the image file.
-      kind: what the image file says of itself: see `imagefile.Header`.
-      height: the same.
-      width: the same.
-      channels: the same.
+      kind: from the image's header: see `header.Header`.
+      height: from the image's header.
+      width: from the image's header.
+      channels: from the image's header.
     """
 
     number: int
@@ -45,15 +44,15 @@ class PendingImage(NamedTuple):
     channels: int
 
     @property
-    def packed(self) -> EncodedRow:
-        """The line with its image as it is, which is a PNG or JPEG file of as many channels as it says."""
+    def row(self) -> EncodedRow:
+        """The line with its file unchanged; the file must be a PNG or JPEG whose header is right."""
         _, name, text, encoded, kind, height, width, channels = self
         record = Record(encoded, kind, height, width, channels, text, name)
-        return self.number, name, record.serialize(), text, imagefile.scaled_width(height, width)
+        return self.number, name, record.serialize(), text, headers.scaled_width(height, width)
 
 
 class Rejected(NamedTuple):
-    """A line that is left out: its number from 1, the image's name as far as it is known, and why."""
+    """A line that is skipped: its number from 1, the image's name if it is known, and why."""
 
     number: int
     name: str
@@ -62,64 +61,65 @@ class Rejected(NamedTuple):
 
 
 class LineReader:
-    """Makes a candidate, or a reject, of each line; or all that is to be written, where nothing is to be decoded."""
+    """Reads lines into a PendingImage or a Rejected each; into an EncodedRow if the image need not be decoded."""
 
     def __init__(self, config: ConvertConfig, label_format: str):
         self._label_format, self._charset = label_format, charsets.charset_by_name(config.charset)
         self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
-        self._as_it_is = config.image_format == "keep" and config.check == "header"
+        self._keep_undecoded = config.image_format == "keep" and config.check == "header"
         self._folder = _Folder(config.images)
 
-    def read(self, piece: labels.Piece) -> list[EncodedRow | PendingImage | Rejected]:
-        """Reads a piece of the labels file and the images it names."""
-        return [self.read_line(line) for line in labels.read(self._labels, piece)]
+    def read(self, chunk: labels.Chunk) -> list[EncodedRow | PendingImage | Rejected]:
+        """Reads a chunk of the labels file and the images it names."""
+        return [self.read_line(line) for line in labels.read(self._labels, chunk)]
 
     def read_line(self, line: labels.Line) -> EncodedRow | PendingImage | Rejected:
+        """Reads one line and the image it names."""
         name = ""
         try:
             name, text = labels.parse(line, self._label_format, self._charset)
             encoded = self._folder.read(name)
-            header = imagefile.read(encoded)
+            header = headers.read(encoded)
             if header is None:
                 raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette" if encoded else "no bytes in it")
-            if header.kind != imagefile.OTHER:
+            if header.kind != headers.OTHER:
                 check_size(header.kind, header.height, header.width)
                 check_length(text, header.height, header.width, self._pixels_per_frame)
-            candidate = PendingImage(line.number, name, text, encoded, *header)
-            return candidate.packed if self._as_it_is and header.channels else candidate
+            image = PendingImage(line.number, name, text, encoded, *header)
+            return image.row if self._keep_undecoded and header.channels else image
         except Reject as reject:
             return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
 
 
 def check_size(kind: str, height: int, width: int) -> None:
-    """Makes sure that an image may be decoded.
+    """Checks that an image may be decoded.
 
     Raises:
       Reject: `undecodable` or `too_large`.
     """
     if min(height, width) <= 0:
         raise Reject("undecodable", f"damaged {kind.upper() or 'image'}")
-    if imagefile.is_too_large(height, width):
+    if headers.is_too_large(height, width):
         raise Reject("too_large", f"{width}x{height} pixels")
 
 
 def check_length(text: str, height: int, width: int, pixels_per_frame: int) -> None:
-    """Makes sure that a text can be aligned with its image.
+    """Checks that a text can be aligned with its image.
 
     Raises:
       Reject: `too_long`.
     """
-    scaled = imagefile.scaled_width(height, width)
+    scaled = headers.scaled_width(height, width)
     if 2 * len(text) * pixels_per_frame <= scaled:
         return  # even if all its characters are equal
-    needed = len(text) + charsets.repeats(text)
+    needed = charsets.frames_needed(text)
     if needed * pixels_per_frame > scaled:
         frames = scaled / pixels_per_frame
         raise Reject("too_long", f"needs {needed} frames, {scaled} pixels of scaled width give {frames:g}")
 
 
 class _Folder:
-    """Reads regular files of a folder, and nothing outside of it, whatever they are called and wherever links lead."""
+    """Reads regular files inside a folder, and nothing outside it, whatever names and symbolic links say."""
 
     def __init__(self, path: str):
         self._opened: dict[str, int] = {}
@@ -139,19 +139,20 @@ class _Folder:
         except (OSError, ValueError) as error:
             raise Reject("missing_file", getattr(error, "strerror", None) or str(error)) from error
         try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise Reject("missing_file", "not a regular file")
-            if facts.st_size > imagefile.MAX_BYTES:
-                raise Reject("too_large", f"at most {imagefile.MAX_BYTES} bytes are read")
-            return os.read(descriptor, facts.st_size)
+            if status.st_size > headers.MAX_BYTES:
+                raise Reject("too_large", f"at most {headers.MAX_BYTES} bytes are read")
+            return os.read(descriptor, status.st_size)
         except OSError as error:
             raise Reject("missing_file", error.strerror or "") from error
         finally:
             os.close(descriptor)
 
     def _file(self, name: str) -> int:
-        # A device or fifo could keep us waiting. A link is looked into before it is followed.
+        """Opens a file; returns its descriptor."""
+        # A device or fifo could block. A link's target is checked before the link is followed.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
         inside, _, base = name.rpartition("/")
         if name.startswith("/") or (".." in name and ".." in name.split("/")):
@@ -164,9 +165,9 @@ class _Folder:
         return os.open(self._inside(name), flags)
 
     def _open(self, inside: str) -> int:
-        """Opens a folder of the folder, and keeps it open."""
+        """Opens a folder inside the folder, and keeps it open."""
         if inside not in self._opened:
-            if len(self._opened) >= _FOLDERS:
+            if len(self._opened) >= _MAX_OPEN_FOLDERS:
                 self._close()
             self._opened[inside] = os.open(self._inside(inside), os.O_RDONLY | os.O_DIRECTORY)
         return self._opened[inside]
@@ -177,10 +178,10 @@ class _Folder:
         self._opened.clear()
 
     def _inside(self, name: str) -> str:
-        """Returns what a name leads to.
+        """Returns the real path of a name.
 
         Raises:
-          Reject: `outside_images`.
+          Reject: `outside_images`, where it is not inside the folder.
         """
         real = os.path.realpath(pathlib.Path(self._path) / name)
         if name.startswith("/") or os.path.commonpath([real, self._real]) != self._real:
@@ -188,16 +189,16 @@ class _Folder:
         return real
 
 
-_line_reader: LineReader | None = None  # of a worker
+_line_reader: LineReader | None = None  # of a worker process
 
 
 def prepare(config: ConvertConfig, label_format: str) -> None:
-    """Makes a worker ready for `read`."""
+    """Prepares a worker process for `read`."""
     global _line_reader
     _line_reader = LineReader(config, label_format)
 
 
-def read(piece: labels.Piece) -> list[EncodedRow | PendingImage | Rejected]:
-    """Reads a piece of the labels file, in a worker that was prepared."""
+def read(chunk: labels.Chunk) -> list[EncodedRow | PendingImage | Rejected]:
+    """Reads a chunk of the labels file, in a worker process that was prepared."""
     assert _line_reader is not None
-    return _line_reader.read(piece)
+    return _line_reader.read(chunk)
