@@ -1,1 +1,1 @@
-"""The command lines: absl flags, and one call into the library each."""
+"""Command lines: flags, and one call into the library each."""

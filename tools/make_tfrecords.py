@@ -6,8 +6,8 @@ For example:
   make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
   make_tfrecords --verify=records
 
-The labels file has one line an image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
-NAME-SPLIT.rejects.tsv with their reason. A run that was ended goes on with --resume where it had its last finished shard.
+The labels file has one line for each image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
+NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after its last finished shard.
 
 Give --images, --labels, --charset and --output; or --dummy, --num_classes and --output; or --verify.
 """
@@ -25,29 +25,28 @@ from tools import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ConvertConfig)
-_OF_BOTH = {"output", "name", "split", "resume"}
-_OF_DUMMY = ("num_classes", "width", "max_label_length", "seed")
+_COMMON_FLAGS = {"output", "name", "split", "resume"}
+_DUMMY_FLAGS = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(
-    "dummy", None, "Number of records of random pixels and labels to make, instead of reading images.", flag_values=FLAGS
+    "dummy", None, "Number of records with random pixels and labels to generate, instead of reading images.", flag_values=FLAGS
 )
 flags.DEFINE_integer("num_classes", None, "Dummy data: number of classes, the blank included.", flag_values=FLAGS)
 flags.DEFINE_integer("width", 280, "Dummy data: width of the images in pixels.", flag_values=FLAGS)
-flags.DEFINE_integer("max_label_length", 10, "Dummy data: lengths are drawn evenly from 1 to this.", flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "Dummy data: of the random numbers.", flag_values=FLAGS)
-
-
+flags.DEFINE_integer("max_label_length", 10, "Dummy data: label lengths are uniform from 1 to this.", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "Dummy data: random seed.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "verify", None, "Folder of records to compare with their manifests, instead of making any.", flag_values=FLAGS
+    "verify", None, "Folder of records to compare with their manifests, instead of writing any.", flag_values=FLAGS
 )
-flags.DEFINE_bool("verify_images", False, "With --verify: decode every image too.", flag_values=FLAGS)
+flags.DEFINE_bool("verify_images", False, "With --verify: also decode every image.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Packs, or verifies, records, as the flags say."""
     mode = "verify" if values["verify"] is not None else "dummy" if values["dummy"] is not None else "images"
     of_images = {field.name for field in dataclasses.fields(ConvertConfig)}
     taken = {
         "images": of_images,
-        "dummy": {"dummy", *_OF_DUMMY, *_OF_BOTH},
+        "dummy": {"dummy", *_DUMMY_FLAGS, *_COMMON_FLAGS},
         "verify": {"verify", "verify_images"},
     }
     for name in set().union(*taken.values()) - taken[mode]:
@@ -64,7 +63,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     if mode == "verify":
         return verify.verify(pathlib.Path(values["verify"]), values["verify_images"])
     if mode == "dummy":
-        return dummy.convert(count=values["dummy"], **{name: values[name] for name in (*_OF_DUMMY, *_OF_BOTH)})
+        return dummy.convert(count=values["dummy"], **{name: values[name] for name in (*_DUMMY_FLAGS, *_COMMON_FLAGS)})
     config = ConvertConfig(**command.fields(values, ConvertConfig))
     if config.engine == "local":
         return convert.convert(config)
@@ -75,6 +74,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

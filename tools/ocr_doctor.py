@@ -1,4 +1,4 @@
-"""Says why a CTC loss does not go down: looks at data, and at a training if one is named, and names what is wrong.
+"""Diagnoses why a CTC loss does not decrease, from the data and, if given, a training.
 
 For example:
 
@@ -6,7 +6,7 @@ For example:
   ocr_doctor --data=records --workdir=run
   ocr_doctor --reproduce --output=puzzle
 
-The exit status is 2 where something is found that makes training pointless.
+The exit status is 2 if there is a definite finding, one with which training must fail.
 """
 
 import json
@@ -19,20 +19,21 @@ from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is looked at too.", flag_values=FLAGS)
-flags.DEFINE_string("workdir", "", "Of a training on such data.", flag_values=FLAGS)
-flags.DEFINE_string("model", "lite", "Network that the data is for, where no training is named.", flag_values=FLAGS)
+flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is examined too.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", "", "Workdir of a training on this data.", flag_values=FLAGS)
+flags.DEFINE_string("model", "lite", "Network that the data is for, if --workdir is not given.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "reproduce",
     False,
-    "Train the network of confusing-ctc in five ways, and show why one stays where it is.",
+    "Train the network of confusing-ctc in five ways, and show why one of them does not learn.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("output", "", "With --reproduce: new folder for its data, curves and picture.", flag_values=FLAGS)
-flags.DEFINE_integer("steps", 300, "With --reproduce: steps of each way, of 4 lines.", flag_values=FLAGS)
+flags.DEFINE_string("output", "", "With --reproduce: new folder for the data, the loss curves and a plot.", flag_values=FLAGS)
+flags.DEFINE_integer("steps", 300, "With --reproduce: steps of each training, with 4 lines each.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Diagnoses data and a training, or reproduces the puzzle."""
     if values["reproduce"]:
         if not values["output"]:
             raise InputError("--output: has to be given with --reproduce")
@@ -60,6 +61,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

@@ -1,4 +1,4 @@
-"""Measures how well a trained or exported model reads a folder of records, every line counted once.
+"""Evaluates a trained or exported model on a folder of records, counting every line once.
 
 For example:
 
@@ -15,24 +15,25 @@ from tools import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
-    "model", None, "Workdir of a training, or an export; pretrained: the one of the package.", required=True, flag_values=FLAGS
+    "model", None, "Workdir of a training, or an export; pretrained: the shipped model.", required=True, flag_values=FLAGS
 )
 flags.DEFINE_string(
     "data",
     None,
-    "Folder of records; its split eval if there is one, else the only split, or DIR@split.",
+    "Folder of records, of which the split eval is used, or the only split there is; or DIR@split.",
     required=True,
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "report",
     "",
-    "New folder for report.html, one page with the errors and their images, and report.json.",
+    "New folder for report.html, a page with the errors and their images, and report.json.",
     flag_values=FLAGS,
 )
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Evaluates a model."""
     command.import_tensorflow()
     from ocr.evaluation import evaluate
 
@@ -40,6 +41,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

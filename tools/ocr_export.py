@@ -1,4 +1,4 @@
-"""Writes a trained recogniser as a SavedModel that takes image files and gives their texts.
+"""Exports a trained recogniser as a SavedModel that maps image files to texts.
 
 For example:
 
@@ -16,23 +16,31 @@ from absl import flags
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", "", "Of the training, whose best weights are taken.", flag_values=FLAGS)
-flags.DEFINE_string("export_dir", "", "Folder of versions, which a server watches.", flag_values=FLAGS)
-flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and at times better.", flag_values=FLAGS)
-flags.DEFINE_integer("version", 0, "Number of this version; 0 for one more than the newest there.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)
+flags.DEFINE_string("export_dir", "", "Folder of versions, which servers watch.", flag_values=FLAGS)
+flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and sometimes more accurate.", flag_values=FLAGS)
+flags.DEFINE_integer("version", 0, "Version number; 0 for one more than the newest in --export_dir.", flag_values=FLAGS)
 flags.DEFINE_string(
-    "calibrate", "", "Records that the training did not see, DIRs with commas in between: by them confidences are made to say "
-    "how often a line is right.", flag_values=FLAGS,
-)  # fmt: skip
+    "calibrate",
+    "",
+    "Folders of records that the training did not see, separated by commas, to calibrate confidences on: a confidence is then "
+    "the probability that the line is correct.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
-    "serving_config", "", "New folder for the files that TensorFlow Serving is told with how to serve; without --workdir it is "
-    "all that is written.", flag_values=FLAGS,
-)  # fmt: skip
-flags.DEFINE_string("serving_base_path", "/models/ocr", "Of --export_dir, as that server sees it.", flag_values=FLAGS)
-flags.DEFINE_string("check", "", "An export to check, in place of writing one.", flag_values=FLAGS)
+    "serving_config",
+    "",
+    "New folder for the configuration files of TensorFlow Serving; without --workdir nothing else is written.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "serving_base_path", "/models/ocr", "With --serving_config: path of --export_dir on that server.", flag_values=FLAGS
+)
+flags.DEFINE_string("check", "", "Export to check, instead of writing one.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Exports a training, writes a configuration for TensorFlow Serving, or checks an export."""
     command.import_tensorflow()
     from ocr import options
     from ocr.saving import check_export, export
@@ -54,6 +62,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

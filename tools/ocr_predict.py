@@ -1,5 +1,4 @@
-"""Reads image files, with an exported model or through a server: prints file, text and confidence, separated by tabs, a line an
-image.
+"""Reads image files with an exported model or a server, and prints a line `file<TAB>text<TAB>confidence` for each.
 
 For example:
 
@@ -19,58 +18,71 @@ from typing import Any
 from absl import flags
 
 from ocr import beam, charset, options
-from ocr.evaluation import picture as sheet
+from ocr.config import ENGINES
+from ocr.evaluation import picture
 from ocr.serving import predict
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("saved_model", "pretrained", "Export, or one version in it; pretrained: for Chinese.", flag_values=FLAGS)
-flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server that reads, in place of an export.", flag_values=FLAGS)
-flags.DEFINE_float("timeout_s", 60.0, "Seconds that the server has for a request of up to 32 images.", flag_values=FLAGS)
-flags.DEFINE_string("tls_ca", "", "PEM file with the certificate that the server's is signed by.", flag_values=FLAGS)
-flags.DEFINE_string("engine", "local", "local, or beam to read by the million with Apache Beam.", flag_values=FLAGS)
-flags.DEFINE_string("input", "", "With --engine=beam: pattern of image files, or of files of records.", flag_values=FLAGS)
-flags.DEFINE_string("output", "", "Likewise: what the names of the output begin with, JSON lines.", flag_values=FLAGS)
-flags.DEFINE_string("beam_options", "", "Likewise: options of Beam, a runner among them.", flag_values=FLAGS)
-flags.DEFINE_string("picture", "", "PNG file to draw: the images with what was read.", flag_values=FLAGS)
-flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, where they are not Latin.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "saved_model", "pretrained", "Export, or one version in it; pretrained: the shipped model for Chinese.", flag_values=FLAGS
+)
+flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server to use instead of an export.", flag_values=FLAGS)
+flags.DEFINE_float("timeout_s", 60.0, "With --server: timeout in seconds of a request of up to 32 images.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "tls_ca",
+    "",
+    "With --server: PEM file with the certificate of the authority that signed the server's, for TLS.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("engine", "local", "local, or beam: Apache Beam, for millions of images.", flag_values=FLAGS)
+flags.DEFINE_string("input", "", "With --engine=beam: glob pattern of image files or of record files.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "output", "", "With --engine=beam: prefix of the names of the output files, which are JSON lines.", flag_values=FLAGS
+)
+flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runner among them.", flag_values=FLAGS)
+flags.DEFINE_string("picture", "", "PNG file to write with the images and the texts read.", flag_values=FLAGS)
+flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
-    options.check_choice(values, engine=("local", "beam"))
+    """Reads image files and prints a table."""
+    options.check_choice(values, engine=ENGINES)
     options.check_range(values, timeout_s=(0.001, 1e6))
     if values["engine"] == "beam":
-        return _with_beam(values, paths)
+        return _predict_with_beam(values, paths)
     if not paths:
         raise InputError("no image named; give their files as arguments")
-    picture = pathlib.Path(values["picture"])
+    target = pathlib.Path(values["picture"])
     if values["picture"]:
-        if not picture.parent.is_dir():
-            raise InputError(f"--picture={picture}: no such folder")
-        if picture.suffix.lower() != ".png":
-            raise InputError(f"--picture={picture}: must end in .png")
-    sheet.open_font(values["picture_font"])
-    answered, bad = [], False
-    for answer in predict.predict_files(_reader(values), paths):
-        print(f"{files.escape_cell(answer.path)}\t{answer.text}\t{answer.confidence:.4f}", flush=True)
-        answered.append(answer)
-        if answer.reason:
-            print(f"{files.escape_cell(answer.path)}: {answer.reason}", file=sys.stderr)
-            bad = True
+        if not target.parent.is_dir():
+            raise InputError(f"--picture={target}: no such folder")
+        if target.suffix.lower() != ".png":
+            raise InputError(f"--picture={target}: must end in .png")
+    picture.open_font(values["picture_font"])
+    predictions, failed = [], False
+    for prediction in predict.predict_files(_line_reader(values), paths):
+        print(f"{files.escape_cell(prediction.path)}\t{prediction.text}\t{prediction.confidence:.4f}", flush=True)
+        predictions.append(prediction)
+        if prediction.reason:
+            print(f"{files.escape_cell(prediction.path)}: {prediction.reason}", file=sys.stderr)
+            failed = True
     if values["picture"]:
         font = values["picture_font"]
-        if lacking := sheet.missing_glyphs([answer.text for answer in answered], font):
-            print(f"{picture}: its font lacks {charset.describe(lacking)}; name another with --picture_font", file=sys.stderr)
-        rows = [(sheet.open_image(answer.path), answer.text, f"{answer.confidence:.1%}") for answer in answered]
-        files.write_bytes(picture, sheet.draw(rows, font))
-    if bad:
+        if missing := picture.missing_glyphs([prediction.text for prediction in predictions], font):
+            print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
+        rows = [
+            (picture.open_image(prediction.path), prediction.text, f"{prediction.confidence:.1%}") for prediction in predictions
+        ]
+        files.write_bytes(target, picture.draw(rows, font))
+    if failed:
         sys.exit(1)
     return None
 
 
-def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
+def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     options.check_given(input=values["input"], output=values["output"])
     if paths or values["server"] or values["picture"]:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
@@ -82,7 +94,7 @@ def _with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     return predict_beam.run(model, values["input"], values["output"], values["beam_options"])
 
 
-def _reader(values: dict[str, Any]) -> predict.ReadFunction:
+def _line_reader(values: dict[str, Any]) -> predict.ReadFunction:
     if values["server"]:
         from ocr.serving.client import Client
 
@@ -94,6 +106,7 @@ def _reader(values: dict[str, Any]) -> predict.ReadFunction:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "", takes_arguments=True)
 
 

@@ -1,11 +1,11 @@
-"""Serves an export as TensorFlow Serving does, over gRPC and REST, with a page to drop images on.
+"""Serves an export over the APIs of TensorFlow Serving, gRPC and REST, with a web page to drop images on.
 
 For example:
 
   ocr_serve --export_dir=export
   ocr_serve --export_dir=export --host=0.0.0.0 --tls_cert=cert.pem --tls_key=key.pem
 
-It needs the extra [serve]. The newest version in the folder is served, and one that is added takes its place.
+It needs the extra [serve]. It serves the newest version in the folder, and switches to a newer one when it appears.
 """
 
 from typing import Any
@@ -21,17 +21,19 @@ command.define_fields(FLAGS, ServeConfig)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Serves until a signal is received."""
     config = ServeConfig(**command.fields(values, ServeConfig))
     command.import_tensorflow()
     try:
         from ocr.serving import server
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'line-ocr[serve]'") from error
-    with command.stop_on_signal("answering what was taken, then leaving") as stopped:
+    with command.stop_on_signal("finishing accepted requests, then exiting") as stopped:
         return server.serve(config, stopped)
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

@@ -1,4 +1,4 @@
-"""Trains a recogniser, or goes on where the workdir holds a checkpoint.
+"""Trains a recogniser, or resumes from the checkpoint in the workdir.
 
 For example:
 
@@ -17,6 +17,7 @@ command.define_fields(FLAGS, TrainConfig)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Trains."""
     config = TrainConfig(**command.fields(values, TrainConfig))
     command.import_tensorflow()
     from ocr.training import train
@@ -26,6 +27,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

@@ -1,4 +1,4 @@
-"""Draws lines of text as image files with a labels file, to train on or to test with.
+"""Renders synthetic lines of text as image files with a labels file, or as records.
 
 For example:
 
@@ -19,12 +19,14 @@ command.define_fields(FLAGS, render.RenderConfig)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
+    """Renders lines."""
     if values["tfrecords"]:
         command.import_tensorflow()
     return render.render(render.RenderConfig(**command.fields(values, render.RenderConfig)))
 
 
 def run() -> None:
+    """Runs the command line."""
     command.run(main, FLAGS, __doc__ or "")
 
 

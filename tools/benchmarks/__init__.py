@@ -1,3 +1,3 @@
-"""What `ocr_bench` times: our way against the stock way, both in one process."""
+"""Benchmarks of `ocr_bench`: each times this package against alternatives, in one process."""
 
-import ocr  # noqa: F401  # it chooses Keras's backend, which must come before Keras is imported
+import ocr  # noqa: F401  # selects Keras's backend, so it must precede the import of Keras

@@ -1,4 +1,4 @@
-"""Times converting and reading lines against the ways of the original and of the textbooks."""
+"""Times the conversion of images to records, and the input pipeline."""
 
 import contextlib
 import functools
@@ -14,44 +14,44 @@ from PIL import Image
 from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
-from ocr.data import convert, dataset, pipeline
+from ocr.data import convert, mixture, pipeline
 from ocr.images.preprocess import HEIGHT
 from ocr.synthesis import render
-from tools.benchmarks.timing import against
+from tools.benchmarks.timing import Comparison, compare
 
-_DRAWN, _COPIES = 3_000, 16  # images, and how often each is there, under another name: so that starting weighs little
+_DRAWN, _COPIES = 3_000, 16  # images, and copies of each, so that the time to start matters little
 _BATCH = 64
 _WIDTH = 280
 
 
-def bench_convert() -> dict[str, dict[str, float]]:
-    """Times the converter against the original's generator, which only reads the same image files: JPEG lines of 32x280."""
-    results: dict[str, dict[str, float]] = {}
+def bench_convert() -> Comparison:
+    """Times the converter against the generator of confusing-ctc, which only reads the same JPEG files of 32x280 pixels."""
+    results: Comparison = {}
     with _lines() as (folder, charset):
         original = _original(folder, charset)
         for check in ("full", "header"):
             name = f"original generator, --check={check}"
             ours = functools.partial(_convert, folder, check=check)
-            results |= against(ours, {name: functools.partial(_take, original, _DRAWN * _COPIES)}, "convert")
+            results |= compare(ours, {name: functools.partial(_take, original, _DRAWN * _COPIES)}, "convert")
     return results
 
 
-def bench_input() -> dict[str, dict[str, float]]:
-    """Times the input pipeline against the original's generator, on JPEG files, and a textbook pipeline, on records."""
-    results: dict[str, dict[str, float]] = {}
+def bench_input() -> Comparison:
+    """Times the input pipeline against the generator of confusing-ctc, on JPEG files, and a plain tf.data one, on records."""
+    results: Comparison = {}
     count = _DRAWN * _COPIES // 2
     with _lines() as (folder, charset), tempfile.TemporaryDirectory() as packed:
         for kind in ("keep", "raw"):
             output = pathlib.Path(packed) / kind
             _pack(folder, output, image_format=kind)
-            data = dataset.mix(str(output), 4)
-            ours = iter(pipeline.training_batches(data, charset, _BATCH, 4, seed=0))
+            data = mixture.mix(str(output), 4)
+            ours = iter(pipeline.training_batches(data, charset, _BATCH, seed=0))
             others: dict[str, Iterator] = {f"textbook pipeline, {kind}": iter(_textbook(output, kind == "raw"))}
             if kind == "keep":
                 others = {"original generator": _original(folder, charset), **others}
             timed = {name: functools.partial(_take, batches, count) for name, batches in others.items()}
-            # What was read ahead while the others were timed is taken first.
-            results |= against(functools.partial(_take, ours, count), timed, "input", functools.partial(_take, ours, count))
+            # Batches prefetched while the others were timed are consumed first.
+            results |= compare(functools.partial(_take, ours, count), timed, "input", functools.partial(_take, ours, count))
     return results
 
 
@@ -79,9 +79,9 @@ def _take(batches: Iterator, lines: int) -> None:
 
 @contextlib.contextmanager
 def _lines() -> Iterator[tuple[pathlib.Path, Charset]]:
-    """Draws JPEG lines of 32x280, full of text, and gives each many names."""
-    with tempfile.TemporaryDirectory() as aside:
-        drawn, folder = pathlib.Path(aside) / "drawn", pathlib.Path(aside) / "lines"
+    """Renders JPEG files of 32x280 pixels, and makes many links to each."""
+    with tempfile.TemporaryDirectory() as staging:
+        drawn, folder = pathlib.Path(staging) / "drawn", pathlib.Path(staging) / "lines"
         render.render(
             render.RenderConfig(output=str(drawn), count=_DRAWN, min_chars=20, max_chars=20, width=_WIDTH, degrade="scan")
         )
@@ -96,21 +96,21 @@ def _lines() -> Iterator[tuple[pathlib.Path, Charset]]:
 
 
 def _original(folder: pathlib.Path, charset: Charset) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
-    """Reads as confusing-ctc does: file after file with Pillow, into one array of float64 that is used again and again."""
+    """Reads like confusing-ctc: one file after another with Pillow, into one float64 array that is reused."""
     rows = [row.split("\t") for row in (folder / "labels.txt").read_text("utf-8").splitlines()]
     labels = {text: charset.encode(text) for _, text in rows}
     pixels = np.zeros((_BATCH, HEIGHT, _WIDTH, 1))
     while True:
         for start in range(0, len(rows) - _BATCH + 1, _BATCH):
-            some = rows[start : start + _BATCH]
-            for index, (name, _) in enumerate(some):
+            chunk = rows[start : start + _BATCH]
+            for index, (name, _) in enumerate(chunk):
                 grey = np.asarray(Image.open(folder / name).convert("L"), np.float32)
                 pixels[index] = (grey / 128.0 - 1.0)[:, :, np.newaxis]
-            yield pixels, [labels[text] for _, text in some]
+            yield pixels, [labels[text] for _, text in chunk]
 
 
 def _textbook(folder: pathlib.Path, raw: bool) -> tf.data.Dataset:
-    """Reads as the tutorials do: parses and decodes record after record."""
+    """Reads like the tutorials of tf.data: parses and decodes one record after another."""
     features = {f"image/{key}": tf.io.FixedLenFeature([], tf.string) for key in ("encoded", "text")}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Reads lines with a model of ours and with what people would pick instead: how well, and how fast."""
+"""Times and evaluates reading, with the shipped model and with the usual alternatives."""
 
 import concurrent.futures
 import contextlib
@@ -22,84 +22,86 @@ from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
 from ocr.serving import saved_model
 from ocr.synthesis import drawing, fonts, styles
-from tools.benchmarks.timing import against
+from tools.benchmarks.timing import Comparison, compare
 
-_LINES = 32  # of a full batch
+_LINES = 32  # in a full batch
 
 ReadFunction = Callable[[list[bytes]], Sequence[str]]
 
 
-def bench_read() -> dict[str, dict[str, float]]:
-    """Times the model that comes with the package, and RapidOCR's recogniser where it is installed, on lines of 32x280: one by
-    one and 32 at once, on one thread and on two; and, where its extra is installed, the server with many clients."""
-    results: dict[str, dict[str, float]] = {}
+def bench_read() -> Comparison:
+    """Times the shipped model, and RapidOCR's recogniser if it is installed, on lines of 32x280 pixels.
+
+    Batches have 1 or 32 lines, on one or two threads. If its extra is installed, the server is timed too, with many clients.
+    """
+    results: Comparison = {}
     for threads in (1, 2):
-        # How many threads TensorFlow takes has to be said before it is used.
+        # TensorFlow's number of threads must be set before it is used.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, context) as process:
             results |= process.submit(_timed, threads).result()
     if importlib.util.find_spec("tensorflow_serving") and importlib.util.find_spec("aiohttp"):
         from tools.benchmarks import serve
 
-        results |= serve.served(_lines())
+        results |= serve.bench_serve(_lines())
     return results
 
 
 def _lines() -> list[bytes]:
-    """Draws lines of 32x280."""
+    """Renders lines of 32x280 pixels."""
     font, rng = fonts.Font(""), np.random.default_rng(0)
     return [drawing.draw("0123456789", font, 32, 280, styles.STYLES["clean"], rng).encoded() for _ in range(_LINES)]
 
 
-def _timed(threads: int) -> dict[str, dict[str, float]]:
+def _timed(threads: int) -> Comparison:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     files = _lines()
     read = saved_model.load(saved_model.PRETRAINED)
-    named = f"{threads} thread{'s' * (threads > 1)}"
+    on_threads = f"{threads} thread{'s' * (threads > 1)}"
     others = {"RapidOCR": _rapid(threads)} if importlib.util.find_spec("rapidocr_onnxruntime") else {}
     results = {}
     for batch in (1, _LINES):
 
-        def all_of(way: Callable[[list[bytes]], object], batch: int = batch) -> Callable[[], object]:
-            return lambda: [way(files[start : start + batch]) for start in range(0, _LINES, batch)]
+        def read_all(read: Callable[[list[bytes]], object], batch: int = batch) -> Callable[[], object]:
+            return lambda: [read(files[start : start + batch]) for start in range(0, _LINES, batch)]
 
-        ways = {f"read, {name}, batch {batch}, {named}": all_of(other) for name, other in others.items()}
-        nothing = {f"read, batch {batch}, {named}": all_of(len)}
-        for name, row in against(all_of(read), ways or nothing, "reading").items():
-            alone = {"ours_ms": round(row["ours_ms"] / _LINES, 3)}
-            theirs = {"theirs_ms": round(row["theirs_ms"] / _LINES, 3)}
-            results[name] = alone | (theirs | {k: row[k] for k in ("ratio", "lowest", "highest")} if others else {})
+        alternatives = {f"read, {name}, batch {batch}, {on_threads}": read_all(other) for name, other in others.items()}
+        no_work = {f"read, batch {batch}, {on_threads}": read_all(len)}
+        for name, row in compare(read_all(read), alternatives or no_work, "reading").items():
+            our_time = {"ours_ms": round(row["ours_ms"] / _LINES, 3)}
+            their_time = {"theirs_ms": round(row["theirs_ms"] / _LINES, 3)}
+            results[name] = our_time | (their_time | {k: row[k] for k in ("ratio", "lowest", "highest")} if others else {})
     return results
 
 
-def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
-    """Reads a split of records with each way that is installed, one line after another on one thread where that can be set.
+def accuracy(data: str, model: str) -> Comparison:
+    """Evaluates the model and each alternative that is installed, on one thread where that can be set.
 
     Args:
       data: records, `DIR` or `DIR@split`.
       model: an export.
 
     Returns:
-      By name: `cer_nfkc`, `line_accuracy`, `lines` and `lines_per_second`.
+      For each of them `cer_nfkc`, `line_accuracy`, `lines` and `lines_per_second`.
 
     Raises:
       InputError: there is no model or no data.
     """
     lines = dataset.find(data, "eval")
     ours = saved_model.load(pathlib.Path(model))
-    ways: dict[str, ReadFunction] = {"ours": lambda files: ours(files)[0]}
+    readers: dict[str, ReadFunction] = {"ours": lambda files: ours(files)[0]}
     if importlib.util.find_spec("rapidocr_onnxruntime"):
-        ways["RapidOCR"] = _rapid(1)
+        readers["RapidOCR"] = _rapid(1)
     if shutil.which("tesseract"):
-        ways["Tesseract"] = _tesseract
+        readers["Tesseract"] = _tesseract
     results = {}
-    for name, way in ways.items():
+    for name, read in readers.items():
         line_results: list[LineResult] = []
         seconds = 0.0
         for batch in pipeline.image_files(lines, _LINES):
             begun = time.perf_counter()
-            texts = way(batch["encoded"].numpy().tolist())
+            texts = read(batch["encoded"].numpy().tolist())
             seconds += time.perf_counter() - begun
             truths = (truth.decode() for truth in batch["text"].numpy())
             line_results += [LineResult("", truth, text, 0.0) for truth, text in zip(truths, texts, strict=True)]
@@ -110,7 +112,7 @@ def accuracy(data: str, model: str) -> dict[str, dict[str, float]]:
 
 
 def _rapid(threads: int) -> ReadFunction:
-    """Returns RapidOCR's recogniser, which is PP-OCRv4's mobile one."""
+    """Returns RapidOCR's recogniser, the mobile model of PP-OCRv4."""
     from rapidocr_onnxruntime import RapidOCR
 
     engine = RapidOCR(intra_op_num_threads=threads, inter_op_num_threads=1)
@@ -123,7 +125,7 @@ def _rapid(threads: int) -> ReadFunction:
 
 
 def _tesseract(files: list[bytes]) -> list[str]:
-    """Reads with Tesseract's simplified Chinese, each file as one line."""
+    """Reads each file as one line with Tesseract's model for simplified Chinese."""
     with _as_files(files) as names:
         done = subprocess.run(
             ["tesseract", str(names), "stdout", "-l", "chi_sim", "--psm", "7"],
@@ -138,7 +140,7 @@ def _tesseract(files: list[bytes]) -> list[str]:
 
 @contextlib.contextmanager
 def _as_files(files: Sequence[bytes]) -> Iterator[pathlib.Path]:
-    """Writes image files for a while; yields a file with their names."""
+    """Writes temporary image files; yields a file with their names."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder) / f"{number}.png" for number in range(len(files))]
         for path, content in zip(paths, files, strict=True):

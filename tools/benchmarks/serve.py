@@ -1,4 +1,4 @@
-"""Times `ocr_serve` under load against its export called in this process with full batches."""
+"""Times `ocr_serve` under load, against calling the export in this process with full batches."""
 
 import concurrent.futures
 import contextlib
@@ -12,24 +12,24 @@ from collections.abc import Iterator
 
 from ocr.serving import saved_model
 from ocr.serving.client import Client
-from tools.benchmarks.timing import against
+from tools.benchmarks.timing import Comparison, compare
 
 _CLIENTS = 32
-_EACH = 20  # requests of a client
+_REQUESTS = 20  # of each client
 _BATCH = 32
 
 
-def served(files: list[bytes]) -> dict[str, dict[str, float]]:
-    """Returns how fast clients are answered that each send one line at a time, 32 at once.
+def bench_serve(files: list[bytes]) -> Comparison:
+    """Times 32 concurrent clients that each send one line at a time.
 
     Args:
-      files: of lines.
+      files: the contents of image files.
 
     Returns:
-      As `timing.against`, of `ocr_serve`: the ratio is that of its speed to that of full batches in this process.
+      The result of `timing.compare`; the ratio is the speed of the server relative to full batches in this process.
     """
     read = saved_model.load(saved_model.PRETRAINED)
-    lines = [files[number % len(files)] for number in range(_CLIENTS * _EACH)]
+    lines = [files[number % len(files)] for number in range(_CLIENTS * _REQUESTS)]
 
     def in_process() -> None:
         for start in range(0, len(lines), _BATCH):
@@ -40,18 +40,18 @@ def served(files: list[bytes]) -> dict[str, dict[str, float]]:
         pool = opened.enter_context(concurrent.futures.ThreadPoolExecutor(_CLIENTS))
 
         def work(number: int) -> None:
-            for line in lines[number * _EACH : (number + 1) * _EACH]:
+            for line in lines[number * _REQUESTS : (number + 1) * _REQUESTS]:
                 clients[number]([line])
 
         def through_server() -> None:
             list(pool.map(work, range(_CLIENTS)))
 
-        return against(through_server, {f"ocr_serve, {_CLIENTS} clients, over full batches in process": in_process}, "serving")
+        return compare(through_server, {f"ocr_serve, {_CLIENTS} clients, over full batches in process": in_process}, "serving")
 
 
 @contextlib.contextmanager
 def _server() -> Iterator[str]:
-    """Serves the model that comes with the package; yields the address of gRPC."""
+    """Serves the shipped model; yields the gRPC address."""
     command = [
         sys.executable,
         "-m",
@@ -65,11 +65,11 @@ def _server() -> Iterator[str]:
         with open(log, "wb") as stderr:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
         try:
-            while not (told := re.search(r"gRPC at (\S+),", log.read_text("utf-8"))):
+            while not (match := re.search(r"gRPC at (\S+),", log.read_text("utf-8"))):
                 if process.poll() is not None:
                     raise RuntimeError(log.read_text("utf-8"))
                 time.sleep(0.1)
-            yield told[1]
+            yield match[1]
         finally:
             process.terminate()
             process.wait()

@@ -1,38 +1,42 @@
-"""Times our way against the stock way: in one process, in turn, so that the ratio holds while the machine's speed drifts."""
+"""Times alternatives in turn in one process, so that their ratio is valid even if the speed of the machine varies."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
+import tensorflow as tf
+
 from ocr.progress import Progress
 
-_ROUNDS = ((2.0, 10), (20.0, 4), (float("inf"), 1))  # what takes longer, in seconds, is timed less often
+Comparison = dict[str, dict[str, float]]  # figures by name of the alternative
+
+_ROUNDS = ((2.0, 10), (20.0, 4), (float("inf"), 1))  # (limit in seconds, rounds): fewer rounds for slow alternatives
 
 
-def against(
+def compare(
     ours: Callable[[], object],
     others: Mapping[str, Callable[[], object]],
-    what: str,
+    job: str,
     before: Callable[[], object] = lambda: None,
-) -> dict[str, dict[str, float]]:
-    """Times one way against others.
+) -> Comparison:
+    """Times a function against alternatives.
 
     Args:
       ours: does the work once.
-      others: the same by name.
-      what: one word for the work.
-      before: called before each timing of ours, and not timed.
+      others: the alternatives by name.
+      job: one word for the work.
+      before: called before each timing of `ours`, and not timed.
 
     Returns:
-      By name: milliseconds of both (medians), and `ratio`, how many times our time the other takes: the median over rounds
-      of one call each, with the `lowest` and `highest` of a round.
+      For each alternative: `ours_ms` and `theirs_ms`, the medians in milliseconds; and `ratio`, their time divided by ours: the
+      median over rounds of one call each, with the `lowest` and `highest` of a round.
     """
     results = {}
-    with Progress(f"timing {what}", len(others), "ways") as bar:
+    with Progress(f"timing {job}", len(others), "alternatives") as bar:
         for done, (name, other) in enumerate(others.items(), 1):
             ours()
             first = _seconds(other)
-            rounds = next(rounds for most, rounds in _ROUNDS if first <= most)
+            rounds = next(rounds for limit_s, rounds in _ROUNDS if first <= limit_s)
             pairs = []
             for _ in range(rounds):
                 before()
@@ -47,6 +51,12 @@ def against(
             }
             bar.update(done, name)
     return results
+
+
+def compiled(work: Callable[[tf.Tensor], object], argument: tf.Tensor) -> Callable[[], object]:
+    """Returns a function that runs `work` on an argument as a `tf.function`."""
+    function = tf.function(work, autograph=False)
+    return lambda: function(argument)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""What `ocr_bench train` times: our training steps against Keras's `fit` with TensorFlow's CTC, and against PyTorch."""
+"""Times training steps, against Keras's `fit` with TensorFlow's CTC loss, and PyTorch."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -13,14 +13,23 @@ from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
-from tools.benchmarks.timing import against
+from tools.benchmarks.timing import Comparison, compare
 
 _PIXELS_PER_FRAME = networks.network("lite").pixels_per_frame
 
 
-def bench_train(batch: int = 64, width: int = 280, classes: int = 6800, length: int = 10) -> dict[str, dict[str, float]]:
-    """Times whole steps of the network `lite` with Adam: forward, loss, backward, update. Each way takes a step a round, of the
-    same lines; `fit` with and without XLA, PyTorch where it is installed, channels last."""
+def bench_train(batch: int = 64, width: int = 280, classes: int = 6800, length: int = 10) -> Comparison:
+    """Times complete steps of the network `lite` with Adam: forward pass, loss, backward pass, update.
+
+    The alternatives are `fit` with and without XLA and, if installed, PyTorch with channels last. Each takes one step in each
+    round, on the same lines.
+
+    Args:
+      batch: batch size.
+      width: width of the images in pixels.
+      classes: classes, the blank included.
+      length: label length.
+    """
     rng = np.random.default_rng(0)
     lines = {
         "pixels": rng.integers(0, 256, (batch, preprocess.HEIGHT, width), np.uint8),
@@ -35,14 +44,14 @@ def bench_train(batch: int = 64, width: int = 280, classes: int = 6800, length: 
     }
     if importlib.util.find_spec("torch"):
         others["PyTorch, channels last"] = _torch(lines, classes)
-    results = against(_ours(lines, classes), others, "train")
+    results = compare(_ours(lines, classes), others, "train")
     for row in results.values():
         row["ours_lines_per_second"] = round(1e3 * batch / row["ours_ms"], 1)
         row["theirs_lines_per_second"] = round(1e3 * batch / row["theirs_ms"], 1)
     return results
 
 
-def _again_and_again(element: object) -> Iterator:
+def _repeated(element: object) -> Iterator:
     return iter(tf.data.Dataset.from_tensors(element).repeat())
 
 
@@ -50,7 +59,7 @@ def _ours(lines: dict[str, np.ndarray], classes: int) -> Callable[[], object]:
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.001, schedule="constant", clip_norm=0.0)
     model = networks.build("lite", classes)
     steps = Steps(Objective(model), optimizer.build(config, model, 1), devices.find("one"), len(lines["width"]))
-    iterator = _again_and_again(lines)
+    iterator = _repeated(lines)
     return lambda: (steps.run(iterator, tf.constant(1, tf.int64)), steps.number)
 
 
@@ -66,19 +75,21 @@ def _fit(lines: dict[str, np.ndarray], classes: int, jit_compile: bool) -> Calla
 
     model.compile(optimizer=keras.optimizers.Adam(0.001), loss=loss, jit_compile=jit_compile)
     image, mask = preprocess.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _PIXELS_PER_FRAME)
-    iterator = _again_and_again(((image, mask), lines["labels"]))
+    iterator = _repeated(((image, mask), lines["labels"]))
     model.make_train_function()  # what `fit` calls for each batch
     return lambda: tf.nest.map_structure(np.asarray, model.train_function(iterator))
 
 
 def _torch(lines: dict[str, np.ndarray], classes: int) -> Callable[[], object]:
-    """The network `lite` in PyTorch, on as many threads as TensorFlow takes."""
+    """Returns a step of the network `lite` in PyTorch, with the number of threads of TensorFlow."""
     import torch
     from torch import nn
 
     torch.set_num_threads(tf.config.threading.get_intra_op_parallelism_threads() or torch.get_num_threads())
 
-    def convolve(before: int, after: int, kernel=3, stride=1, padding=1) -> list[nn.Module]:
+    def convolve(
+        before: int, after: int, kernel: int | tuple[int, int] = 3, stride: int = 1, padding: int = 1
+    ) -> list[nn.Module]:
         return [nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm2d(after, momentum=0.05), nn.ReLU()]
 
     body = nn.Sequential(
