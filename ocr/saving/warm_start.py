@@ -1,4 +1,4 @@
-"""First weights of a training, taken from another one or from an export."""
+"""Initial weights of a training, taken from another training or from an export."""
 
 import pathlib
 
@@ -15,21 +15,21 @@ from tfrecords.errors import InputError, IntegrityError
 
 
 def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
-    """Gives a network the weights of another one of its kind.
+    """Assigns to a network the weights of another one with the same architecture.
 
-    Classes are matched by their characters: what the alphabets share is taken, the other classes keep the weights they have.
+    Classes are matched by their characters. Classes of characters that the other alphabet lacks keep their weights.
 
     Args:
-      model: that `models.build` made.
-      charset: of its classes.
-      source: workdir of a training, whose best weights are taken, or an export, or one version in it; `pretrained` for the
-        one that comes with the package.
+      model: network built by `networks.build`.
+      charset: alphabet of its classes.
+      source: workdir of a training, of which the best weights are used; an export or one version of it; or `pretrained` for
+        the export that comes with the package.
 
     Returns:
-      How many characters were matched.
+      The number of characters matched.
 
     Raises:
-      InputError: there is no such training or export, or it is of another network.
+      InputError: there is no such training or export, or it has another architecture.
       IntegrityError: it is damaged.
     """
     path = pathlib.Path(source)
@@ -37,28 +37,28 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
         raise InputError(f"--init_from={source}: no such folder")
     if Workdir(path).begun:
         trained = Workdir(path).load()
-        other, theirs = trained.model, trained.charset
+        other, other_charset = trained.model, trained.charset
     else:
-        other, theirs = _exported(saved_model.newest_version(path))
+        other, other_charset = _load_export(saved_model.newest_version(path))
     if other.name != model.name:
         raise InputError(
             f"--init_from={source}: has the network {other.name}, this training {model.name}; give --model={other.name}"
         )
-    lacking = set(theirs.missing(charset.characters))
-    shared = [place for place, character in enumerate(charset.characters) if character not in lacking]
-    taken = theirs.encode("".join(charset.characters[place] for place in shared))
-    last = [id(weight) for weight in model.get_layer("logits").weights]
+    missing = set(other_charset.missing(charset.characters))
+    shared = [label for label, character in enumerate(charset.characters) if character not in missing]
+    origins = other_charset.encode("".join(charset.characters[label] for label in shared))
+    last_layer = [id(weight) for weight in model.get_layer("logits").weights]
     values = []
     for weight, own, origin in zip(model.weights, model.get_weights(), other.get_weights(), strict=True):
-        if id(weight) in last:  # [D, C] or [C]
-            own[..., [*shared, charset.blank]] = origin[..., [*taken, theirs.blank]]
-        values.append(own if id(weight) in last else origin)
+        if id(weight) in last_layer:  # [D, C] or [C]
+            own[..., [*shared, charset.blank]] = origin[..., [*origins, other_charset.blank]]
+        values.append(own if id(weight) in last_layer else origin)
     model.set_weights(values)
     return len(shared)
 
 
-def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
-    """Returns the network of an export, and its alphabet.
+def _load_export(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
+    """Loads the network of an export, and its alphabet.
 
     Raises:
       IntegrityError: it is damaged.
@@ -69,7 +69,7 @@ def _exported(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         model = networks.build(about["network"], charset.num_classes)
         frozen.load_weights(model, frozen.weights(tf.saved_model.load(str(folder)).signatures["serving_default"]))
         if frozen.fingerprint(model) != about["weights"]:
-            raise ValueError("its weights are not those it was written with")
+            raise ValueError("its weights do not match their fingerprint")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
         raise IntegrityError(f"{folder}: damaged export ({str(error).splitlines()[0]})") from error
     return model, charset

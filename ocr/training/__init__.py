@@ -1,3 +1,1 @@
-"""Training: optimizers and schedules, devices, the compiled steps, what happens around them, the two trainers, and the puzzle
-that this project started from.
-"""
+"""Training: the optimizer, devices, compiled steps, the loop around them, both trainers, and the puzzle of confusing-ctc."""

@@ -1,4 +1,4 @@
-"""What a training writes down while it runs: `metrics.jsonl`, and the same figures for TensorBoard."""
+"""What a training records while it runs: `metrics.jsonl`, and the same metrics for TensorBoard."""
 
 import json
 import math
@@ -14,39 +14,48 @@ from tfrecords import files
 
 
 class Clock:
-    """The time since the last training line of the journal."""
+    """Measures speed and input wait since the last training line of the journal.
+
+    Args:
+      batch_size: lines of a step.
+
+    Attributes:
+      steps: number of steps measured.
+      step_s: seconds a step, over the last steps added.
+    """
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size, self.steps = batch_size, 0
-        self._used = self._waited = self.a_step = 0.0
+        self._used_s = self._waited_s = self.step_s = 0.0
         self._since = time.monotonic()
 
-    def add(self, steps: int, waited: float) -> None:
-        """Counts steps; so many seconds of them were spent waiting for input."""
-        used = time.monotonic() - self._since
+    def add(self, steps: int, waited_s: float) -> None:
+        """Adds the steps since `restart`, and the seconds of them spent waiting for input."""
+        used_s = time.monotonic() - self._since
         self.steps += steps
-        self._used += used
-        self._waited += waited
-        self.a_step = used / steps
+        self._used_s += used_s
+        self._waited_s += waited_s
+        self.step_s = used_s / steps
 
     def restart(self) -> None:
-        """Leaves out what has passed since: an evaluation is no training time."""
+        """Starts measuring the next steps: evaluations and checkpoints do not count."""
         self._since = time.monotonic()
 
-    def figures(self) -> dict[str, float | None]:
+    def metrics(self) -> dict[str, float | None]:
+        """Returns lines per second, and the share of time spent waiting for input, None if unknown."""
         return {
-            "lines_per_second": self.steps * self._batch_size / self._used,
-            "input_wait": None if math.isnan(self._waited) else self._waited / self._used,
+            "lines_per_second": self.steps * self._batch_size / self._used_s,
+            "input_wait": None if math.isnan(self._waited_s) else self._waited_s / self._used_s,
         }
 
 
 class Journal:
-    """Appends lines of figures.
+    """Appends metrics to `metrics.jsonl` and to TensorBoard's events.
 
     Args:
-      workdir: where `metrics.jsonl` and the events go.
-      step: that the training goes on from; lines of later steps, of a run that was cut off, are dropped.
-      levels: of the loss; TensorBoard draws them beside it, each as a run of its own.
+      workdir: folder of both.
+      step: at which the training starts or resumes; lines of later steps, left by a run that was killed, are dropped.
+      levels: reference levels of the loss; TensorBoard shows each as a run of its own.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int, levels: Mapping[str, float]):
@@ -58,36 +67,39 @@ class Journal:
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
         self._levels = {tf.summary.create_file_writer(str(workdir / "events" / name)): levels[name] for name in levels}
 
-    def close(self) -> None:
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
         for events in (self._events, *self._levels):
             events.close()
 
-    def write(self, step: int, figures: dict[str, Any]) -> None:
-        """Writes one line; a figure that there is none of is None."""
-        self._file.write(json.dumps({"step": step, **figures}, allow_nan=False) + "\n")
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
+        """Writes one line; unknown values are None."""
+        self._file.write(json.dumps({"step": step, **metrics}, allow_nan=False) + "\n")
         self._file.flush()
         with self._events.as_default():
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 if isinstance(value, int | float):
                     _scalar(name, value, step)
-        if "loss" in figures:
+        if "loss" in metrics:
             for events, level in self._levels.items():
                 with events.as_default():
                     _scalar("loss", level, step)
 
     def draw(self, step: int, name: str, picture: bytes) -> None:
-        """Shows a PNG file in TensorBoard: what tf.summary.image writes, which needs the tensorboard package."""
+        """Shows a PNG file in TensorBoard. It writes what tf.summary.image does, which needs the tensorboard package."""
         metadata = tf.compat.v1.SummaryMetadata()
         metadata.plugin_data.plugin_name = "images"
-        width, height = (str(int.from_bytes(picture[at : at + 4], "big")) for at in (16, 20))
+        width, height = (str(int.from_bytes(picture[at : at + 4], "big")) for at in (16, 20))  # in its header
         with self._events.as_default():
             tf.summary.write(name, tf.constant([width.encode(), height.encode(), picture]), step, metadata)
             self._events.flush()
 
 
 def _scalar(name: str, value: float, step: int) -> None:
-    """Writes what tf.summary.scalar writes; that function needs the tensorboard package, which writing does not."""
+    """Writes what tf.summary.scalar does, which needs the tensorboard package."""
     metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = "scalars"
     tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)

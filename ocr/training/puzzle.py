@@ -1,10 +1,10 @@
-"""Re-enacts the puzzle of confusing-ctc: one network, five ways to train it, and the level at which each gets stuck."""
+"""Reproduces the puzzle of confusing-ctc: one network, five ways to train it, and the loss at which each gets stuck."""
 
 import dataclasses
 import importlib.util
 import io
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import keras
@@ -26,20 +26,26 @@ from tfrecords.errors import InputError
 
 _CLASSES, _RECORDS, _BATCH, _LAST = 3000, 2000, 4, 50
 _SEED = 1
-_EVERY = 10  # steps a point of the curves
+_EVERY = 10  # steps for each point of the curves
 EXPLANATION = (
-    "A CTC loss applies softmax itself, so it wants what the last layer gives.",
-    "The TensorFlow way fed it a softmax: a softmax of a softmax gives no class more than e / (e + C - 1), and the loss cannot "
-    "fall below that floor, which lies just under the untrained value.",
-    "The Keras way fed it log(softmax + 1e-7): that is a softmax undone, but where a label's probability is under 1e-7 its "
-    "gradient is gone, so the loss may stop where each label costs ln 1e7 = 16.1.",
-    "Frozen batch norm and a summed loss were faults too, but not the ones that held it.",
-    "Fed with logits the same network falls to the entropy of random labels, and no lower: 'about 50' was the best there is.",
+    "A CTC loss applies softmax itself, so feed it logits.",
+    "The TensorFlow version fed it probabilities: after a second softmax no class can exceed e / (e + C - 1), which puts a "
+    "floor just below the untrained loss.",
+    "The Keras version fed it log(softmax + 1e-7): this undoes the softmax, but where a label's probability is below 1e-7 the "
+    "gradient vanishes, so the loss may stop where each label costs ln 1e7 = 16.1.",
+    "Frozen batch norm and a summed loss were faults too, but not the cause.",
+    "Fed with logits, the same network reaches the entropy of random labels and no less: 'about 50' was the best possible.",
 )
 
 
 class Way(NamedTuple):
-    """One way to train: what the loss is fed, whether batch norm and dropout act as in training, whether losses are summed."""
+    """One way to train.
+
+    Attributes:
+      feed: what the loss is fed, from logits.
+      trains: whether batch norm and dropout act as in training.
+      summed: whether the losses of lines are summed rather than averaged.
+    """
 
     feed: Callable[[tf.Tensor], tf.Tensor]
     trains: bool = True
@@ -57,8 +63,8 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-class _Other(Objective):
-    """A learner that goes one of the ways."""
+class _WayObjective(Objective):
+    """The training objective of one of the ways."""
 
     def __init__(self, model: keras.Model, way: Way):
         super().__init__(model)
@@ -68,26 +74,27 @@ class _Other(Objective):
         values, frames = super().logits(batch, training and self._way.trains)
         return self._way.feed(values), frames
 
-    def reduce(self, nats: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(nats) if self._way.summed else super().reduce(nats)
+    def reduce(self, line_losses: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(line_losses) if self._way.summed else super().reduce(line_losses)
 
 
 def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False) -> dict:
-    """Trains the network of confusing-ctc on its dummy data in five ways, and draws the losses.
+    """Trains the network of confusing-ctc on its dummy data in five ways, and plots the losses.
 
     Args:
-      output: new folder for the data, `curves.json` and `curves.png`.
-      steps: of each way, of 4 lines.
-      stop: asked every few steps; once it is true nothing more is trained, and nothing kept.
+      output: folder to create, for the data, `curves.json` and `curves.png`.
+      steps: of each way, of 4 lines each.
+      stop: called every few steps; once it returns true, training ends and no curves are written.
 
     Returns:
-      `references`, and by way `settles_at`, the mean loss of the last 50 steps in nats, and `findings`, the doctor's codes.
+      `references`, the reference levels; and `ways`, each with `settles_at`, the mean loss of the last 50 steps in nats, and
+      `findings`, the codes of the doctor's findings.
 
     Raises:
-      InputError: the output is there already, or matplotlib is not installed.
+      InputError: the folder exists already, there are too few steps, or matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--reproduce: draws with matplotlib, which is not installed: pip install 'line-ocr[plots]'")
+        raise InputError("--reproduce: needs matplotlib, which is not installed: pip install 'line-ocr[plots]'")
     if steps < 2 * _LAST:
         raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
     with files.atomic_directory(pathlib.Path(output)) as folder:
@@ -99,20 +106,22 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
         curves, results = {}, {}
         for name, way in WAYS.items():
             keras.utils.set_random_seed(_SEED)
-            objective = _Other(networks.build("cnn", charset.num_classes), way)
-            found = examine.examine(dataclasses.replace(case, objective=objective))
+            objective = _WayObjective(networks.build("cnn", charset.num_classes), way)
+            findings = examine.examine(dataclasses.replace(case, objective=objective))
             batches = pipeline.training_batches(data, charset, _BATCH, _SEED)
             curves[name] = _curve(objective, iter(batches), steps, name, stop)
             settled = float(np.mean(curves[name][-_LAST // _EVERY :])) if curves[name] else None
-            results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in found]}
+            results[name] = {"settles_at": settled and round(settled, 1), "findings": [finding.code for finding in findings]}
         if not stop():
             files.write_json(folder / "curves.json", {"references": levels, "every": _EVERY, "curves": curves})
             files.write_bytes(folder / "curves.png", draw(curves, levels))
     return {"references": levels, "ways": results}
 
 
-def _curve(objective: Objective, batches, steps: int, name: str, stop: Callable[[], bool]) -> list[float]:
-    """Trains; returns the mean loss of every ten steps."""
+def _curve(
+    objective: Objective, batches: Iterator[dict[str, tf.Tensor]], steps: int, name: str, stop: Callable[[], bool]
+) -> list[float]:
+    """Trains one way; returns the mean loss of every ten steps."""
     config = TrainConfig("-", "-", "-", optimizer="adam", learning_rate=0.0005, schedule="constant", clip_norm=0.0)
     training_steps = Steps(objective, optimizer.build(config, objective.model, _RECORDS), devices.find("one"), _BATCH)
     curve: list[float] = []
@@ -129,7 +138,7 @@ def _curve(objective: Objective, batches, steps: int, name: str, stop: Callable[
 
 
 def draw(curves: Mapping[str, list[float]], levels: Mapping[str, float]) -> bytes:
-    """Draws loss curves with the reference levels: a PNG file."""
+    """Plots loss curves and the reference levels; returns a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

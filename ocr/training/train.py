@@ -1,11 +1,11 @@
-"""The two trainers: a loop of our own, compiled whole, and Keras's `fit`; both train the same, step by step."""
+"""Trains a recogniser: sets up its parts, restores a checkpoint if there is one, and runs the loop."""
 
 import contextlib
-import math
+import logging
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,70 +14,119 @@ from ocr import addons
 from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.data import dataset, mixture, verify
+from ocr.data import dataset, mixture, pipeline, verify
 from ocr.data.mixture import Mixture
+from ocr.doctor.case import Case, build_case
+from ocr.doctor.examine import examine
+from ocr.doctor.watch import Watch
 from ocr.evaluation import picture
+from ocr.images import augment
 from ocr.model import networks
-from ocr.saving.workdir import Workdir
-from ocr.training import devices
+from ocr.model.frame_objective import FrameObjective
+from ocr.model.objective import Objective
+from ocr.saving import warm_start
+from ocr.saving.workdir import Best, Workdir
+from ocr.training import devices, optimizer, trainers
 from ocr.training.devices import Devices
+from ocr.training.eval_model import EvalModel
+from ocr.training.journal import Journal
 from ocr.training.run import Run, abbreviate
+from ocr.training.state import State
 from ocr.training.steps import Steps
 from tfrecords.errors import InputError, IntegrityError
 
+_LOG = logging.getLogger(__name__)
+
+_LOCAL_PATHS = ("workdir", "charset", "init_from", "picture_font")  # may differ between workers
+
 
 def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict:
-    """Trains, or goes on training where the workdir holds a checkpoint.
+    """Trains, or resumes a training if the workdir has a checkpoint.
 
     Args:
-      config: what to train, on what.
-      stop: asked every few steps; once it is true, the training saves and returns.
+      config: of the training.
+      stop: called every few steps; once it returns true, the training saves and returns.
 
     Returns:
-      `cer`, `line_accuracy` and `best_step` of the best evaluation (None where there was none), `steps`, `seconds`; and
+      `cer`, `line_accuracy` and `best_step` of the best evaluation (None if there was none), `steps`, `seconds`; and
       `interrupted` if it was stopped, here or in another worker.
 
     Raises:
-      InputError: the data, the alphabet or the workdir cannot be used.
-      IntegrityError: a shard is damaged, the loss is not finite, or another worker has left.
+      InputError: the data, the alphabet or the workdir cannot be used, or workers were given different flags.
+      IntegrityError: a shard or all checkpoints are damaged, the loss is not finite, the doctor has a definite finding and
+        `override` is not set, or another worker was lost.
     """
-    begun = time.monotonic()
-    picture.open_font(config.picture_font)
+    began = time.monotonic()
+    picture.open_font(config.picture_font)  # a font that cannot be used is reported before anything is done
     _check_addons(config)
-    found = _devices(config)
+    used = _find_devices(config)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+
     pixels_per_frame = networks.network(config.model).pixels_per_frame
     data = mixture.mix(config.train_data, pixels_per_frame)
     held_out = dataset.find(config.eval_data, "eval")
     charset = _charset(config, data)
-    for lines in (*data.parts, held_out):
-        lines.check_writable_with(charset)
+    for split in (*data.parts, held_out):
+        split.check_writable_with(charset)
     _report_unfit(data.skipped, pixels_per_frame)
 
     workdir = Workdir(pathlib.Path(config.workdir))
     with (
-        workdir.begin(config, charset, data, held_out, found.is_chief),
+        workdir.begin(config, charset, data, held_out, used.is_chief),
         verify.report_damage(*data.parts, held_out),
-        _naming_loss_of_workers(found),
+        _naming_lost_worker(used),
     ):
-        run = Run(config, workdir, charset, data, held_out, found, stop)
-        with run:
-            TRAINERS[config.trainer](run)
+        _check_agreed(used, {**vars(config), "train_data": data.fingerprint, "eval_data": held_out.fingerprint})
+        state = _build_state(config, workdir, charset, data.count, used)
+        evaluation = EvalModel(
+            networks.build(config.model, charset.num_classes),
+            charset,
+            pipeline.evaluation_batches(held_out, charset, config.batch_size),
+        )
+        _restore(state, workdir, used)
+        batches = _training_batches(config, data, charset, used, state.steps.number)
+
+        evaluation.sync(state)
+        case, levels = build_case(Objective(evaluation.model), charset, data, held_out, pixels_per_frame)
+        watch = _examine(case, levels, config, workdir, used)
+        if state.steps.number >= config.steps:
+            _LOG.info("nothing to do: step %d is done, --steps=%d", state.steps.number, config.steps)
+
+        with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(Journal(workdir.path, state.steps.number, levels)) if used.is_chief else None
+            run = stack.enter_context(
+                Run(
+                    config,
+                    workdir,
+                    charset,
+                    used,
+                    state,
+                    batches,
+                    data.count / config.batch_size,
+                    evaluation,
+                    case.held_out[0],
+                    watch,
+                    journal,
+                    stop,
+                )
+            )
+            take_steps = trainers.fit if config.trainer == "keras" else trainers.loop
+            take_steps(run)
+
     best = workdir.best()
-    interrupted = {"interrupted": True} if run.stopped else {}
     return {
         "cer": best.get("cer"),
         "line_accuracy": best.get("line_accuracy"),
         "best_step": best.get("step"),
-        "steps": run.steps.number,
-        "seconds": round(time.monotonic() - begun, 1),
-        **interrupted,
+        "steps": state.steps.number,
+        "seconds": round(time.monotonic() - began, 1),
+        **({"interrupted": True} if run.stopped else {}),
     }
 
 
 def _check_addons(config: TrainConfig) -> None:
-    """Makes sure that TensorFlow Addons can be used where a configuration asks for it.
+    """Checks that TensorFlow Addons can be used if the configuration needs it.
 
     Raises:
       InputError: it cannot.
@@ -86,109 +135,147 @@ def _check_addons(config: TrainConfig) -> None:
         name, _ = addons.parse_optimizer(config.optimizer)
         addons.check_usable(f"--optimizer={config.optimizer}", addons.OPTIMIZERS[name][0])
     if config.augmenter == "tfa":
-        addons.check_usable("--augmenter=tfa", "ours, which cuts no holes")
+        addons.check_usable("--augmenter=tfa", "ours, which cuts no holes,")
 
 
-def _devices(config: TrainConfig) -> Devices:
-    """Takes hold of the devices that a configuration asks for.
+def _find_devices(config: TrainConfig) -> Devices:
+    """Finds the devices to train on.
 
     Raises:
-      InputError: there are no such, or they cannot share a batch.
+      InputError: there are fewer, or they cannot share a batch, the trainer or the optimizer.
     """
-    found = devices.find(config.strategy, config.replicas)
-    if config.batch_size < found.replicas:
-        raise InputError(f"--batch_size={config.batch_size}: must be at least 1 for each of {found.replicas} replicas")
-    if config.trainer == "keras" and found.replicas > 1:
-        raise InputError(f"--trainer=keras: takes one device, not {found.replicas}; --trainer=loop takes them")
-    if config.optimizer.startswith(addons.PREFIX) and found.replicas > 1:
-        raise InputError(f"--optimizer={config.optimizer}: takes one device, not {found.replicas}")
-    return found
+    used = devices.find(config.strategy, config.replicas)
+    if config.batch_size < used.replicas:
+        raise InputError(f"--batch_size={config.batch_size}: must be at least 1 for each of {used.replicas} replicas")
+    if config.trainer == "keras" and used.replicas > 1:
+        raise InputError(f"--trainer=keras: uses one device, not {used.replicas}; --trainer=loop uses all")
+    if config.optimizer.startswith(addons.PREFIX) and used.replicas > 1:
+        raise InputError(f"--optimizer={config.optimizer}: uses one device, not {used.replicas}")
+    return used
+
+
+def _charset(config: TrainConfig, data: Mixture) -> Charset:
+    """Returns the alphabet of the configuration, or else the one that the records were packed with.
+
+    Raises:
+      InputError: the records were packed with different alphabets.
+    """
+    if config.charset:
+        return charsets.charset_by_name(config.charset)
+    if len({split.manifest.charset for split in data.parts}) > 1:
+        raise InputError(f"--train_data={config.train_data}: packed with different alphabets; choose one with --charset")
+    split = data.parts[0]
+    return charsets.load_charset(split.folder / "charset.txt", split.manifest.charset)
+
+
+def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
+    if names:
+        _LOG.warning(
+            "%d lines are too long for frames of %d pixels and skipped: %s", len(names), pixels_per_frame, abbreviate(names)
+        )
 
 
 @contextlib.contextmanager
-def _naming_loss_of_workers(devices: Devices) -> Iterator[None]:
-    """Turns TensorFlow's word that the others cannot be reached into ours.
+def _naming_lost_worker(used: Devices) -> Iterator[None]:
+    """Says what to do when another worker was lost.
 
     Raises:
-      IntegrityError: they cannot.
+      IntegrityError: it was.
     """
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        if devices.workers == 1:
+        if used.workers == 1:
             raise
         raise IntegrityError(
-            f"worker {devices.worker} of {devices.workers} has lost another one; start all of them again, and they go on from "
-            "the newest checkpoint"
+            f"worker {used.worker} of {used.workers} has lost another worker; restart all of them, and they resume from the "
+            "newest checkpoint"
         ) from error
 
 
-def _charset(config: TrainConfig, data: Mixture) -> Charset:
-    """Returns the alphabet that was asked for, or the one that the records were packed with.
+def _check_agreed(used: Devices, given: Mapping[str, Any]) -> None:
+    """Checks that all workers were given the same flags and data, wherever these are on their machines.
 
     Raises:
-      InputError: the sets of lines were packed with different ones.
+      InputError: they were not; every field is named.
     """
-    if config.charset:
-        return charsets.charset_by_name(config.charset)
-    if len({lines.manifest.charset for lines in data.parts}) > 1:
-        raise InputError(f"--train_data={config.train_data}: packed with different alphabets; choose one with --charset")
-    lines = data.parts[0]
-    return charsets.load_charset(lines.folder / "charset.txt", lines.manifest.charset)
+    common = {name: value for name, value in given.items() if name not in _LOCAL_PATHS}
+    if different := used.differing(common):
+        each = "; ".join(f"{name}: {common[name]} here" for name in different)
+        raise InputError(f"TF_CONFIG: the workers were given different flags: {each}")
 
 
-def _report_unfit(names: Sequence[str], pixels_per_frame: int) -> None:
-    """Names the lines that training leaves out."""
-    if names:
-        print(
-            f"{len(names)} lines are too long for frames of {pixels_per_frame} pixels and left out: {abbreviate(names)}",
-            file=sys.stderr,
+def _build_state(config: TrainConfig, workdir: Workdir, charset: Charset, lines: int, used: Devices) -> State:
+    """Builds network, optimizer and steps with their initial values; `lines` is the size of an epoch."""
+    keras.utils.set_random_seed(config.seed)
+    with used.strategy.scope():
+        synchronized = config.sync_batch_norm and used.replicas > 1
+        model = networks.build(config.model, charset.num_classes, config.precision, synchronized)
+        if config.init_from and not workdir.has_checkpoint:
+            shared = warm_start.take_weights(model, charset, config.init_from)
+            _LOG.info("initial weights: from %s, for %d of %d characters", config.init_from, shared, charset.blank)
+        its_optimizer = optimizer.build(config, model, lines)
+    objective = FrameObjective(model, config.frame_loss) if config.frame_loss else Objective(model)
+    steps = Steps(objective, its_optimizer, used, config.batch_size, timed=not config.deterministic)
+    return State(model, its_optimizer, steps, Best())
+
+
+def _restore(state: State, workdir: Workdir, used: Devices) -> None:
+    """Restores the newest checkpoint, if there is one.
+
+    Raises:
+      InputError: workers see different checkpoints.
+      IntegrityError: all checkpoints are damaged.
+    """
+    if workdir.restore(state.parts()):
+        _LOG.info("resuming from step %d", state.steps.number)
+    if used.differing({"step": state.steps.number}):
+        raise InputError(
+            f"--workdir={workdir.path}: this worker would resume from step {state.steps.number}, another one would not: it "
+            "must be one folder that all workers see"
         )
 
 
-def _loop(run: Run) -> None:
-    """Takes a few steps at a time inside one `tf.function`."""
-    iterator = iter(run.batches)
-    while run.remaining:
-        count = run.steps_until_due
-        run.steps.run(iterator, tf.constant(count, tf.int64))
-        run.after_steps(count, run.steps.waited())
+def _training_batches(config: TrainConfig, data: Mixture, charset: Charset, used: Devices, step: int) -> tf.data.Dataset:
+    """Returns the batches of a training from a step on.
+
+    Raises:
+      InputError: a frame loss needs the characters' middles, which the records do not have.
+    """
+    batches = pipeline.training_batches(
+        data,
+        charset,
+        config.batch_size,
+        config.seed,
+        step,
+        share=(used.worker, used.workers),
+        augment=augment.augmenter(config.augment, config.augmenter == "tfa"),
+        middles=config.frame_loss > 0.0,
+    )
+    if config.frame_loss and not any(bool(tf.reduce_any(batch["middles"] >= 0)) for batch in batches.take(1)):
+        raise InputError(
+            f"--frame_loss={config.frame_loss:g}: the records of --train_data={config.train_data} lack the positions of "
+            "characters, which render_lines --tfrecords writes"
+        )
+    return batches
 
 
-def _fit(run: Run) -> None:
-    """Lets Keras's `fit` take the same steps."""
-    if not (steps := run.remaining):
-        return
-    fitted = _StepModel(run.steps)
-    fitted.compile(jit_compile=False)
-    fitted.fit(run.batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[StepCallback(run)])
+def _examine(case: Case, levels: Mapping[str, float], config: TrainConfig, workdir: Workdir, used: Devices) -> Watch:
+    """Lets the doctor examine everything before the first step.
 
+    Returns:
+      The doctor's watch over the steps.
 
-class _StepModel(keras.Model):
-    """Steps as `fit` wants them."""
-
-    def __init__(self, steps: Steps):
-        super().__init__(name="fitted")
-        self._steps = steps
-        self.built = True
-
-    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"step": self._steps.step(batch)}
-
-
-class StepCallback(keras.callbacks.Callback):
-    """Tells a run of the steps that `fit` takes."""
-
-    def __init__(self, run: Run):
-        super().__init__()
-        self._run, self._count, self._steps_until_due = run, 0, run.steps_until_due
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._count += 1
-        if self._count == self._steps_until_due:
-            self._run.after_steps(self._count, waited=math.nan)
-            self._count, self._steps_until_due = 0, self._run.steps_until_due
-            self.model.stop_training = not self._run.remaining
-
-
-TRAINERS: dict[str, Callable[[Run], None]] = {"loop": _loop, "keras": _fit}
+    Raises:
+      IntegrityError: there is a definite finding, and `override` is not set.
+    """
+    _LOG.info("levels of the loss: %s", ", ".join(f"{name} {level:.1f}" for name, level in levels.items()))
+    assert case.objective is not None
+    write_report = workdir.write_report if used.is_chief else lambda _: None
+    watch = Watch(case.objective, levels, config.learning_rate, examine(case), write_report)
+    definite = [str(finding) for finding in watch.findings if finding.definite]
+    if definite and not config.override:
+        raise IntegrityError(f"doctor: {' '.join(definite)} (--override trains all the same)")
+    for finding in watch.findings:
+        _LOG.warning("doctor: %s", finding)
+    return watch
