@@ -1,8 +1,8 @@
+import fcntl
 import importlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -15,18 +15,18 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
-# Four devices that share the processor stand in for four GPUs; that has to be said before TensorFlow is used.
+# Four logical devices on the CPU stand in for four GPUs; they must be configured before TensorFlow is used.
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--limit_s", type=float, default=0.0, help="a test that takes longer than this fails; 0: no limit")
+    parser.addoption("--limit_s", type=float, default=0.0, help="fail tests that take more seconds; 0: no limit")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Keeps the fast tier fast: what takes longer is marked `slow`, which `make test-all` runs, or is made faster."""
+    """Fails tests of the fast tier that take too long; mark them `slow`, for `make test-all`, or make them faster."""
     report = yield
     limit_s = item.config.getoption("--limit_s")
     if limit_s and call.when == "call" and report.passed and call.duration > limit_s:
@@ -37,8 +37,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture
 def invoke(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Returns a function that runs a command line in an empty folder within this process: what `command` returns, in a
-    hundredth of the time. For commands that are refused, or that leave TensorFlow's state as it was."""
+    """Returns a function that runs a command line in an empty folder within this process.
+
+    It returns what `command` returns, but does not wait for TensorFlow to load. Use it for commands that are refused, or that
+    leave TensorFlow's state unchanged.
+    """
 
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
         module = importlib.import_module(f"tools.{name}")
@@ -62,7 +65,7 @@ def invoke(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytes
 
 @pytest.fixture
 def command(tmp_path: pathlib.Path):
-    """Returns a function that runs a command line in an empty folder, as a user would."""
+    """Returns a function that runs a command line in an empty folder in a process of its own, as a user would."""
 
     def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
         line = [sys.executable, "-m", f"tools.{name}", *map(str, arguments)]
@@ -78,7 +81,7 @@ def last_json():
 
 
 class Trained(NamedTuple):
-    """A small recogniser of digits, from lines to export."""
+    """A small recogniser of digits, from lines to export. All tests share it: read it, copy it, never change it."""
 
     lines: pathlib.Path
     records: pathlib.Path
@@ -89,76 +92,44 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Renders, packs, trains and exports for real; about half a minute."""
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Trained:
+    """Renders, packs, trains and exports for real, once for all processes of pytest-xdist; about half a minute."""
+    base = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # the parent folder is that of the whole run
+        base = base.parent
+    folder, summary = base / "trained", base / "trained.json"
+    with open(base / "trained.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not summary.exists():
+            begun = time.monotonic()
+            result = _train(folder)
+            summary.write_text(json.dumps({"result": result, "seconds": time.monotonic() - begun}))
+    return Trained(*(folder / name for name in ("lines", "records", "run", "export")), **json.loads(summary.read_text()))
+
+
+def _train(folder: pathlib.Path) -> dict:
     from ocr.config import ConvertConfig, TrainConfig
     from ocr.data import convert
     from ocr.saving import export
     from ocr.synthesis import render
     from ocr.training import train
 
-    begun = time.monotonic()
-    here = tmp_path_factory.mktemp("trained")
+    shutil.rmtree(folder, ignore_errors=True)  # left by a process that failed
     drawing = {"charset": "digits", "width": 112, "min_chars": 2, "max_chars": 6}
     for split, count, seed in (("train", 2000, 1), ("eval", 200, 2)):
-        folder = here / "lines" / split
-        render.render(render.RenderConfig(output=str(folder), count=count, seed=seed, **drawing))
-        packing = {"images": str(folder), "labels": str(folder / "labels.txt"), "charset": "digits"}
-        convert.convert(ConvertConfig(output=str(here / "records"), split=split, num_shards=2, **packing))
-    data = {"train_data": str(here / "records"), "eval_data": str(here / "records")}
+        lines = folder / "lines" / split
+        render.render(render.RenderConfig(output=str(lines), count=count, seed=seed, **drawing))
+        packing = {"images": str(lines), "labels": str(lines / "labels.txt"), "charset": "digits"}
+        convert.convert(ConvertConfig(output=str(folder / "records"), split=split, num_shards=2, **packing))
+    data = {"train_data": str(folder / "records"), "eval_data": str(folder / "records")}
     config = TrainConfig(
-        **data, workdir=str(here / "run"), steps=400, batch_size=16, log_every=20, eval_every=100, checkpoint_every=100
+        **data, workdir=str(folder / "run"), steps=300, batch_size=16, log_every=20, eval_every=100, checkpoint_every=100
     )
     result = train.train(config)
-    export.export(str(here / "run"), str(here / "export"))
-    return Trained(here / "lines", here / "records", here / "run", here / "export", result, time.monotonic() - begun)
+    export.export(str(folder / "run"), str(folder / "export"))
+    return result
 
 
 @pytest.fixture(scope="session")
 def files(trained: Trained) -> list[bytes]:
     return [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))]
-
-
-class Server(NamedTuple):
-    process: subprocess.Popen
-    grpc: str
-    rest: str
-    exports: pathlib.Path
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, dict]:
-        """Ends it; returns its exit status, and what it printed last."""
-        self.process.send_signal(number)
-        printed, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, json.loads(printed.splitlines()[-1])
-
-
-@pytest.fixture
-def exports(trained: Trained, tmp_path: pathlib.Path) -> pathlib.Path:
-    """Returns a folder of one export, for a server of its own."""
-    shutil.copytree(trained.export, tmp_path / "export")
-    return tmp_path / "export"
-
-
-@pytest.fixture(scope="session")
-def start_server():
-    """Returns a function that serves a folder of exports, on ports that are free."""
-
-    def start(exports: pathlib.Path, *arguments: str) -> Server:
-        line = [
-            sys.executable,
-            "-m",
-            "tools.ocr_serve",
-            f"--export_dir={exports}",
-            "--grpc_port=0",
-            "--rest_port=0",
-            *arguments,
-        ]
-        log = exports.parent / "log"
-        with open(log, "w", encoding="utf-8") as stderr:
-            process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=exports.parent)
-        while not (told := re.search(r"gRPC at (\S+:\d+), REST and a page at (https?://\S+:\d+)/", log.read_text("utf-8"))):
-            assert process.poll() is None, log.read_text("utf-8")
-            time.sleep(0.1)
-        return Server(process, told[1], told[2], exports)
-
-    return start
