@@ -51,7 +51,8 @@ install-addons: .venv-addons/installed
 
 OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/, ground/test_addons.py \
 	ground/test_charset.py ground/test_ctc.py images doctor/test_examine.py saving/test_export.py model \
-	data/test_pipeline.py data/test_sampling.py data/test_resume.py tfrecords/test_records.py training/test_optimizer.py \
+	data/test_pipeline.py data/test_sampling.py data/test_mixture.py data/test_resume.py \
+	$(addprefix tfrecords/test_,files.py manifest.py reader.py schema.py writer.py) training/test_optimizer.py \
 	training/test_replicas.py training/test_survival.py training/test_train.py)
 
 test-addons: .venv/installed .venv-addons/installed

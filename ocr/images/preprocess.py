@@ -119,6 +119,8 @@ def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.T
     return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded), lambda: _read_many(encoded))
 
 
+# The graphs of the data sets in these two have no Python control flow, and looking for it takes seconds.
+@tf.autograph.experimental.do_not_convert
 def _read_one(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
     # A data set's graph is prepared again with every call, so only the ops that may fail are inside one.
     def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, fallback: tf.Tensor) -> tf.Tensor:
@@ -128,6 +130,7 @@ def _read_one(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
     return tuple(value[tf.newaxis] for value in _read(encoded[0], attempt))
 
 
+@tf.autograph.experimental.do_not_convert
 def _read_many(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
     count = tf.size(encoded)
 
