@@ -52,8 +52,8 @@ install-addons: .venv-addons/installed
 OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/, ground/test_addons.py \
 	ground/test_charset.py ground/test_ctc.py images doctor/test_examine.py saving/test_export.py model \
 	data/test_pipeline.py data/test_sampling.py data/test_mixture.py data/test_resume.py \
-	$(addprefix tfrecords/test_,files.py manifest.py reader.py schema.py writer.py) training/test_optimizer.py \
-	training/test_replicas.py training/test_survival.py training/test_train.py)
+	$(addprefix tfrecords/test_,files.py manifest.py reader.py schema.py writer.py) $(addprefix training/test_,devices.py \
+	optimizer.py run.py state.py steps.py train.py warm_start.py))
 
 test-addons: .venv/installed .venv-addons/installed
 	$(OLD_TESTS) -m "not alike"
@@ -75,7 +75,7 @@ resume-proof: .venv/installed
 # A training killed at ten moments, compared to the bit; 10,000 steps that get neither slower nor larger: about ten
 # minutes, on cores that do nothing else.
 train-proof: .venv/installed
-	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/training/test_survival.py -k again_and_again
+	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/training/test_state.py -k again_and_again
 	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/training/test_soak.py -s
 
 # A server that reads 1,000 lines as the trainer does; and that bears 10,000 mutated images, 20 new versions within 50,000

@@ -4,19 +4,20 @@ import pytest
 import tensorflow as tf
 
 from ocr.config import TrainConfig
-from ocr.training import optimizer
+from ocr.training import optimizer, rules
 from ocr.training.optimizer import Optimizer
+from ocr.training.rules import Rule
 
 
-def steps(rule: optimizer.Rule, values: list[np.ndarray], gradients: list[list[np.ndarray]], **options) -> list[np.ndarray]:
-    """Returns what becomes of weights."""
+def steps(rule: Rule, values: list[np.ndarray], gradients: list[list[np.ndarray]], **options) -> list[np.ndarray]:
+    """Returns the weights after some steps."""
     weights = [tf.Variable(value) for value in values]
     options = {"rate": lambda done: tf.constant(0.1), **options}
-    taken = Optimizer(weights, [], rule, **options)
+    its_optimizer = Optimizer(weights, [], rule, **options)
     for each in gradients:
-        all_finite, _ = taken.apply([tf.constant(one) for one in each], tf.constant(1.0), tf.constant(True), [])
+        all_finite, _ = its_optimizer.apply([tf.constant(one) for one in each], tf.constant(1.0), tf.constant(True), [])
         assert bool(all_finite)
-    return [weight.numpy() for weight in (taken.averaged if "average" in options else weights)]
+    return [weight.numpy() for weight in (its_optimizer.averaged if "average" in options else weights)]
 
 
 def some(seed: int, count: int = 5) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
@@ -30,17 +31,17 @@ def some(seed: int, count: int = 5) -> tuple[list[np.ndarray], list[list[np.ndar
 @pytest.mark.parametrize(
     ("rule", "theirs", "fields"),
     [
-        (optimizer.sgd(), lambda clip: keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=clip), {}),
-        (optimizer.adam(), lambda clip: keras.optimizers.Adam(0.1, global_clipnorm=clip), {}),
+        (rules.sgd(), lambda clip: keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=clip), {}),
+        (rules.adam(), lambda clip: keras.optimizers.Adam(0.1, global_clipnorm=clip), {}),
         (
-            optimizer.adam(beta_2=0.98),
+            rules.adamw(),
             lambda clip: keras.optimizers.AdamW(0.1, weight_decay=0.2, beta_2=0.98, global_clipnorm=clip),
             {"decay": 0.2},
         ),
     ],
     ids=["sgd", "adam", "adamw"],
 )
-def test_the_rules_are_those_of_keras(rule: optimizer.Rule, theirs, fields: dict, clip: float):
+def test_rules_equal_those_of_keras(rule: Rule, theirs, fields: dict, clip: float):
     values, gradients = some(1)
     ours = steps(rule, values, gradients, clip_norm=clip, **fields)
     other = theirs(clip or None)
@@ -57,27 +58,27 @@ def test_the_rules_are_those_of_keras(rule: optimizer.Rule, theirs, fields: dict
         np.testing.assert_allclose(one, variable.numpy(), atol=1e-5)  # of five steps of 0.1
 
 
-def test_a_first_step_of_lamb_is_a_tenth_of_the_matrix_and_adams_of_the_bias():
-    # In the first step Adam's direction is the gradient's sign; LAMB gives it the weight's norm: here 2, over 4 equal entries.
+def test_the_first_step_of_lamb_is_a_tenth_of_a_matrix_and_adams_for_a_bias():
+    # In the first step Adam's direction is the gradient's sign; LAMB scales it to the weight's norm: 2, over 4 entries.
     values = [np.full((2, 2), 1.0, np.float32), np.full(2, 1.0, np.float32)]
     gradients = [[np.array([[3, 3], [-3, 3]], np.float32), np.array([5.0, -5.0], np.float32)]]
-    matrix, bias = steps(optimizer.lamb(), values, gradients)
+    matrix, bias = steps(rules.lamb(), values, gradients)
     np.testing.assert_allclose(matrix, [[0.9, 0.9], [1.1, 0.9]], rtol=1e-5)
     np.testing.assert_allclose(bias, [0.9, 1.1], rtol=1e-5)
-    # Decay counts as part of the direction: sign + 1, so that one entry stands still, the others share the norm of 2.
-    matrix, bias = steps(optimizer.lamb(), values, gradients, decay=1.0)
+    # Decay is part of the direction, sign + 1: one entry does not move, and the others share the norm of 2.
+    matrix, bias = steps(rules.lamb(), values, gradients, decay=1.0)
     np.testing.assert_allclose(matrix, 1.0 - 0.1 * np.array([[1, 1], [0, 1]]) * 2 / np.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(bias, [0.9, 1.1], rtol=1e-5)
 
 
-def test_the_average_follows_the_weights():
+def test_the_moving_average_follows_the_weights():
     values, gradients = [np.zeros((1, 1), np.float32)], [[np.full((1, 1), -1.0, np.float32)]] * 3
-    # Without momentum the weight goes 0.1, 0.2, 0.3; of its average the steps keep 1/11, 2/12 and 3/13.
-    (average,) = steps(optimizer.sgd(momentum=0.0), values, gradients, average=0.9)
+    # Without momentum the weight is 0.1, 0.2, 0.3; the steps keep 1/11, 2/12 and 3/13 of its average.
+    (average,) = steps(rules.sgd(momentum=0.0), values, gradients, average=0.9)
     first = 0.1 * 10 / 11
     second = first + (0.2 - first) * 10 / 12
     assert average.item() == pytest.approx(second + (0.3 - second) * 10 / 13, rel=1e-5)
-    (average,) = steps(optimizer.sgd(momentum=0.0), values, gradients, average=0.05)
+    (average,) = steps(rules.sgd(momentum=0.0), values, gradients, average=0.05)
     assert average.item() == pytest.approx(0.05 * (0.05 * 0.095 + 0.95 * 0.2) + 0.95 * 0.3, rel=1e-5)
 
 
@@ -91,8 +92,9 @@ def test_the_average_follows_the_weights():
         ({"schedule": "cosine", "warmup_steps": 0}, {0: 1.0, 50: 0.5, 100: 0.0}),
         ({"schedule": "cosine", "warmup_steps": 1000}, {0: 0.0, 99: 1.0}),
     ],
+    ids=["constant", "exponential", "epoch_decay", "cosine", "cosine without warmup", "cosine with warmup to the end"],
 )
-def test_the_rate_follows_its_schedule(fields: dict, expected: dict[int, float]):
+def test_schedules(fields: dict, expected: dict[int, float]):
     config = TrainConfig("-", "-", "-", learning_rate=1.0, steps=100, batch_size=4, **fields)
     rate = optimizer.schedule(config, lines=15)
     assert {step: float(rate(tf.constant(float(step)))) for step in expected} == pytest.approx(expected, abs=1e-6)

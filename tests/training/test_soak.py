@@ -19,20 +19,20 @@ def resident() -> int:
 
 @pytest.mark.skipif(not STEPS, reason="takes minutes: make train-proof")
 def test_a_long_training_gets_neither_slower_nor_larger(trained, tmp_path: pathlib.Path):
-    seen: list[tuple[float, int]] = []  # after every ten steps
+    measured: list[tuple[float, int]] = []  # after every ten steps
 
-    def look() -> bool:
-        seen.append((time.monotonic(), resident()))
+    def measure() -> bool:
+        measured.append((time.monotonic(), resident()))
         return False
 
     # No evaluation, no checkpoint: the steps alone.
     data = {"train_data": str(trained.records), "eval_data": str(trained.records), "workdir": str(tmp_path / "run")}
     rare = dict.fromkeys(("eval_every", "checkpoint_every"), STEPS)
-    train.train(TrainConfig(**data, steps=STEPS, batch_size=8, log_every=100, **rare), look)
-    seen = seen[: STEPS // 10]  # what comes after the last step is evaluation
-    took = [after - before for (before, _), (after, _) in itertools.pairwise(seen)]
-    early, late = statistics.median(took[10:110]), statistics.median(took[-100:])
+    train.train(TrainConfig(**data, steps=STEPS, batch_size=8, log_every=100, **rare), measure)
+    measured = measured[: STEPS // 10]  # the evaluation after the last step does not count
+    durations = [after - before for (before, _), (after, _) in itertools.pairwise(measured)]
+    early, late = statistics.median(durations[10:110]), statistics.median(durations[-100:])
     print(f"\nten steps: {early:.4f} s early, {late:.4f} s late, {late / early:.3f}x; "
-          f"memory: {seen[10][1]} early, {seen[-1][1]} late, {seen[-1][1] / seen[10][1]:.3f}x")  # fmt: skip
+          f"memory: {measured[10][1]} early, {measured[-1][1]} late, {measured[-1][1] / measured[10][1]:.3f}x")  # fmt: skip
     assert late < 1.02 * early
-    assert seen[-1][1] < 1.05 * seen[10][1]
+    assert measured[-1][1] < 1.05 * measured[10][1]

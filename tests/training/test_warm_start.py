@@ -1,0 +1,57 @@
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from trainings import digits_config
+
+from ocr import charset as charsets
+from ocr.model import networks
+from ocr.saving import warm_start
+from ocr.saving.workdir import Workdir
+from ocr.training import train
+from tfrecords.errors import InputError, IntegrityError
+
+
+def test_initial_weights_come_from_a_training_or_export_with_another_alphabet(trained, tmp_path: pathlib.Path):
+    their_charset, own_charset = charsets.charset_by_name("digits"), charsets.Charset("9a0")
+    for source in (trained.workdir, trained.export):
+        model = networks.build("lite", own_charset.num_classes)
+        kernel, _ = model.get_layer("logits").get_weights()
+        assert warm_start.take_weights(model, own_charset, str(source)) == 2
+        other = Workdir(trained.workdir).load().model
+        their_kernel, their_bias = other.get_layer("logits").get_weights()
+        for weight, origin in zip(model.weights[:-2], other.weights[:-2], strict=True):
+            np.testing.assert_array_equal(weight.numpy(), origin.numpy())
+        for mine, its in ((0, 9), (2, 0), (own_charset.blank, their_charset.blank)):
+            np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0][:, mine], their_kernel[:, its])
+            assert model.get_layer("logits").get_weights()[1][mine] == their_bias[its]
+        # "a" keeps its initial weights.
+        np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0][:, 1], kernel[:, 1])
+
+
+@pytest.mark.slow
+def test_a_training_with_the_weights_of_another_one_reads_at_once(trained, tmp_path: pathlib.Path):
+    fields = {"steps": 1, "learning_rate": 1e-9, "eval_every": 1, "ema": 0.9, "init_from": str(trained.export), "replicas": 2}
+    assert train.train(digits_config(trained, tmp_path / "run", **fields))["cer"] < 0.02
+    # It is ignored when the training resumes.
+    fields |= {"steps": 2, "init_from": "/gone", "replicas": 0}
+    assert train.train(digits_config(trained, tmp_path / "run", **fields))["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "error", "message"),
+    [
+        ("/nowhere", "lite", InputError, "--init_from=/nowhere: no such folder"),
+        (None, "cnn", InputError, "has the network lite, this training cnn"),
+        ("cut", "lite", IntegrityError, "damaged export"),
+    ],
+    ids=["no such folder", "another network", "a truncated export"],
+)
+def test_unusable_initial_weights_are_refused(trained, tmp_path: pathlib.Path, source, model: str, error, message: str):
+    if source == "cut":
+        source = str(shutil.copytree(trained.export, tmp_path / "cut"))
+        path = tmp_path / "cut" / "1" / "saved_model.pb"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(error, match=message):
+        train.train(digits_config(trained, tmp_path / "run", model=model, init_from=source or str(trained.export)))
