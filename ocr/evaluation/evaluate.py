@@ -94,7 +94,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
     with contextlib.ExitStack() as stack:
         stack.enter_context(verify.report_damage(split))
         folder = stack.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
-        if Workdir(model).begun:
+        if Workdir(model).has_training:
             trained = Workdir(model).load()
             batches = pipeline.evaluation_batches(split, trained.charset, batch_size)
             results, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)

@@ -1,1 +1,1 @@
-"""The networks, their training objective (the CTC loss), decoding, and the recogniser that is made of them."""
+"""The networks, their training objective (the CTC loss), decoding, and the recogniser built from them."""

@@ -12,7 +12,7 @@ _MIN_PROBABILITY = 1e-6
 _INPUTS = ("pixels", "width", "text")
 
 
-def sharpness(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
+def find_scale(recogniser: Recogniser, data: str, batch_size: int = 32) -> float:
     """Finds the factor of the logits that makes the confidences of a recogniser most likely, given which texts are right.
 
     This is temperature scaling (Guo et al., 2017, "On Calibration of Modern Neural Networks") of whole texts.

@@ -35,7 +35,7 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
     path = pathlib.Path(source)
     if path != saved_model.PRETRAINED and not path.is_dir():
         raise InputError(f"--init_from={source}: no such folder")
-    if Workdir(path).begun:
+    if Workdir(path).has_training:
         trained = Workdir(path).load()
         other, other_charset = trained.model, trained.charset
     else:

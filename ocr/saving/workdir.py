@@ -61,7 +61,7 @@ class Workdir:
         self._newest, self._best = path / "checkpoints", path / "best"
 
     @property
-    def begun(self) -> bool:
+    def has_training(self) -> bool:
         """Whether there is a training in the folder."""
         return (self.path / "config.json").exists()
 
@@ -100,7 +100,7 @@ class Workdir:
                         f"{self._newest}: no checkpoint in it, though step {best['step']} was evaluated; restore it, or "
                         "choose a new --workdir"
                     )
-            elif not self.begun:
+            elif not self.has_training:
                 raise IntegrityError(f"{self.path / 'config.json'}: missing, though there are checkpoints; restore it")
             else:
                 saved, saved_provenance = configs.read(self.path / "config.json")
@@ -130,7 +130,7 @@ class Workdir:
           InputError: there is no training here, it has no checkpoint yet, or one of another Keras.
           IntegrityError: the alphabet is not the one it was trained with, or the weights are damaged.
         """
-        if not self.begun:
+        if not self.has_training:
             raise InputError(f"{self.path}: no training in it (no config.json); ocr_train creates one")
         config, provenance = configs.read(self.path / "config.json")
         if (keras_major := provenance.get("keras", keras_compat.MAJOR)) != keras_compat.MAJOR:

@@ -162,7 +162,7 @@ class KerasOptimizerAdapter(Optimizer):
     Args:
       weights: see `Optimizer`, as for the other arguments.
       statistics: see `Optimizer`.
-      theirs: the Keras optimizer.
+      keras_optimizer: the optimizer, which is to have no schedule of its own.
       rate: see `Optimizer`.
       **options: `clip_norm`, `average` and `scaling` of `Optimizer`.
     """
@@ -171,28 +171,28 @@ class KerasOptimizerAdapter(Optimizer):
         self,
         weights: Sequence[tf.Variable],
         statistics: Sequence[tf.Variable],
-        theirs: Any,
+        keras_optimizer: Any,
         rate: Schedule,
         **options: Any,
     ):
         super().__init__(weights, statistics, Rule(0, lambda *_: None), rate, **options)
-        self._theirs = theirs
+        self._keras_optimizer = keras_optimizer
         # It creates its moments with its first step: take one with a rate of 0, and do not count it.
-        rate_of_theirs = theirs.learning_rate
-        rate_of_theirs.assign(0.0)
-        theirs.apply_gradients([(tf.zeros_like(weight), weight) for weight in weights])
-        theirs.iterations.assign(0)
+        learning_rate = keras_optimizer.learning_rate
+        learning_rate.assign(0.0)
+        keras_optimizer.apply_gradients([(tf.zeros_like(weight), weight) for weight in weights])
+        keras_optimizer.iterations.assign(0)
 
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the weights."""
-        return {**super().state, "theirs": list(self._theirs.weights)}
+        return {**super().state, "theirs": list(self._keras_optimizer.weights)}
 
     def _update_weights(self, gradients: list, step: dict[str, tf.Tensor]) -> None:
         def update() -> None:
-            self._theirs.learning_rate.assign(step["rate"])
+            self._keras_optimizer.learning_rate.assign(step["rate"])
             scaled = [gradient * step["factor"] for gradient in gradients]
-            self._theirs.apply_gradients(zip(scaled, self.weights, strict=True))
+            self._keras_optimizer.apply_gradients(zip(scaled, self.weights, strict=True))
             for average, weight in zip(self._averages, self.weights, strict=False):
                 self._update_ema(average, weight, step)
 
@@ -218,8 +218,8 @@ def build(config: TrainConfig, model: keras.Model, lines: int) -> Optimizer:
         "scaling": config.precision == "mixed_float16",
     }
     if config.optimizer.startswith(addons.PREFIX):
-        theirs = addons.build(config.optimizer, config.learning_rate)
-        return KerasOptimizerAdapter(weights, statistics, theirs, rate, **options)
+        keras_optimizer = addons.build(config.optimizer, config.learning_rate)
+        return KerasOptimizerAdapter(weights, statistics, keras_optimizer, rate, **options)
     rule: Rule = getattr(rules, config.optimizer)()
     decay = config.weight_decay if rule.decays else 0.0
     return Optimizer(weights, statistics, rule, rate, decay=decay, **options)

@@ -30,11 +30,11 @@ def records(tmp_path_factory):
 def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
     model, charset, *_ = Workdir(trained.workdir).load()
     recogniser = Recogniser(model, charset)
-    factor = temperature.sharpness(recogniser, records[0])
+    factor = temperature.find_scale(recogniser, records[0])
     for weight in model.get_layer("logits").trainable_variables:
         weight.assign(weight * 0.5)
     assert 0.4 < factor < 1.29, "both factors have to be among those tried"
-    assert temperature.sharpness(recogniser, records[0]) == pytest.approx(2.0 * factor, rel=0.1)
+    assert temperature.find_scale(recogniser, records[0]) == pytest.approx(2.0 * factor, rel=0.1)
 
 
 def test_a_calibrated_export_reads_the_same_and_says_better_how_often_it_is_right(trained, records, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ocr import keras_compat
 from ocr.saving.workdir import Workdir
@@ -90,6 +91,7 @@ def test_two_workers_train_as_one_process_does_and_resume_after_a_kill(trained, 
     ],
 )
 def test_unavailable_devices_are_refused(fields: dict, message: str):
+    tf.config.list_logical_devices()  # from now on TensorFlow is in use
     with pytest.raises(devices.InputError, match=message):
         devices.find(**fields)
 
