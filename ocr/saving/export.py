@@ -29,7 +29,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       export_dir: Folder of versions, which a server watches.
       decoder: `greedy` or `beam`.
       version: Version number, at least 1, or 0 for one more than the newest version in the folder.
-      calibrate: Records to calibrate confidences with, as `temperature.sharpness` takes them, or "".
+      calibrate: Records to calibrate confidences with, as `temperature.find_scale` takes them, or "".
 
     Returns:
       `export`, the folder written; `version`; `bytes`, its size; and `sharpness`, the factor of the logits, if calibrated.
@@ -48,7 +48,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     with files.atomic_directory(folder / str(version)) as staging:
         calibration = {}
         if calibrate:
-            calibration["sharpness"] = temperature.sharpness(Recogniser(model, charset, decoder), calibrate)
+            calibration["sharpness"] = temperature.find_scale(Recogniser(model, charset, decoder), calibrate)
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * calibration["sharpness"])
         _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), staging)
