@@ -83,6 +83,7 @@ def run(
       takes_arguments: whether it has positional arguments.
     """
     _open_closed_streams()
+    _signalled.clear()  # by an earlier command in this process
     # Texts are UTF-8 whatever the locale. File names may have any bytes: unchanged in results, escaped in messages.
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):

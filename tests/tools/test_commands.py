@@ -1,6 +1,11 @@
-"""What users and scripts rely on: exit status, one line on stderr, one JSON object at the end."""
+"""What users and scripts rely on: exit status, one line on stderr, one JSON object at the end.
 
+Most cases run within this process; exit codes, closed streams and signals are tested on real processes.
+"""
+
+import errno
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -11,7 +16,12 @@ import time
 
 import pytest
 
-COMMANDS = ("render_lines", "make_tfrecords", "ocr_train", "ocr_eval", "ocr_export", "ocr_predict", "ocr_bench")
+import tools
+from tfrecords import files
+from tools import command
+
+NOT_COMMANDS = ("__init__", "command", "demo")
+COMMANDS = sorted(path.stem for path in pathlib.Path(tools.__file__).parent.glob("*.py") if path.stem not in NOT_COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -24,11 +34,11 @@ def test_help_has_an_example_and_every_flag(invoke, name: str):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("render_lines --output=x", "--count: has to be given"),
         ("render_lines --output=x --count=many", "--count=many: must be a whole number"),
-        ("render_lines --output=x --count=5 stray", "stray: no flag"),
+        ("render_lines --output=x --count=5 stray", "stray: not a flag"),
         ("render_lines --output=. --count=5", ".: the folder that this was started in"),
         ("make_tfrecords --images=. --labels=/dev/stdin --charset=alnum --output=y", "/dev/stdin: not a regular file"),
         ("render_lines --flagfile=/nowhere", "/nowhere"),
@@ -53,29 +63,32 @@ def test_help_has_an_example_and_every_flag(invoke, name: str):
         ("ocr_train --train_data=a --eval_data=b --workdir=", "--workdir: has to be given"),
         ("ocr_train --train_data=a --eval_data=b --workdir=c --seed=4294967296", "--seed=4294967296: must be 0 to"),
         ("ocr_train --train_data=a --eval_data=b --workdir=c\udcff", "--workdir: its value is not UTF-8"),
+        ("ocr_bench", "name one of ctc, decode, input, convert, train, read, all"),
+        ("ocr_bench ctc knitting", "knitting: no such benchmark; name one of ctc,"),
+        ("ocr_bench ctc --accuracy=records", "--accuracy: taken only with the benchmark read alone"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line_with_status_1(invoke, tmp_path: pathlib.Path, line: str, told: str):
+def test_an_invalid_input_is_refused_in_one_line_with_status_1(invoke, tmp_path: pathlib.Path, line: str, message: str):
     done = invoke(*line.split())
     assert (done.returncode, done.stdout) == (1, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damage_has_status_2_and_one_line(command, trained, tmp_path: pathlib.Path):
+def test_a_damaged_shard_has_status_2_and_one_line(invoke, trained, tmp_path: pathlib.Path):
     records = tmp_path / "records"
     records.mkdir()
     for path in trained.records.iterdir():
         (records / path.name).write_bytes(path.read_bytes())
     shard = records / "lines-train.tfrecord-00001-of-00002"
     shard.write_bytes(shard.read_bytes()[:-30])
-    done = command("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run")
+    done = invoke("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "lines-train.tfrecord-00001-of-00002: has" in done.stderr
-    shard.write_bytes(bytes(shard.stat().st_size + 30))  # of the right size, and nothing but zeros
-    done = command("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run", "--steps=5")
+    shard.write_bytes(bytes(shard.stat().st_size + 30))  # of the right size, but all zeros
+    done = invoke("ocr_train", f"--train_data={records}", f"--eval_data={records}", "--workdir=run", "--steps=5")
     assert done.returncode == 2
     assert "lines-train.tfrecord-00001-of-00002: damaged" in done.stderr.splitlines()[-1]
 
@@ -88,24 +101,39 @@ def test_a_bug_has_status_70_and_its_traceback(tmp_path: pathlib.Path):
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(command, tmp_path: pathlib.Path):
-    # A limit on the size of files stands in for a disk that is full.
-    script = (
-        "import resource, errno, sys; from tfrecords import files\n"
-        "real = files.os.fsync\n"
-        "def full(_): raise OSError(errno.ENOSPC, 'No space left on device', 'lines')\n"
-        "files.os.fsync = full\n"
-        "sys.argv = ['render_lines', '--output=lines', '--count=3', '--workers=1']\n"
-        "from tools import render_lines; render_lines.run()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(invoke, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "lines")
+
+    monkeypatch.setattr(files.os, "fsync", fsync)  # in place of a disk that is full
+    done = invoke("render_lines", "--output=lines", "--count=3", "--workers=1")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: --output=lines: no space left on the disk"
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_training_that_is_stopped_saves_and_goes_on(trained, tmp_path: pathlib.Path, number: int, status: int):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_command_may_finish_its_work_after_a_signal(
+    invoke, last_json, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+):
+    def main(*_: object) -> dict:
+        with command.stop_on_signal() as stop:
+            os.kill(os.getpid(), number)
+            while not stop():
+                time.sleep(0.01)
+        return {"saved": True, "interrupted": True}
+
+    monkeypatch.setattr("tools.render_lines.main", main)
+    done = invoke("render_lines", "--output=lines")
+    assert (done.returncode, last_json(done)) == (status, {"saved": True, "interrupted": True})
+    assert done.stderr == f"\n{number.name}: saving, then exiting; send it again to exit at once\n"
+    monkeypatch.undo()
+    assert invoke("render_lines", "--help").returncode == 0, "a later command in the same process is not interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: pathlib.Path, number: int, status: int):
     line = [sys.executable, "-m", "tools.ocr_train", f"--train_data={trained.records}", f"--eval_data={trained.records}"]
     line += ["--workdir=run", "--steps=100000", "--batch_size=4", "--log_every=1"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -119,16 +147,16 @@ def test_a_training_that_is_stopped_saves_and_goes_on(trained, tmp_path: pathlib
     result = json.loads(out.splitlines()[-1])
     assert result["interrupted"] is True
     assert result["steps"] > 0
-    assert "saving, then leaving" in err
+    assert "saving, then exiting" in err
     more = [*line[:-3], f"--steps={result['steps'] + 2}", *line[-2:]]
     done = subprocess.run(more, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"going on from step {result['steps']}" in done.stderr
+    assert f"resuming from step {result['steps']}" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["steps"] == result["steps"] + 2
 
 
-def test_a_second_signal_leaves_at_once(tmp_path: pathlib.Path):
-    # A call that does not return to Python stands in for a long step of TensorFlow's.
+def test_a_second_signal_ends_the_process_at_once(tmp_path: pathlib.Path):
+    # A call that does not return to Python stands in for a long step of TensorFlow.
     code = (
         "import ctypes, sys; from tools import command\n"
         "with command.stop_on_signal():\n"
@@ -138,14 +166,26 @@ def test_a_second_signal_leaves_at_once(tmp_path: pathlib.Path):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert "once more to leave at once" in process.stderr.readline() + process.stderr.readline()
+        assert "send it again to exit at once" in process.stderr.readline() + process.stderr.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
 
 
-def test_a_signal_while_tensorflow_is_imported_is_not_lost(tmp_path: pathlib.Path):
+SLOW_IMPORT = (
+    "import logging, time, types\n"
+    "time.sleep(1)\n"
+    "get_logger = logging.getLogger\n"
+    "config = types.SimpleNamespace(list_physical_devices=lambda kind: [])\n"
+)
+
+
+@pytest.mark.parametrize("tensorflow", ["stand-in", pytest.param("real", marks=pytest.mark.slow)])
+def test_a_signal_during_the_import_of_tensorflow_is_not_lost(tmp_path: pathlib.Path, tensorflow: str):
+    if tensorflow == "stand-in":
+        (tmp_path / "tensorflow.py").write_text(SLOW_IMPORT)
     code = (
         "import os, signal, sys, threading; from absl import flags; from tools import command\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "def main(*_):\n"
         "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
         "    command.import_tensorflow()\n"
@@ -156,14 +196,21 @@ def test_a_signal_while_tensorflow_is_imported_is_not_lost(tmp_path: pathlib.Pat
     assert (done.returncode, done.stdout) == (143, '{"interrupted": true}\n')
 
 
-def test_without_stderr_a_command_still_does_its_work(tmp_path: pathlib.Path):
-    shell = f"{sys.executable} -m tools.make_tfrecords --dummy=3 --num_classes=5 --output={tmp_path}/records 2>&- 0<&-"
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        pytest.param("render_lines --count=3 --workers=1", "lines", id="without TensorFlow"),
+        pytest.param("make_tfrecords --dummy=3 --num_classes=5", "records", id="with TensorFlow", marks=pytest.mark.slow),
+    ],
+)
+def test_a_command_works_with_stdin_and_stderr_closed(tmp_path: pathlib.Path, line: str, key: str):
+    shell = f"{sys.executable} -m tools.{line} --output={tmp_path}/output 2>&- 0<&-"
     done = subprocess.run(shell, shell=True, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0
-    assert json.loads(done.stdout)["records"] == 3
+    assert json.loads(done.stdout)[key] == 3
 
 
-def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
+def test_interrupted_rendering_leaves_nothing_behind(tmp_path: pathlib.Path):
     line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=1000000"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob(".lines.partial/*/*.png")):
@@ -176,10 +223,10 @@ def test_rendering_that_is_stopped_leaves_nothing(tmp_path: pathlib.Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_would_break_the_table_are_escaped(trained, command, tmp_path: pathlib.Path):
+def test_file_names_with_tabs_or_line_ends_are_escaped(trained, invoke, tmp_path: pathlib.Path):
     shutil.copy(next((trained.lines / "eval").glob("*.png")), tmp_path / "a\tb\nc.png")
     os.mkfifo(tmp_path / "fifo")
-    done = command("ocr_predict", f"--saved_model={trained.export}", "a\tb\nc.png", "fifo", "/dev/zero")
+    done = invoke("ocr_predict", f"--saved_model={trained.export}", "a\tb\nc.png", "fifo", "/dev/zero")
     assert done.returncode == 1
     names, texts, confidences = zip(*(line.split("\t") for line in done.stdout.splitlines()), strict=True)
     assert names == ("a\\tb\\nc.png", "fifo", "/dev/zero")
@@ -188,7 +235,7 @@ def test_names_that_would_break_the_table_are_escaped(trained, command, tmp_path
     assert done.stderr.splitlines() == ["fifo: not a regular file", "/dev/zero: not a regular file"]
 
 
-def test_a_worker_that_is_killed_ends_the_rendering(tmp_path: pathlib.Path):
+def test_rendering_ends_if_a_worker_is_killed(tmp_path: pathlib.Path):
     line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=100000", "--workers=2"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob(".lines.partial/*/*.png")):
@@ -197,19 +244,36 @@ def test_a_worker_that_is_killed_ends_the_rendering(tmp_path: pathlib.Path):
         subprocess.run(["pkill", "-9", "-P", str(process.pid), "-f", "spawn_main"], check=True)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.splitlines()[-1] == "error: --workers=2: one of them was killed, for want of memory perhaps"
+    assert err.splitlines()[-1] == "error: --workers=2: a worker was killed, perhaps because memory ran out"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_standard_output_that_is_full_is_told(tmp_path: pathlib.Path):
+def test_a_full_standard_output_is_reported(tmp_path: pathlib.Path):
     shell = f"{sys.executable} -m tools.render_lines --output={tmp_path}/lines --count=3 --workers=1 > /dev/full"
     done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: standard output: No space left on device"
 
 
-def test_flags_come_from_a_file_too(command, last_json, tmp_path: pathlib.Path):
+def test_flags_are_read_from_a_flag_file(invoke, last_json, tmp_path: pathlib.Path):
     (tmp_path / "recipe").write_text("--count=3\n--charset=digits\n")
-    done = command("render_lines", "--flagfile=recipe", "--output=lines")
+    done = invoke("render_lines", "--flagfile=recipe", "--output=lines")
     assert done.returncode == 0, done.stderr
     assert last_json(done)["lines"] == 3
+
+
+def test_log_records_of_this_project_are_shown_as_bare_messages(invoke, monkeypatch: pytest.MonkeyPatch):
+    def main(*_: object) -> dict:
+        logging.getLogger("ocr.training").info("step %d", 5)
+        logging.getLogger("tfrecords").warning("rejected")
+        logging.getLogger("ocr").debug("hidden")
+        logging.getLogger("urllib3").info("hidden too")
+        return {}
+
+    monkeypatch.setattr("tools.render_lines.main", main)
+    loggers = [logging.getLogger(name) for name in ("ocr", "tfrecords", "tools")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    for _ in range(2):  # a second command in the same process shows them once, too
+        done = invoke("render_lines", "--output=lines")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "step 5\nrejected\n")
+    assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
