@@ -55,12 +55,12 @@ def inspect(folder: pathlib.Path) -> list[str]:
         "signatures": lambda: _check_signatures(signatures),
         "alphabet and weights": lambda: _check_provenance(folder, signatures["serving_default"]),
         "core kernels only": lambda: _check_kernels(signatures),
+        "warm-up requests": lambda: _check_warm_up(folder, signatures),
         "empty batches": lambda: _check_empty_batches(signatures),
         "bad images beside good ones": lambda: _check_bad_images(signatures["serving_default"]),
         "lines alone and in a batch": lambda: _check_batch_independence(signatures["serving_default"]),
         "characters and their positions": lambda: _check_characters(signatures),
         "preprocessed lines": lambda: _check_lines(signatures),
-        "warm-up requests": lambda: _check_warm_up(folder, signatures),
     }
     failures: tuple[type[Exception], ...] = (*errors.damage_errors(), InputError)
     for name, check in checks.items():

@@ -40,6 +40,13 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
       IntegrityError: The export is damaged.
     """
     tls = _tls_context(config)
+    # Before loading the model, which takes seconds. gRPC's own error would not say why.
+    for flag, port in (("grpc_port", config.grpc_port), ("rest_port", config.rest_port)):
+        try:
+            family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+            socket.create_server((config.host, port), family=family).close()
+        except OSError as error:
+            raise InputError(f"--{flag}={port}: cannot listen at {_address(config.host, port)}: {error.strerror}") from error
     versions = Versions(pathlib.Path(config.export_dir))
     max_bytes = _WAITING_REQUESTS * config.max_request_mb * 2**20
     service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines)
@@ -85,16 +92,15 @@ def _grpc_server(config: ServeConfig, service: Service, max_bytes: int) -> tuple
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(grpc_api.PredictionServicer(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(grpc_api.ModelServicer(service), server)
-    address = f"[{config.host}]:{config.grpc_port}" if ":" in config.host else f"{config.host}:{config.grpc_port}"
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        socket.create_server((config.host, config.grpc_port), family=family).close()  # gRPC's error would not say why
-    except OSError as error:
-        raise InputError(f"--grpc_port={config.grpc_port}: cannot listen at {address}: {error.strerror}") from error
+    address = _address(config.host, config.grpc_port)
     if config.tls_cert:
         pair = (pathlib.Path(config.tls_key).read_bytes(), pathlib.Path(config.tls_cert).read_bytes())
         return server, server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     return server, server.add_insecure_port(address)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _tls_context(config: ServeConfig) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""A server under more than it is used to: damaged images, new versions, overload, its end."""
+"""A server process under load: new versions, damaged images, overload, shutdown. `make serve-proof` runs more of it."""
 
 import concurrent.futures
 import io
@@ -13,32 +13,32 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from asking import ask, b64, post, request_of
+from http_and_grpc import b64, post, predict, predict_request, texts
 from PIL import Image
 from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
 from ocr.serving import saved_model, warmup, wire
 from ocr.serving.client import Client
 
-# `make serve-proof` asks for more.
+pytestmark = pytest.mark.slow
 FUZZED = int(os.environ.get("SERVE_FUZZED", "240"))
 SWAPS = int(os.environ.get("SERVE_SWAPS", "2"))
 REQUESTS = int(os.environ.get("SERVE_REQUESTS", "20"))
 OVERLOAD_S = float(os.environ.get("SERVE_OVERLOAD_S", "2"))
 
 
-def test_versions_change_under_load_and_no_request_is_lost(start_server, exports, files, tmp_path):
+def test_no_request_is_lost_while_versions_change(start_server, exports, files, tmp_path):
     server = start_server(exports, "--poll_s=0.1")
     expected = saved_model.load(exports)(files[:8])[0]
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
-    seen, ended, count = set(), False, 0
+    seen, stopped, count = set(), False, 0
 
     def work() -> None:
         nonlocal count
-        while not ended:
-            answer = ask(stub, files[:8])
-            assert [text.decode() for text in answer.outputs["text"].string_val] == expected
-            seen.add(answer.model_spec.version.value)
+        while not stopped:
+            response = predict(stub, files[:8])
+            assert texts(response) == expected
+            seen.add(response.model_spec.version.value)
             count += 1
 
     def wait_for(version: int) -> None:
@@ -51,10 +51,10 @@ def test_versions_change_under_load_and_no_request_is_lost(start_server, exports
         clients = [pool.submit(work) for _ in range(4)]
         try:
             for version in range(2, 2 + SWAPS):
-                shutil.copytree(exports / "1", tmp_path / "aside")
-                (tmp_path / "aside").rename(exports / str(version))
+                shutil.copytree(exports / "1", tmp_path / "staging")
+                (tmp_path / "staging").rename(exports / str(version))
                 wait_for(version)
-            (exports / "999").mkdir()  # damaged: it is passed over, and named
+            (exports / "999").mkdir()  # damaged: skipped, and reported
             (exports / "999" / "saved_model.pb").write_bytes(b"junk")
             seen.clear()
             time.sleep(1.0)
@@ -65,7 +65,7 @@ def test_versions_change_under_load_and_no_request_is_lost(start_server, exports
             while count < REQUESTS:
                 time.sleep(0.1)
         finally:
-            ended = True
+            stopped = True
         for client in clients:
             client.result()
     print(f"{SWAPS} swaps, {count} requests")
@@ -73,85 +73,85 @@ def test_versions_change_under_load_and_no_request_is_lost(start_server, exports
     assert "version 999 is not served: " in (tmp_path / "log").read_text("utf-8")
 
 
-def test_a_version_that_is_not_whole_is_passed_over_until_it_is(start_server, exports, files, tmp_path):
+def test_an_incomplete_version_is_skipped_until_it_is_complete(start_server, exports, files, tmp_path):
     server = start_server(exports, "--poll_s=0.1")
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
 
     def wait_for(version: int) -> None:
         deadline = time.monotonic() + 60
-        while ask(stub, files[:1]).model_spec.version.value != version:
+        while predict(stub, files[:1]).model_spec.version.value != version:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
-    shutil.copytree(exports / "1", exports / "4", ignore=shutil.ignore_patterns("variables", "assets*"))  # on its way
-    odd = exports / "3" / "assets.extra" / warmup.NAME
-    shutil.copytree(exports / "1", tmp_path / "aside")
-    with tf.io.TFRecordWriter(str(tmp_path / "aside" / "assets.extra" / warmup.NAME)) as writer:
-        writer.write(wire.log(wire._field(1, wire._number(3, 5)) + wire._field(2, b"")))
-    (tmp_path / "aside").rename(exports / "3")
-    shutil.copytree(exports / "1", exports / str(2**63))  # a number that no server takes
-    shutil.copytree(exports / "1", tmp_path / "whole")
-    (tmp_path / "whole").rename(exports / "2")
+    shutil.copytree(exports / "1", exports / "4", ignore=shutil.ignore_patterns("variables", "assets*"))  # half copied
+    invalid = exports / "3" / "assets.extra" / warmup.NAME
+    shutil.copytree(exports / "1", tmp_path / "staging")
+    with tf.io.TFRecordWriter(str(tmp_path / "staging" / "assets.extra" / warmup.NAME)) as writer:
+        writer.write(wire.encode_log(wire.bytes_field(1, wire.int_field(3, 5)) + wire.bytes_field(2, b"")))
+    (tmp_path / "staging").rename(exports / "3")
+    shutil.copytree(exports / "1", exports / str(2**63))  # beyond what a server can number
+    shutil.copytree(exports / "1", tmp_path / "complete")
+    (tmp_path / "complete").rename(exports / "2")
     wait_for(2)
     shutil.copytree(exports / "1", exports / "4", dirs_exist_ok=True)
     wait_for(4)
     for version in (1, 2, 3, 4):
         shutil.rmtree(exports / str(version))
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    asked.model_spec.name = "ocr"
-    assert stub.GetModelMetadata(asked).metadata["signature_def"].ByteSize() > 100
-    assert ask(stub, files[:1]).model_spec.version.value == 4
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "ocr"
+    assert stub.GetModelMetadata(request).metadata["signature_def"].ByteSize() > 100
+    assert predict(stub, files[:1]).model_spec.version.value == 4
     assert server.end()[0] == 143
-    told = (tmp_path / "log").read_text("utf-8")
-    assert f"version 3 is not served: {odd}: damaged" in told
-    assert "version 4 is not served: " in told
+    log = (tmp_path / "log").read_text("utf-8")
+    assert f"version 3 is not served: {invalid}: damaged" in log
+    assert "version 4 is not served: " in log
 
 
-def test_a_client_that_sends_no_more_does_not_keep_it(start_server, exports):
+def test_a_stalled_client_does_not_block_shutdown(start_server, exports):
     server = start_server(exports)
     host, port = server.rest.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as stalled:
         stalled.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
-        with socket.create_connection((host, int(port))) as boastful:
-            boastful.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\n{")
-            assert boastful.recv(100).startswith(b"HTTP/1.1 413 ")
+        with socket.create_connection((host, int(port))) as oversized:
+            oversized.sendall(b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\n{")
+            assert oversized.recv(100).startswith(b"HTTP/1.1 413 ")
         begun = time.monotonic()
         assert server.end()[0] == 143
         assert time.monotonic() - begun < 20.0
     assert "Traceback" not in (exports.parent / "log").read_text("utf-8")
 
 
-def test_too_many_at_once_are_refused_and_the_others_answered(start_server, exports, files, tmp_path):
+def test_overload_is_refused_and_accepted_requests_are_answered(start_server, exports, files, tmp_path):
     server = start_server(exports, "--max_waiting=16", "--max_batch=8")
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
     expected = saved_model.load(exports)(files[:8])[0]
-    calls = [stub.Predict.future(request_of(files[:8])) for _ in range(200)]
+    calls = [stub.Predict.future(predict_request(files[:8])) for _ in range(200)]
     codes = [call.code() for call in calls]
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     for call, code in zip(calls, codes, strict=True):
         if code == grpc.StatusCode.OK:
-            assert [text.decode() for text in call.result().outputs["text"].string_val] == expected
+            assert texts(call.result()) == expected
     body = {"instances": [b64(file) for file in files[:8]]}
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
-        answers = list(pool.map(lambda _: post(f"{server.rest}/v1/models/ocr:predict", body), range(80)))
-    assert {status for status, _ in answers} == {200, 429}
+        responses = list(pool.map(lambda _: post(f"{server.rest}/v1/models/ocr:predict", body), range(80)))
+    assert {status for status, _ in responses} == {200, 429}
     with pytest.raises(grpc.RpcError) as caught:
-        ask(stub, files[:100], timeout=0.005)
+        predict(stub, files[:100], timeout=0.005)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert ask(stub, files[:1]).outputs["text"].string_val[0].decode() == expected[0]
-    with Client(server.grpc) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:  # the client asks again
-        assert all(texts == expected for texts, *_ in pool.map(lambda _: client(files[:8]), range(16)))
+    assert texts(predict(stub, files[:1])) == expected[:1]
+    with Client(server.grpc) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:  # the client retries
+        assert all(read == expected for read, *_ in pool.map(lambda _: client(files[:8]), range(16)))
     assert server.end(signal.SIGINT)[0] == 130
 
 
 def memory(server) -> int:
-    """Returns the memory that a server's process holds, in KiB."""
+    """Returns the resident memory of a server's process in KiB."""
     status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
 def mutated(files: list[bytes], rng: np.random.Generator) -> bytes:
-    """Returns an image file with some bytes changed, cut out, doubled or zeroed."""
+    """Returns an image file with some bytes changed, deleted, doubled or zeroed."""
     file = bytearray(files[rng.integers(len(files))])
     for _ in range(rng.integers(1, 8)):
         place, length = int(rng.integers(len(file) + 1)), int(rng.integers(1, 40))
@@ -170,37 +170,37 @@ def mutated(files: list[bytes], rng: np.random.Generator) -> bytes:
     return bytes(file)
 
 
-def test_mutated_images_neither_crash_it_nor_change_their_neighbours(start_server, exports, files, tmp_path):
+def test_mutated_images_neither_crash_the_server_nor_affect_others_in_their_batch(start_server, exports, files, tmp_path):
     server = start_server(exports)
     rng = np.random.default_rng(0)
     sources = []
     for file in files[:10]:
         image = Image.open(io.BytesIO(file))
         for kind in ("PNG", "JPEG", "GIF", "BMP"):
-            made = io.BytesIO()
-            image.save(made, kind)
-            sources.append(made.getvalue())
+            converted = io.BytesIO()
+            image.save(converted, kind)
+            sources.append(converted.getvalue())
     expected = saved_model.load(exports)(files[:8])[0]
-    held = []
+    memories = []
     with Client(server.grpc) as client:
         for done in range(0, FUZZED, 8):
             pairs = [(good, mutated(sources, rng)) for good in files[:8]]
-            texts, confidences, statuses = client([image for pair in pairs for image in pair])
-            assert texts[::2] == expected, done
+            read, confidences, statuses = client([image for pair in pairs for image in pair])
+            assert read[::2] == expected, done
             assert set(statuses[1::2]) <= {0, 1, 2}
             assert not confidences[1::2][statuses[1::2] > 0].any()
-            held.append(memory(server))
-    print(f"{FUZZED} mutated images, memory {held[len(held) // 5]} to {held[-1]} KiB")
-    assert held[-1] < 1.25 * held[len(held) // 5]
+            memories.append(memory(server))
+    print(f"{FUZZED} mutated images, memory {memories[len(memories) // 5]} to {memories[-1]} KiB")
+    assert memories[-1] < 1.25 * memories[len(memories) // 5]
     assert server.end()[0] == 143
 
 
-def test_an_overload_is_refused_and_leaves_nothing_behind(start_server, exports, files, tmp_path):
+def test_sustained_overload_costs_neither_memory_nor_latency(start_server, exports, files, tmp_path):
     server = start_server(exports, "--max_waiting=128")
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
     expected = saved_model.load(exports)(files[:8])[0]
-    request = request_of(files[:8])
-    ask(stub, files[:8])
+    request = predict_request(files[:8])
+    predict(stub, files[:8])
     before = memory(server)
     end, seconds, refused = time.monotonic() + OVERLOAD_S, [], []
 
@@ -208,12 +208,12 @@ def test_an_overload_is_refused_and_leaves_nothing_behind(start_server, exports,
         while time.monotonic() < end:
             begun = time.monotonic()
             try:
-                answer = stub.Predict(request)
+                response = stub.Predict(request)
             except grpc.RpcError as error:
                 refused.append(error.code())
                 continue
             seconds.append(time.monotonic() - begun)
-            assert [text.decode() for text in answer.outputs["text"].string_val] == expected
+            assert texts(response) == expected
 
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         for client in [pool.submit(work) for _ in range(64)]:
@@ -221,27 +221,27 @@ def test_an_overload_is_refused_and_leaves_nothing_behind(start_server, exports,
     rate = 8 * len(seconds) / OVERLOAD_S
     print(f"{len(seconds)} answered, {len(refused)} refused, {rate:.0f} lines/s, p99 {np.quantile(seconds, 0.99):.2f} s")
     assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert len(refused) > 3 * len(seconds), "at least four times as much was asked as could be answered"
+    assert len(refused) > 3 * len(seconds), "the clients must ask for at least four times what can be answered"
     assert np.quantile(seconds, 0.99) < 4 * (128 + 32) / rate + 1.0
     assert memory(server) < 1.25 * before
     begun = time.monotonic()
-    ask(stub, files[:8])
+    predict(stub, files[:8])
     assert time.monotonic() - begun < 5.0
     assert server.end()[0] == 143
 
 
-def test_what_was_taken_is_answered_before_the_end(start_server, exports, files, tmp_path):
+def test_shutdown_drains_accepted_requests_and_refuses_new_ones(start_server, exports, files, tmp_path):
     server = start_server(exports)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
     expected = saved_model.load(exports)(files[:32])[0]
-    calls = [stub.Predict.future(request_of(files[:32])) for _ in range(8)]
+    calls = [stub.Predict.future(predict_request(files[:32])) for _ in range(8)]
     calls[0].result()
     server.process.send_signal(signal.SIGTERM)
     late = []
     while server.process.poll() is None:
-        late.append(stub.Predict.future(request_of(files[:1])).code())
+        late.append(stub.Predict.future(predict_request(files[:1])).code())
     for call in calls:
-        assert [text.decode() for text in call.result().outputs["text"].string_val] == expected
+        assert texts(call.result()) == expected
     assert set(late) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     server.process.communicate()
     assert server.process.returncode == 143

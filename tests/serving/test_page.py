@@ -1,4 +1,4 @@
-"""The page that the server shows, in a browser without a window."""
+"""The server's web page, in a headless browser."""
 
 import asyncio
 import contextlib
@@ -23,16 +23,16 @@ class Page:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse):
         self._socket = socket
         self._numbers = itertools.count(1)
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
 
     async def call(self, method: str, **arguments) -> dict:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": arguments})
-        while (answer := await self._socket.receive_json(timeout=30)).get("id") != number:
-            if answer["method"] in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.complaints.append(str(answer["params"]))
-        assert "error" not in answer, answer
-        return answer["result"]
+        while (message := await self._socket.receive_json(timeout=30)).get("id") != number:
+            if message["method"] in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.errors.append(str(message["params"]))
+        assert "error" not in message, message
+        return message["result"]
 
     async def run(self, script: str):
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
@@ -44,7 +44,7 @@ class Page:
             if value := await self.run(script):
                 return value
             await asyncio.sleep(0.1)
-        raise AssertionError(f"{script} stays {value!r}: {await self.run('document.body.innerText')}")
+        raise AssertionError(f"{script} is still {value!r}: {await self.run('document.body.innerText')}")
 
     async def choose(self, *paths: pathlib.Path) -> None:
         root = (await self.call("DOM.getDocument"))["root"]["nodeId"]
@@ -57,7 +57,7 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, folder: pathlib.Path, language: str) -> AsyncIterator[Page]:
+async def open_page(url: str, folder: pathlib.Path, language: str) -> AsyncIterator[Page]:
     line = [
         BROWSER,
         "--headless=new",
@@ -68,13 +68,13 @@ async def opened(url: str, folder: pathlib.Path, language: str) -> AsyncIterator
     ]
     with subprocess.Popen([*line, "--remote-debugging-port=0", "about:blank"], stderr=subprocess.DEVNULL) as browser:
         try:
-            told = folder / "DevToolsActivePort"
-            while not told.exists() or not told.read_text():
+            port_file = folder / "DevToolsActivePort"
+            while not port_file.exists() or not port_file.read_text():
                 await asyncio.sleep(0.1)
-            port = told.read_text().splitlines()[0]
+            port = port_file.read_text().splitlines()[0]
             async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                    (target,) = [each for each in await answer.json() if each["type"] == "page"]
+                async with session.get(f"http://127.0.0.1:{port}/json") as response:
+                    (target,) = [each for each in await response.json() if each["type"] == "page"]
                 async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                     page = Page(socket)
                     for domain in ("Page", "Runtime", "Log", "DOM"):
@@ -86,64 +86,55 @@ async def opened(url: str, folder: pathlib.Path, language: str) -> AsyncIterator
             browser.terminate()
 
 
-@pytest.fixture(scope="module")
-def server(trained, start_server, tmp_path_factory):
-    here = tmp_path_factory.mktemp("page")
-    shutil.copytree(trained.export, here / "export")
-    running = start_server(here / "export")
-    yield running
-    running.end()
-
-
-def test_images_chosen_show_their_texts_and_each_characters_place(trained, server, tmp_path):
+def test_chosen_images_are_read_and_characters_marked(trained, server, tmp_path):
     line = sorted((trained.lines / "eval").glob("*.png"))[0]
     (text,), _, _ = saved_model.load(trained.export)([line.read_bytes()])
     (tmp_path / "junk.png").write_bytes(b"junk")
 
-    async def look() -> None:
-        async with opened(f"{server.rest}/", tmp_path / "browser", "en") as page:
+    async def visit() -> None:
+        async with open_page(f"{server.rest}/", tmp_path / "browser", "en") as page:
             await page.choose(line, tmp_path / "junk.png")
-            await page.wait("document.querySelectorAll('.text, .wrong').length == 2")
+            await page.wait("document.querySelectorAll('.text, .error').length == 2")
             assert await page.run("document.querySelector('.text').textContent") == text
-            assert await page.run("document.querySelector('.wrong').textContent") == "This is no image that can be read."
+            assert await page.run("document.querySelector('.error').textContent") == "This image cannot be read."
             assert "Model version 1" in await page.run("document.querySelector('#model').textContent")
-            # With the keyboard: to the text, and along its characters.
+            # With the keyboard: focus the text, and move along its characters.
             await page.run("document.querySelector('.text').focus()")
-            places = []
+            lefts = []
             for character in text:
                 await page.press("ArrowRight")
-                assert await page.run("document.querySelector('.at').textContent") == character
-                places.append(await page.run("parseFloat(document.querySelector('.picture i').style.left)"))
-            assert places == sorted(places)
-            assert 0 <= places[0] < places[-1] < 100
+                assert await page.run("document.querySelector('.selected').textContent") == character
+                lefts.append(await page.run("parseFloat(document.querySelector('.picture i').style.left)"))
+            assert lefts == sorted(lefts)
+            assert 0 <= lefts[0] < lefts[-1] < 100
             await page.run("document.querySelector('#language').click()")
             assert await page.run("document.documentElement.lang + document.title") == "zh文字行识别"
-            assert "这不是能读取的图片。" in await page.run("document.body.innerText")
-            assert page.complaints == []
+            assert "无法读取这张图片。" in await page.run("document.body.innerText")
+            assert page.errors == []
 
-    asyncio.run(look())
+    asyncio.run(visit())
 
 
-def test_a_pasted_and_a_dropped_image_are_read_and_nothing_comes_from_elsewhere(trained, server, tmp_path):
+def test_pasted_and_dropped_images_are_read_and_other_hosts_are_blocked(trained, server, tmp_path):
     line = sorted((trained.lines / "eval").glob("*.png"))[1]
-    give = """(async (kind, bytes) => {
-        const held = new DataTransfer();
-        held.items.add(new File([new Uint8Array(bytes)], kind + ".png", {type: "image/png"}));
-        const made = kind == "paste" ? new ClipboardEvent("paste", {clipboardData: held, bubbles: true})
-                                     : new DragEvent("drop", {dataTransfer: held, bubbles: true, cancelable: true});
-        document.body.dispatchEvent(made);
+    send = """(async (kind, bytes) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], kind + ".png", {type: "image/png"}));
+        const event = kind == "paste" ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
+                                     : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+        document.body.dispatchEvent(event);
     })"""
 
-    async def look() -> None:
-        async with opened(f"{server.rest}/", tmp_path / "browser", "zh") as page:
+    async def visit() -> None:
+        async with open_page(f"{server.rest}/", tmp_path / "browser", "zh") as page:
             assert await page.run("document.documentElement.lang") == "zh"
             for number, kind in enumerate(("paste", "drop"), 1):
-                await page.run(f"{give}('{kind}', {list(line.read_bytes())})")
+                await page.run(f"{send}('{kind}', {list(line.read_bytes())})")
                 await page.wait(f"document.querySelectorAll('.text').length == {number}")
-            asked = await page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
-            assert {origin for origin in asked if origin != "null"} == {server.rest}
+            origins = await page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
+            assert {origin for origin in origins if origin != "null"} == {server.rest}
             await page.run("document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.2/x.png\">')")
             await page.wait("true")
-            assert any("Content Security Policy" in complaint for complaint in page.complaints)
+            assert any("Content Security Policy" in error for error in page.errors)
 
-    asyncio.run(look())
+    asyncio.run(visit())

@@ -1,0 +1,56 @@
+import pytest
+
+from ocr.serving import predict
+
+
+def test_predictions_come_in_order_and_bad_files_are_reported(trained, invoke, tmp_path):
+    good = sorted((trained.lines / "eval").glob("*.png"))[:40]
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    files = [good[0], "nowhere.png", "junk.png", *good[1:]]
+    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--picture=read.png", *files)
+    assert done.returncode == 1
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(file) for file in files]
+    assert [row[1:] for row in rows[1:3]] == [["", "0.0000"], ["", "0.0000"]]
+    truths = dict(line.split("\t") for line in (trained.lines / "eval" / "labels.txt").read_text().splitlines())
+    right = [row[1] == truths[file.name] for row, file in zip([rows[0], *rows[3:]], good, strict=True)]
+    assert sum(right) >= 36
+    assert done.stderr.splitlines() == [
+        "nowhere.png: No such file or directory",
+        "junk.png: not an image that can be decoded",
+    ]
+    assert (tmp_path / "read.png").stat().st_size > 10_000
+
+
+def test_a_server_predicts_what_its_export_predicts(trained, server, invoke, tmp_path):
+    paths = sorted((trained.lines / "eval").glob("*.png"))[:40]
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    remote = invoke("ocr_predict", f"--server={server.grpc}", "junk.png", *paths)
+    local = invoke("ocr_predict", f"--saved_model={trained.export}", "junk.png", *paths)
+    assert remote.returncode == local.returncode == 1
+    rows = [[line.split("\t") for line in done.stdout.splitlines()] for done in (remote, local)]
+    assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
+    assert len(rows[0]) == 41
+    assert "junk.png: not an image that can be decoded" in remote.stderr
+
+
+def test_a_server_that_cannot_be_reached_is_reported(invoke):
+    done = invoke("ocr_predict", "--server=localhost:1", "--timeout_s=1", "line.png")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "--server=localhost:1: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "reason"), [(20_000_000, 1, "not an image"), (20_000_001, 2, "too large: over 20 MB")]
+)
+def test_no_more_of_a_file_is_read_than_tells_its_status(tmp_path, size: int, status: int, reason: str):
+    (tmp_path / "large.png").write_bytes(bytes(size + 5 * (status == 2)))
+    sizes = []
+
+    def read(images: list[bytes]):
+        sizes.extend(map(len, images))
+        return [""], [0.0], [status]
+
+    (prediction,) = predict.predict_files(read, [str(tmp_path / "large.png")])
+    assert prediction.reason.startswith(reason)
+    assert sizes == [size]

@@ -1,0 +1,63 @@
+"""How the server follows changes in its folder of versions, without a server."""
+
+import asyncio
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from ocr.serving import warmup, wire
+from ocr.serving.versions import AVAILABLE, END, Versions
+from tfrecords.errors import InputError
+
+
+@pytest.fixture
+def exports(cold_exports, tmp_path):
+    return shutil.copytree(cold_exports, tmp_path / "export")
+
+
+def test_the_newest_version_that_can_be_loaded_is_served(exports, files, caplog):
+    versions = Versions(exports)
+    assert (versions.current.number, versions.states) == (1, {1: AVAILABLE})
+    expected = versions.current.export(files[:8])[0]
+
+    def refresh() -> int:
+        asyncio.run(versions.refresh())
+        return versions.current.number
+
+    with caplog.at_level("INFO", "ocr"):
+        assert refresh() == 1
+        shutil.copytree(exports / "1", exports / "4", ignore=shutil.ignore_patterns("variables", "assets*"))  # half copied
+        shutil.copytree(exports / "1", exports / "3")
+        invalid = exports / "3" / "assets.extra" / warmup.NAME
+        with tf.io.TFRecordWriter(str(invalid)) as writer:
+            writer.write(wire.encode_log(wire.bytes_field(1, wire.int_field(3, 5)) + wire.bytes_field(2, b"")))
+        shutil.copytree(exports / "1", exports / str(2**63))  # beyond what a server can number
+        shutil.copytree(exports / "1", exports / "2")
+        assert refresh() == 2
+        assert versions.states == {1: END, 2: AVAILABLE}
+        assert len(caplog.messages) == 3
+        assert refresh() == 2
+        assert len(caplog.messages) == 3, "a damaged version is reported once"
+        shutil.copytree(exports / "1", exports / "4", dirs_exist_ok=True)  # copied in full
+        assert refresh() == 4
+        assert versions.current.export(files[:8])[0] == expected
+        shutil.rmtree(exports / "4")  # a roll-back
+        assert refresh() == 2
+    assert versions.states == {1: END, 2: AVAILABLE, 4: END}
+    assert caplog.messages[0].startswith("version 4 is not served: ")
+    assert caplog.messages[1].startswith(f"version 3 is not served: {invalid}: damaged")
+    assert caplog.messages[2:] == [
+        "version 2 replaces version 1",
+        "version 4 replaces version 2",
+        "version 2 replaces version 4",
+    ]
+    for version in (1, 2, 3):
+        shutil.rmtree(exports / str(version))
+    assert versions.current.export(files[:8])[0] == expected, "a loaded version needs its files no more"
+    assert versions.current.signatures.ByteSize() > 100
+
+
+def test_one_version_is_not_a_folder_of_versions(exports):
+    with pytest.raises(InputError, match="is one version; give the folder that holds it"):
+        Versions(exports / "1")
