@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ocr.config import ConvertConfig
-from ocr.data import convert, dummy, labels
+from ocr.data import convert, labels
 from ocr.images import preprocess
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError
@@ -33,11 +33,11 @@ def pack(folder: pathlib.Path, lines: list[str] | bytes, **fields) -> dict:
 
 def records(folder: pathlib.Path) -> dict[str, dict]:
     """Returns the records by file name."""
-    found = {}
+    by_name = {}
     for serialized in reader.records(*reader.find(str(folder / "records"), "train")).unbatch():
         parsed = {key: value.numpy()[0] for key, value in schema.parse(serialized[tf.newaxis]).items()}
-        found[parsed["filename"].decode()] = parsed
-    return found
+        by_name[parsed["filename"].decode()] = parsed
+    return by_name
 
 
 def rejects(folder: pathlib.Path) -> list[list[str]]:
@@ -45,28 +45,28 @@ def rejects(folder: pathlib.Path) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
-def test_png_and_jpeg_are_kept_to_the_byte_and_others_become_png(tmp_path: pathlib.Path):
+def test_png_and_jpeg_files_are_kept_unchanged_and_others_become_png(tmp_path: pathlib.Path):
     for name in ("a.png", "b.jpg", "c.bmp", "d.gif"):
         draw(tmp_path / name, 77, 40)
     pack(tmp_path, [f"{name}\tabc" for name in ("a.png", "b.jpg", "c.bmp", "d.gif")])
-    found = records(tmp_path)
-    assert {name: r["format"].decode() for name, r in found.items()} == {
+    packed = records(tmp_path)
+    assert {name: r["format"].decode() for name, r in packed.items()} == {
         "a.png": "png",
         "b.jpg": "jpeg",
         "c.bmp": "png",
         "d.gif": "png",
     }
-    for name, record in found.items():
+    for name, record in packed.items():
         assert (record["height"], record["width"], record["text"]) == (40, 77, b"abc")
         original = (tmp_path / name).read_bytes()
         if name in ("a.png", "b.jpg"):
             assert record["encoded"] == original
-        both = preprocess.read_rows(tf.constant([record["encoded"], original]))[0].numpy()
-        np.testing.assert_array_equal(both[0], both[1])  # as training and serving see it
+        stored, served = preprocess.read_rows(tf.constant([record["encoded"], original]))[0].numpy()
+        np.testing.assert_array_equal(stored, served)
 
 
 @pytest.mark.parametrize("image_format", ["png", "raw"])
-def test_other_formats_hold_the_same_line(tmp_path: pathlib.Path, image_format: str):
+def test_all_image_formats_hold_the_same_line(tmp_path: pathlib.Path, image_format: str):
     draw(tmp_path / "a.jpg", 90, 48, quality=80)
     pack(tmp_path, ["a.jpg\tabc"], image_format=image_format)
     record = records(tmp_path)["a.jpg"]
@@ -80,7 +80,7 @@ def test_other_formats_hold_the_same_line(tmp_path: pathlib.Path, image_format: 
     np.testing.assert_array_equal(stored, line)
 
 
-def test_every_line_is_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Path):
+def test_every_line_becomes_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Path):
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("good.png", "again.png", "other.png", "short.png", "label.png", "wide.png"):
@@ -111,7 +111,7 @@ def test_every_line_is_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Pa
         b"wide.png\tabc": "too_large",
         b"label.png\t": "empty_label",
         "other.png\ta中c".encode(): "not_in_charset",
-        b"short.png\taabb": "too_long",  # 6 frames with the blanks between equals; 5 are there
+        b"short.png\taabb": "too_long",  # needs 6 frames, blanks between equal characters included; there are 5
         b"good.png\txyz": "duplicate_name",
         b"again.png\ta b": "not_in_charset",
     }
@@ -123,14 +123,14 @@ def test_every_line_is_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Pa
     assert all(len(row) == 4 for row in rejects(folder))
 
 
-def test_a_name_is_taken_by_the_first_line_that_can_be_used(tmp_path: pathlib.Path):
+def test_of_several_lines_with_one_name_the_first_usable_is_packed(tmp_path: pathlib.Path):
     draw(tmp_path / "a.png")
     pack(tmp_path, ["a.png\ta b", "a.png\tgood", "a.png\tlate"])
     assert [r["text"] for r in records(tmp_path).values()] == [b"good"]
     assert [row[2] for row in rejects(tmp_path)] == ["not_in_charset", "duplicate_name"]
 
 
-def test_labels_that_change_while_they_are_read_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_labels_file_that_changes_meanwhile_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     draw(tmp_path / "a.png")
     index = labels.index
 
@@ -155,7 +155,7 @@ def test_a_gif_has_the_size_of_its_first_frame(tmp_path: pathlib.Path):
     assert (record["height"], record["width"]) == (40, 77)
 
 
-def test_ids_count_from_one_and_are_never_guessed_at(tmp_path: pathlib.Path):
+def test_ids_count_from_one_and_invalid_ones_are_rejected(tmp_path: pathlib.Path):
     for name in "abcdefg":
         draw(tmp_path / name, 200, format="PNG")
     pack(tmp_path, ["a 1 2 62", "b 0", "c 63", "d -1", "e 1 x", "f", "g " + "9" * 5000])
@@ -171,7 +171,7 @@ def test_ids_count_from_one_and_are_never_guessed_at(tmp_path: pathlib.Path):
     ]
 
 
-def test_the_originals_folder_goes_through_unchanged(tmp_path: pathlib.Path):
+def test_data_of_the_original_is_packed_unchanged(tmp_path: pathlib.Path):
     alphabet = " \n" + "".join(f"{chr(0x4E00 + i)}\n" for i in range(5989))
     (tmp_path / "char_std_5990.txt").write_text(alphabet, "utf-8")
     rng = np.random.default_rng(0)
@@ -188,14 +188,14 @@ def test_the_originals_folder_goes_through_unchanged(tmp_path: pathlib.Path):
     assert len((tmp_path / "records" / "charset.txt").read_text("utf-8").splitlines()) == 5989
 
 
-def test_a_labels_file_may_come_from_windows_and_lack_its_last_newline(tmp_path: pathlib.Path):
+def test_a_labels_file_may_have_windows_line_ends_and_no_final_newline(tmp_path: pathlib.Path):
     draw(tmp_path / "a.png")
     draw(tmp_path / "b.png")
     assert pack(tmp_path, b"\xef\xbb\xbfa.png\tabc\r\nb.png\tdef")["records"] == 2
     assert {r["text"] for r in records(tmp_path).values()} == {b"abc", b"def"}
 
 
-def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: pathlib.Path):
+def test_shards_do_not_depend_on_the_number_of_workers(tmp_path: pathlib.Path):
     lines = []
     for index in range(150):
         draw(tmp_path / f"{index}.png", 60 + index)
@@ -207,7 +207,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: pathlib.Path
     assert len(one) == 3 + 5
 
 
-def test_strict_stops_at_the_first_bad_line_and_leaves_nothing(tmp_path: pathlib.Path):
+def test_strict_fails_at_the_first_bad_line_and_leaves_nothing(tmp_path: pathlib.Path):
     draw(tmp_path / "a.png")
     with pytest.raises(InputError, match="line 2: missing_file"):
         pack(tmp_path, ["a.png\tabc", "b.png\tabc"], strict=True)
@@ -227,46 +227,17 @@ def test_strict_stops_at_the_first_bad_line_and_leaves_nothing(tmp_path: pathlib
         (["a.png\tabc"], {"image_format": "tiff"}, "--image_format=tiff"),
     ],
 )
-def test_what_cannot_be_used_is_refused_and_nothing_written(tmp_path: pathlib.Path, lines, fields, message: str):
+def test_unusable_input_is_refused_and_nothing_is_written(tmp_path: pathlib.Path, lines, fields, message: str):
     draw(tmp_path / "a.png")
     with pytest.raises(InputError, match=message):
         pack(tmp_path, lines, **fields)
     assert not (tmp_path / "records").exists() or not list((tmp_path / "records").iterdir())
 
 
-def test_a_second_split_joins_the_first_but_not_with_another_alphabet(tmp_path: pathlib.Path):
+def test_a_second_split_needs_the_alphabet_of_the_first(tmp_path: pathlib.Path):
     draw(tmp_path / "a.png")
     pack(tmp_path, ["a.png\t12"], charset="digits")
     pack(tmp_path, ["a.png\t34"], charset="digits", split="eval")
     assert set(manifest.splits(tmp_path / "records")) == {"train", "eval"}
     with pytest.raises(InputError, match="another alphabet"):
         pack(tmp_path, ["a.png\t34"], charset="alnum", split="test")
-
-
-def test_dummy_records_are_fixed_by_seed_and_number(tmp_path: pathlib.Path):
-    dummy.convert(str(tmp_path / "few"), 20, 3000)
-    dummy.convert(str(tmp_path / "many"), 40, 3000)
-    dummy.convert(str(tmp_path / "other"), 20, 3000, seed=1)
-    few, many, other = (
-        [r.numpy() for r in reader.records(*reader.find(str(tmp_path / name), "train")).unbatch()]
-        for name in ("few", "many", "other")
-    )
-    assert few == many[:20]
-    assert len({*few, *other}) == 40
-    _, found = reader.find(str(tmp_path / "many"), "train")
-    assert found.dummy == {"num_classes": 3000, "max_label_length": 10, "seed": 0}
-    assert found.widths == {280: 40}
-    assert set(found.lengths) <= set(range(1, 11))
-    alphabet = (tmp_path / "few" / "charset.txt").read_text("utf-8").split()
-    assert (alphabet[0], len(alphabet)) == ("一", 2999)
-
-
-def test_dummy_labels_and_pixels_are_evenly_spread(tmp_path: pathlib.Path):
-    dummy.convert(str(tmp_path), 500, 11, max_label_length=4)
-    _, found = reader.find(str(tmp_path), "train")
-    assert all(90 < count < 160 for count in found.lengths.values())
-    total = sum(found.characters.values())
-    assert all(abs(count / total - 0.1) < 0.03 for count in found.characters.values())
-    for serialized in reader.records(*reader.find(str(tmp_path), "train")).unbatch().take(1):
-        pixels = np.frombuffer(schema.parse(serialized[tf.newaxis])["encoded"].numpy()[0], np.uint8)
-        assert abs(pixels.mean() - 127.5) < 5

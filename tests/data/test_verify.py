@@ -19,9 +19,9 @@ FLIPPED, SECOND, THIRD = 4000, 1, 2
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def intact(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Returns records in four shards of the same size, with labels of one character each."""
-    folder = tmp_path_factory.mktemp("sound") / "records"
+    folder = tmp_path_factory.mktemp("intact") / "records"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writer, "SHARD_BYTES", 40_000)
         dummy.convert(str(folder), 80, 11, width=48, max_label_length=1)
@@ -44,13 +44,13 @@ def rewrite(shard: pathlib.Path, content: list[bytes]) -> None:
 
 def edit(folder: pathlib.Path, change: Callable[[dict], None]) -> None:
     path = next(folder.glob("*.manifest.json"))
-    described = json.loads(path.read_text())
-    change(described)
-    path.write_text(json.dumps(described))
+    fields = json.loads(path.read_text())
+    change(fields)
+    path.write_text(json.dumps(fields))
 
 
 def swap(one: pathlib.Path, other: pathlib.Path) -> None:
-    assert one.stat().st_size == other.stat().st_size  # so that sizes do not tell
+    assert one.stat().st_size == other.stat().st_size  # so that sizes do not reveal it
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
@@ -63,7 +63,7 @@ def flip(shard: pathlib.Path) -> None:
 
 
 def stale(folder: pathlib.Path) -> None:
-    """Puts the shards of other data of the same sizes under the manifest."""
+    """Replaces the shards by those of other data of the same sizes."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writer, "SHARD_BYTES", 40_000)
         dummy.convert(str(folder / "other"), 80, 11, width=48, max_label_length=1, seed=1)
@@ -72,19 +72,14 @@ def stale(folder: pathlib.Path) -> None:
     shutil.rmtree(folder / "other")
 
 
-def cut(shard: pathlib.Path, left: int) -> None:
-    shard.write_bytes(shard.read_bytes()[:left])
+def cut(path: pathlib.Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
 
 
-def double(shard: pathlib.Path) -> None:
-    content = records(shard)
-    rewrite(shard, [*content, content[0]])
-
-
-def wrong_count(described: dict) -> None:
-    described["shards"][SECOND]["records"] += 1
-    for what in ("lengths", "widths"):
-        described[what][next(iter(described[what]))] += 1
+def wrong_count(fields: dict) -> None:
+    fields["shards"][SECOND]["records"] += 1
+    for name in ("lengths", "widths"):
+        fields[name][next(iter(fields[name]))] += 1
 
 
 DAMAGES: dict[str, tuple[Callable[[pathlib.Path], None], str]] = {
@@ -106,62 +101,76 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], None], str]] = {
 }
 
 
-def test_what_is_sound_is_found_so(sound: pathlib.Path):
-    assert len(shards(sound)) == 4
-    assert len({shard.stat().st_size for shard in shards(sound)[:3]}) == 1
+def test_intact_records_pass(intact: pathlib.Path):
+    assert len(shards(intact)) == 4
+    assert len({shard.stat().st_size for shard in shards(intact)[:3]}) == 1
     for images_too in (False, True):
-        assert verify.verify(sound, images_too) == {"records": 80, "shards": 4, "splits": ["train"]}
+        assert verify.verify(intact, images_too) == {"records": 80, "shards": 4, "splits": ["train"]}
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_found_by_name_and_never_trained_on(sound: pathlib.Path, tmp_path: pathlib.Path, name: str):
+def test_verify_names_the_damaged_file(intact: pathlib.Path, tmp_path: pathlib.Path, name: str):
     damage, named = DAMAGES[name]
     folder = tmp_path / "records"
-    shutil.copytree(sound, folder)
+    shutil.copytree(intact, folder)
     damage(folder)
     with pytest.raises(IntegrityError, match=named):
         verify.verify(folder)
-    config = {"train_data": str(folder), "eval_data": str(sound), "workdir": str(tmp_path / "run"), "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ("missing", "swapped") else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES]
+)
+def test_damaged_records_are_never_trained_on(intact: pathlib.Path, tmp_path: pathlib.Path, name: str):
+    damage, named = DAMAGES[name]
+    folder = tmp_path / "records"
+    shutil.copytree(intact, folder)
+    damage(folder)
+    config = {"train_data": str(folder), "eval_data": str(intact), "workdir": str(tmp_path / "run"), "batch_size": 8}
     with pytest.raises(IntegrityError, match=named):
         train.train(TrainConfig(**config, steps=20, learning_rate=0.001))
 
 
-def test_counts_that_are_not_those_of_the_records_are_found(sound: pathlib.Path, tmp_path: pathlib.Path):
-    shutil.copytree(sound, tmp_path / "records")
+def test_wrong_counts_in_the_manifest_are_reported(intact: pathlib.Path, tmp_path: pathlib.Path):
+    shutil.copytree(intact, tmp_path / "records")
 
-    def change(described: dict) -> None:
-        first, second = list(described["characters"])[:2]
-        described["characters"][first] += 1
-        described["characters"][second] -= 1
+    def change(fields: dict) -> None:
+        first, second = list(fields["characters"])[:2]
+        fields["characters"][first] += 1
+        fields["characters"][second] -= 1
 
     edit(tmp_path / "records", change)
     with pytest.raises(IntegrityError, match="its characters are not those of its records"):
         verify.verify(tmp_path / "records")
 
 
-def test_an_image_that_cannot_be_read_is_found_on_request(sound: pathlib.Path, tmp_path: pathlib.Path):
+def test_an_undecodable_image_is_reported_on_request(intact: pathlib.Path, tmp_path: pathlib.Path):
     folder = tmp_path / "records"
-    shutil.copytree(sound, folder)
+    shutil.copytree(intact, folder)
     shard = shards(folder)[THIRD]
     content = records(shard)
-    content[3] = content[3].replace(b"raw", b"png")  # same length: the record stays whole
+    content[3] = content[3].replace(b"raw", b"png")  # same length, so the record can still be parsed
     rewrite(shard, content)
-    edit(folder, lambda made: made["shards"][THIRD].update(dataclasses.asdict(describe(shard, shard.name))))
+    edit(folder, lambda fields: fields["shards"][THIRD].update(dataclasses.asdict(describe(shard, shard.name))))
     verify.verify(folder)
     with pytest.raises(IntegrityError, match="00002-of-00004: record 4: cannot be read"):
         verify.verify(folder, images_too=True)
 
 
-@pytest.mark.parametrize("replaced", [(b"image/text", b"image/tuxt"), (b"raw", b"png"), (b"\x0a", b"\x0b")])
-def test_records_of_another_making_are_named(sound: pathlib.Path, tmp_path: pathlib.Path, replaced: tuple[bytes, bytes]):
+@pytest.mark.parametrize(
+    "replaced",
+    [(b"image/text", b"image/tuxt"), (b"raw", b"png"), (b"\x0a", b"\x0b")],
+    ids=["missing key", "wrong format", "not a record"],
+)
+def test_unreadable_records_are_reported_by_number(intact: pathlib.Path, tmp_path: pathlib.Path, replaced: tuple[bytes, bytes]):
     folder = tmp_path / "records"
-    shutil.copytree(sound, folder)
+    shutil.copytree(intact, folder)
     shard = shards(folder)[SECOND]
     rewrite(shard, [record.replace(*replaced) for record in records(shard)])
-    edit(folder, lambda made: made["shards"][SECOND].update(dataclasses.asdict(describe(shard, shard.name))))
+    edit(folder, lambda fields: fields["shards"][SECOND].update(dataclasses.asdict(describe(shard, shard.name))))
     with pytest.raises(IntegrityError, match="00001-of-00004: record 1"):
         verify.verify(folder, images_too=True)
-    config = {"train_data": str(folder), "eval_data": str(sound), "workdir": str(tmp_path / "run"), "batch_size": 8}
+    config = {"train_data": str(folder), "eval_data": str(intact), "workdir": str(tmp_path / "run"), "batch_size": 8}
     with pytest.raises(IntegrityError, match="00001-of-00004: record 1"):
         train.train(TrainConfig(**config, steps=20, learning_rate=0.001))
     if b"raw" not in replaced:
@@ -169,9 +178,9 @@ def test_records_of_another_making_are_named(sound: pathlib.Path, tmp_path: path
             verify.verify(folder)
 
 
-def test_every_fault_is_told_not_the_first_alone(sound: pathlib.Path, tmp_path: pathlib.Path):
+def test_every_fault_is_reported(intact: pathlib.Path, tmp_path: pathlib.Path):
     folder = tmp_path / "records"
-    shutil.copytree(sound, folder)
+    shutil.copytree(intact, folder)
     flip(shards(folder)[0])
     shards(folder)[3].unlink()
     with pytest.raises(IntegrityError, match=r"2 faults: .*00003-of-00004: is missing.*00000-of-00004: damaged"):
@@ -183,9 +192,8 @@ def test_a_folder_without_records_is_refused(tmp_path: pathlib.Path):
         verify.verify(tmp_path)
 
 
-def test_a_shard_read_block_by_block_is_compared_while_it_is_read(sound: pathlib.Path, tmp_path: pathlib.Path):
-    """Damage that comes after the sizes were looked at."""
-    shutil.copytree(sound, tmp_path / "records")
+def test_damage_that_happens_after_opening_is_reported(intact: pathlib.Path, tmp_path: pathlib.Path):
+    shutil.copytree(intact, tmp_path / "records")
     data = mixture.mix(str(tmp_path / "records"), 4)
     charset = charsets.load_charset(tmp_path / "records" / "charset.txt", data.parts[0].manifest.charset)
     swap(shards(tmp_path / "records")[0], shards(tmp_path / "records")[1])

@@ -9,7 +9,7 @@ ROWS = 400
 
 
 def many(line: np.ndarray, seed: int = 0, strength: float = 1.0, columns: int = 0) -> np.ndarray:
-    """Returns ROWS augmented copies of a line, that has so many empty columns beside it in the batch."""
+    """Returns ROWS augmented copies of a line, in a batch that is wider than the line by so many columns."""
     pixels = np.pad(np.tile(line, (ROWS, 1, 1)), ((0, 0), (0, 0), (0, columns)))
     changed = augment(tf.constant(pixels), tf.fill([ROWS], line.shape[1]), strength, tf.constant([5, seed])).numpy()
     assert not changed[:, :, line.shape[1] :].any()
@@ -22,18 +22,18 @@ def text_line(ink: int = 30, paper: int = 220) -> np.ndarray:
     return np.asarray(image)
 
 
-def plain(tone: int, width: int = 60) -> np.ndarray:
+def blank(tone: int, width: int = 60) -> np.ndarray:
     return np.full((32, width), tone, np.uint8)
 
 
 def contrast(changed: np.ndarray) -> np.ndarray:
-    """Says how far each pixel is from its line's paper."""
+    """Returns how much each pixel differs from its line's background."""
     paper = np.median(changed, axis=(1, 2), keepdims=True)
     return np.abs(changed.astype(float) - paper)
 
 
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
-def test_the_seed_decides_every_pixel(dtype: tf.DType):
+def test_the_seed_determines_every_pixel(dtype: tf.DType):
     pixels, width = tf.constant(np.tile(text_line(), (50, 1, 1))), tf.fill([50], 200)
     first = augment(pixels, width, 0.5, tf.constant([3, 4], dtype))
     assert (first.dtype, first.shape) == (tf.uint8, (50, 32, 200))
@@ -42,14 +42,14 @@ def test_the_seed_decides_every_pixel(dtype: tf.DType):
         assert np.any(first != augment(pixels, width, 0.5, tf.constant(other, dtype)), axis=(1, 2)).mean() > 0.6
 
 
-def test_each_line_has_its_own_changes_and_some_have_none():
+def test_each_line_changes_independently_and_some_stay_unchanged():
     changed = many(text_line())
     unchanged = np.all(changed == text_line(), axis=(1, 2))
     assert 0.1 < unchanged.mean() < 0.3
     assert len(np.unique(changed[~unchanged], axis=0)) == np.sum(~unchanged)
 
 
-def test_a_data_set_of_batches_of_any_shape_gives_what_a_plain_call_gives():
+def test_a_data_set_of_batches_of_any_shape_equals_eager_calls():
     widths = [1, 280, 3, 40, 1, 33, 1]
     rng = np.random.default_rng(0)
     lines = [rng.integers(1, 256, (32, width), np.uint8) for width in widths]
@@ -69,7 +69,7 @@ def test_a_data_set_of_batches_of_any_shape_gives_what_a_plain_call_gives():
 @pytest.mark.parametrize("width", [12, 32, 90, 280, 1200])
 @pytest.mark.parametrize("tones", [(20, 220), (220, 20)])
 def test_nothing_leaves_the_image_at_full_strength(width: int, tones: tuple[int, int]):
-    framed = plain(tones[0], width)
+    framed = blank(tones[0], width)
     framed[1:-1, 1:-1] = tones[1]
     far = contrast(many(framed, columns=10))
     seen = far > far.max(axis=(1, 2), keepdims=True) / 5
@@ -81,7 +81,7 @@ def test_nothing_leaves_the_image_at_full_strength(width: int, tones: tuple[int,
 
 
 def moved(changed: np.ndarray, axis: int) -> np.ndarray:
-    """Returns how far, in pixels along the axis, the ink at one end of each line lies from that at the other."""
+    """Returns how far, in pixels along the axis, the ink at one end of each line is from that at the other."""
     far = contrast(changed)
     far = np.where(far > far.max(axis=(1, 2), keepdims=True) / 3, far, 0.0)
     index = np.arange(far.shape[axis]).reshape([1, -1, 1] if axis == 1 else [1, 1, -1])
@@ -89,13 +89,13 @@ def moved(changed: np.ndarray, axis: int) -> np.ndarray:
     return place[:, -6:-2].mean(1) - place[:, 2:6].mean(1)
 
 
-def test_some_lines_slope_and_some_lean_both_ways_but_little():
-    stroke = plain(220, 280)
+def test_some_lines_slope_and_some_lean_slightly_both_ways():
+    stroke = blank(220, 280)
     stroke[15:17] = 20
     rise = moved(many(stroke), axis=1)
     assert 1.5 < rise.max() < 3.2
     assert 1.5 < -rise.min() < 3.2
-    stem = plain(220, 280)
+    stem = blank(220, 280)
     stem[:, 139:141] = 20
     lean = moved(many(stem), axis=2)
     assert 2.0 < lean.max() < 5.0
@@ -105,20 +105,20 @@ def test_some_lines_slope_and_some_lean_both_ways_but_little():
 
 
 @pytest.mark.parametrize("tone", [30, 200])
-def test_what_is_drawn_in_from_outside_is_more_of_the_edge(tone: int):
-    columns = many(plain(tone), columns=40).mean(1)
+def test_the_edge_is_repeated_beyond_the_image(tone: int):
+    columns = many(blank(tone), columns=40).mean(1)
     assert np.abs(columns - np.median(columns, axis=1, keepdims=True)).max() < 10
 
 
-def test_noise_is_on_some_lines_of_no_more_than_ten_grey_levels_and_has_no_bias():
-    changed = many(plain(128)).astype(float)
+def test_noise_is_on_some_lines_and_unbiased_with_a_deviation_of_at_most_ten():
+    changed = many(blank(128)).astype(float)
     deviation = changed.std(axis=(1, 2))
     noisy = deviation > 0
     assert 0.2 < noisy.mean() < 0.4
     assert 8 < deviation.max() < 10.5
     assert np.mean(np.abs(changed[noisy].mean((1, 2)) - 128) < 0.3) > 0.4, "half of the noisy lines are no lighter or darker"
     noise = changed[noisy] - changed[noisy].mean((1, 2), keepdims=True)
-    later = many(plain(128), seed=1).astype(float)
+    later = many(blank(128), seed=1).astype(float)
     later = later[later.std((1, 2)) > 0] - 128
     count = min(len(noise), len(later))
     pairs = [(noise[:, 1:], noise[:, :-1]), (noise[:, :, 1:], noise[:, :, :-1]), (noise[1:], noise[:-1])]
@@ -137,33 +137,33 @@ def test_some_lines_are_blurred_along_and_some_across():
 
 
 @pytest.mark.parametrize("darkest", [0, 120, 240])
-def test_light_changes_but_faint_text_is_never_lost(darkest: int):
-    faint = plain(darkest)
+def test_brightness_changes_but_faint_text_is_never_lost(darkest: int):
+    faint = blank(darkest)
     faint[:, 30:] += 15
     changed = many(faint).astype(float)
     left, right = changed[:, :, :28].mean((1, 2)), changed[:, :, 32:].mean((1, 2))
     assert np.abs(right - left).min() > 5
     assert np.std(left) > 8
-    assert 0.01 < np.mean(right < left) < 0.1, "few are inverted, but some"
+    assert 0.01 < np.mean(right < left) < 0.1, "some lines are inverted, but few"
 
 
-def test_what_is_faint_in_black_or_white_is_not_lost_where_contrast_grows():
+def test_contrast_does_not_clip_faint_details_in_black_or_white():
     both = np.repeat(np.array([[0, 15, 240, 255]], np.uint8), 30, axis=1).repeat(32, axis=0)
     means = np.stack([many(both)[:, :, start + 2 : start + 28].mean((1, 2)) for start in (0, 30, 60, 90)])
     assert np.abs(means[0] - means[1]).min() > 5
     assert np.abs(means[2] - means[3]).min() > 5
 
 
-def test_little_strength_changes_little():
+def test_changes_grow_with_the_strength():
     line = text_line().astype(float)
     changes = [np.abs(many(text_line(), strength=strength) - line).mean((1, 2)) for strength in (0.05, 0.5, 1.0)]
-    means = [np.mean(change[change < 60]) for change in changes]  # but for the inverted
+    means = [np.mean(change[change < 60]) for change in changes]  # without the inverted lines
     assert means[0] < 2
     assert means[0] * 4 < means[1] < means[2] * 0.8
     assert np.mean(changes[0] > 60) < 0.01
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.5, float("nan")])
-def test_a_strength_that_is_none_is_refused(strength: float):
+def test_an_invalid_strength_is_refused(strength: float):
     with pytest.raises(ValueError, match=r"strength \("):
         many(text_line(), strength=strength)

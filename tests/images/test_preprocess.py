@@ -20,7 +20,7 @@ def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
 
 
 def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
-    """Reads files together, and holds it against each alone, which is done in another way."""
+    """Reads files in one batch, and checks that each gives the same alone, which takes another path in the graph."""
     pixels, width, status, given = (
         value.numpy() for value in preprocess.read_rows(tf.constant(list(files), tf.string, [len(files)]))
     )
@@ -31,7 +31,7 @@ def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
     return pixels, width.tolist(), status.tolist()
 
 
-def test_a_grey_png_of_the_right_height_comes_through_as_it_is():
+def test_a_grey_png_of_the_right_height_is_unchanged():
     line = a_line()
     pixels, width, status = read(encoded(line, "PNG"))
     assert (width, status) == ([60], [preprocess.READ])
@@ -40,7 +40,7 @@ def test_a_grey_png_of_the_right_height_comes_through_as_it_is():
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
 @pytest.mark.parametrize("size", [(60, 32), (100, 64), (33, 20)])
-def test_each_kind_of_file_is_scaled_in_proportion(kind: str, size: tuple[int, int]):
+def test_every_kind_of_file_is_scaled_in_proportion(kind: str, size: tuple[int, int]):
     plain = Image.new("RGB", size, (120, 120, 120))
     pixels, width, status = read(encoded(plain, kind))
     assert status == [preprocess.READ]
@@ -48,12 +48,12 @@ def test_each_kind_of_file_is_scaled_in_proportion(kind: str, size: tuple[int, i
     assert np.abs(pixels[0].astype(int) - 120).max() <= 2
 
 
-def test_scaling_a_picture_down_and_up_agrees_with_pillow():
+def test_scaling_down_and_up_agrees_with_pillow():
     for size in [(400, 64), (90, 20)]:
         smooth = a_line(size[0] // 8, size[1] // 4).resize(size, Image.Resampling.BICUBIC)
         pixels, width, _ = read(encoded(smooth, "PNG"))
-        theirs = np.asarray(smooth.resize((width[0], 32), Image.Resampling.BILINEAR), int)
-        assert np.abs(pixels[0].astype(int) - theirs).max() <= 2
+        expected = np.asarray(smooth.resize((width[0], 32), Image.Resampling.BILINEAR), int)
+        assert np.abs(pixels[0].astype(int) - expected).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_scaling_a_picture_down_and_up_agrees_with_pillow():
         (1, "1", 255),
     ],
 )
-def test_colours_become_grey_and_alpha_lies_over_white(colour, mode: str, grey: int):
+def test_colours_become_grey_and_alpha_is_laid_over_white(colour, mode: str, grey: int):
     pixels, _, _ = read(encoded(Image.new(mode, (40, 32), colour), "PNG"))
     assert np.abs(pixels[0].astype(int) - grey).max() <= 1
 
 
-def test_palette_sixteen_bit_and_cmyk_are_read():
+def test_palette_sixteen_bit_and_cmyk_images_are_read():
     palette = encoded(Image.new("RGB", (40, 32), (0, 255, 0)).convert("P"), "PNG")
     deep = encoded(Image.fromarray(np.full((32, 40), 0x8000, np.uint16)), "PNG")
     cmyk = encoded(Image.new("CMYK", (40, 32), (0, 0, 0, 0)), "JPEG")
@@ -123,7 +123,7 @@ BAD = {
 }
 
 
-def test_a_file_that_cannot_be_read_gets_its_status_and_hurts_no_neighbour():
+def test_a_bad_file_gets_its_status_and_does_not_affect_its_neighbours():
     good = [encoded(a_line(width, seed=width), "PNG") for width in (1, 30, 77)]
     alone = [read(file)[0][0] for file in good]
     pixels, width, status = read(good[0], *(file for file, _ in BAD.values()), *good[1:])
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_read_gets_its_status_and_hurts_no_neighbour():
         assert not pixels[row, :, line.shape[1] :].any()
 
 
-def test_the_limits_are_where_they_are_said_to_be():
+def test_the_largest_image_is_read_and_a_larger_file_is_not():
     at_limit = encoded(Image.new("L", (2000, 8), 255), "PNG")
     _, width, status = read(at_limit)
     assert (width, status) == ([8000], [preprocess.READ])
@@ -142,7 +142,7 @@ def test_the_limits_are_where_they_are_said_to_be():
     assert read(heavy)[2] == [preprocess.TOO_LARGE]
 
 
-def test_of_an_animation_the_first_frame_is_read_and_no_other_is_unfolded():
+def test_only_the_first_frame_of_an_animation_is_decoded():
     frames = [Image.new("L", (40, 32), tone) for tone in (10, 200)]
     animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"long " * 200)
     pixels, width, _ = read(animation)
@@ -154,7 +154,7 @@ def test_of_an_animation_the_first_frame_is_read_and_no_other_is_unfolded():
         assert image.size == (40, 32)
 
 
-def test_the_fourth_channel_of_a_plain_bmp_is_no_alpha():
+def test_the_fourth_channel_of_an_uncompressed_bmp_is_not_alpha():
     line = a_line()
     clear = line.convert("RGBA")
     clear.putalpha(0)
@@ -163,7 +163,7 @@ def test_the_fourth_channel_of_a_plain_bmp_is_no_alpha():
     assert np.abs(pixels[0].astype(int) - np.asarray(line)).max() <= 1
 
 
-def test_the_network_sees_black_as_minus_one_white_as_one_and_nothing_beyond_a_line():
+def test_network_input_is_minus_one_for_black_one_for_white_and_zero_beyond_a_line():
     pixels = tf.fill([2, 32, 10], tf.constant(255, tf.uint8))
     image, mask = preprocess.to_network(pixels, tf.constant([10, 3]), 4)
     assert image.shape == (2, 32, 12, 1)
