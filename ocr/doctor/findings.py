@@ -49,7 +49,7 @@ class Finding:
         return f"{self.code}: {self.sentence} {self.fix}"
 
 
-def report(references: Mapping[str, float], findings: Iterable[Finding]) -> dict[str, Any]:
+def report(levels: Mapping[str, float], findings: Iterable[Finding]) -> dict[str, Any]:
     """Returns what `doctor.json` holds, given the reference levels of the loss and the findings."""
     rows = [{**dataclasses.asdict(finding), "mend": finding.fix} for finding in findings]
-    return {"references": dict(references), "findings": rows}
+    return {"references": dict(levels), "findings": rows}

@@ -63,17 +63,17 @@ def levels(
     return {name: round(float(value), 3) for name, value in nats.items()}
 
 
-def standing(loss: float, references: Mapping[str, float]) -> str:
+def standing(loss: float, levels: Mapping[str, float]) -> str:
     """Describes between which two reference levels a loss is."""
-    above = [name for name in references if references[name] > loss]
-    below = [name for name in references if references[name] <= loss]
+    above = [name for name in levels if levels[name] > loss]
+    below = [name for name in levels if levels[name] <= loss]
     parts = [f"loss {loss:.1f}"]
     if below:
-        name = max(below, key=references.__getitem__)
-        parts.append(f"above {name} {references[name]:.1f}")
+        name = max(below, key=levels.__getitem__)
+        parts.append(f"above {name} {levels[name]:.1f}")
     if above:
-        name = min(above, key=references.__getitem__)
-        parts.append(f"below {name} {references[name]:.1f}")
+        name = min(above, key=levels.__getitem__)
+        parts.append(f"below {name} {levels[name]:.1f}")
     return ", ".join(parts)
 
 

@@ -24,7 +24,7 @@ from ocr.doctor.case import Case, build_case
 from ocr.doctor.examine import examine
 from ocr.model import networks
 from ocr.model.objective import Objective
-from ocr.training import run, train
+from ocr.training import train
 from tfrecords.errors import IntegrityError
 
 DIGITS = charsets.charset_by_name("digits")
@@ -121,36 +121,34 @@ def test_a_healthy_network_has_no_finding(healthy: Case, model: str):
     assert examine(dataclasses.replace(healthy, objective=Objective(networks.build(model, healthy.charset.num_classes)))) == []
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("objective", "code", "model"),
     [faults.OBJECTIVES[0], *(pytest.param(*fault, marks=pytest.mark.slow) for fault in faults.OBJECTIVES[1:])],
 )
 def test_a_fault_of_network_or_loss_stops_the_run_before_its_first_step(
-    trained, tmp_path: pathlib.Path, monkeypatch, objective: type, code: str, model: str, seed: int
+    records: pathlib.Path, drawn: Drawn, tmp_path: pathlib.Path, monkeypatch, objective: type, code: str, model: str
 ):
-    monkeypatch.setattr(run, "Objective", objective)
+    monkeypatch.setattr(train, "Objective", objective)
     with pytest.raises(IntegrityError, match=f"doctor: {code}: "):
-        train.train(config(trained.records, tmp_path / "run", model=model, seed=seed))
+        train.train(config(records, tmp_path / "run", model=model, seed=drawn.seed))
     assert codes(doctor_json(tmp_path / "run")) == [code]
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("code", LAYERS_AND_LABELS)
 def test_a_fault_of_layers_or_labels_stops_the_run_before_its_first_step(
-    trained, tmp_path: pathlib.Path, monkeypatch, code: str, seed: int
+    records: pathlib.Path, drawn: Drawn, tmp_path: pathlib.Path, monkeypatch, code: str
 ):
     plant_in_code(code, monkeypatch)
     with pytest.raises(IntegrityError, match=f"doctor: {code}: "):
-        train.train(config(trained.records, tmp_path / "run", seed=seed))
+        train.train(config(records, tmp_path / "run", seed=drawn.seed))
     assert codes(doctor_json(tmp_path / "run")) == [code]
 
 
 @pytest.mark.slow
-def test_a_finding_can_be_overridden(trained, tmp_path: pathlib.Path, monkeypatch, capsys, caplog):
-    monkeypatch.setattr(run, "Objective", faults.Summed)
+def test_a_finding_can_be_overridden(trained, tmp_path: pathlib.Path, monkeypatch, caplog):
+    monkeypatch.setattr(train, "Objective", faults.Summed)
     assert train.train(config(trained.records, tmp_path / "run", override=True))["steps"] == 30
     assert codes(doctor_json(tmp_path / "run")) == ["loss_summed"]
     assert "doctor: loss_summed: " in caplog.text
@@ -197,7 +195,7 @@ def test_a_network_gone_blank_is_distinguished_from_the_plateau(trained, tmp_pat
             norm.beta.assign(-tf.ones_like(norm.beta))
         return False
 
-    monkeypatch.setattr(run, "Objective", Recorded)
+    monkeypatch.setattr(train, "Objective", Recorded)
     settings = config(trained.records, tmp_path / "run", seed=seed, eval_every=10, schedule="constant", steps=60)
     train.train(settings, stop=kill_activations)
     assert codes(doctor_json(tmp_path / "run")) == ["collapsed_blank"]
