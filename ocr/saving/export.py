@@ -81,9 +81,9 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     pixels, width = tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8, "pixels"), tf.TensorSpec([None], tf.int32, "width")
     signatures = {
-        "serving_default": tf.function(recogniser.read_files, [image_bytes]),
-        "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes]),
-        "lines": tf.function(recogniser.read_lines, [pixels, width]),
+        "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
+        "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),
+        "lines": tf.function(recogniser.read_lines, [pixels, width], autograph=False),
     }
     with tempfile.TemporaryDirectory() as temporary:
         asset = pathlib.Path(temporary) / "charset.txt"
