@@ -161,7 +161,7 @@ def encode_rows(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Re
         elif shapes[row.number] != (row.height, row.width, row.channels):
             encoded.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
         else:
-            encoded.append(row.row)
+            encoded.append(row.encoded_row)
     return encoded
 
 

@@ -44,7 +44,7 @@ class PendingImage(NamedTuple):
     channels: int
 
     @property
-    def row(self) -> EncodedRow:
+    def encoded_row(self) -> EncodedRow:
         """The line with its file unchanged; the file must be a PNG or JPEG whose header is right."""
         _, name, text, encoded, kind, height, width, channels = self
         record = Record(encoded, kind, height, width, channels, text, name)
@@ -86,7 +86,7 @@ class LineReader:
                 check_size(header.kind, header.height, header.width)
                 check_length(text, header.height, header.width, self._pixels_per_frame)
             image = PendingImage(line.number, name, text, encoded, *header)
-            return image.row if self._keep_undecoded and header.channels else image
+            return image.encoded_row if self._keep_undecoded and header.channels else image
         except Reject as reject:
             return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
 

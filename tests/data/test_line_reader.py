@@ -3,6 +3,8 @@
 import os
 import pathlib
 import struct
+import subprocess
+import sys
 import zlib
 
 import hypothesis
@@ -199,3 +201,8 @@ def test_a_reader_keeps_few_folders_open(tmp_path: pathlib.Path, monkeypatch: py
     open_before = len([*pathlib.Path("/proc/self/fd").iterdir()])
     assert pack(tmp_path / "images", rows.encode(), tmp_path)["records"] == 10
     assert len([*pathlib.Path("/proc/self/fd").iterdir()]) <= open_before + 4
+
+
+def test_worker_processes_load_no_tensorflow():
+    code = "import sys, ocr.data.line_reader; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -21,7 +21,7 @@ def test_lines_too_long_for_the_network_are_skipped_and_named(tmp_path: pathlib.
 
 def test_splits_are_mixed_by_weight(tmp_path: pathlib.Path):
     for name, digit, count in (("a", "1", 200), ("b", "2", 50)):
-        write(tmp_path / name, [digit] * count, [40] * count)
+        write(tmp_path / name, [digit] * count, [40] * count, "raw")
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
 
     def share_of_ones(spec: str) -> float:
@@ -54,6 +54,6 @@ def test_an_invalid_mixture_is_refused(tmp_path: pathlib.Path, spec: str, messag
 
 
 def test_more_splits_than_lines_in_a_batch(tmp_path: pathlib.Path):
-    folders = [str(write(tmp_path / str(number), [str(number)], [40]).folder) for number in range(3)]
+    folders = [str(write(tmp_path / str(number), [str(number)], [40], "raw").folder) for number in range(3)]
     texts = np.concatenate([batch["text"] for batch in take(mixture.mix(",".join(folders), 4), 4, batch_size=2)])
     assert set(texts) == {b"0", b"1", b"2"}

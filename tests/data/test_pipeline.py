@@ -27,7 +27,7 @@ def test_evaluation_counts_every_line_once_in_order(tmp_path: pathlib.Path):
 
 
 def test_training_shuffles_and_sees_every_line_equally_often(tmp_path: pathlib.Path):
-    split = write(tmp_path, [str(n) for n in range(60)], [20] * 60)
+    split = write(tmp_path, [str(n) for n in range(60)], [20] * 60, "raw")
 
     def order(seed: int) -> list[int]:
         batches = pipeline.training_batches(mixture.mix(str(split.folder), 4), DIGITS, 12, seed).take(10)
@@ -66,25 +66,21 @@ def natural(tmp_path_factory: pytest.TempPathFactory) -> mixture.Mixture:
     return mixture.mix(str(split.folder), 4)
 
 
+# Step 75 begins a new window.
 @pytest.mark.parametrize(
-    ("start", "strength"),
+    ("first", "start", "end", "strength"),
     [
-        pytest.param(start, strength, marks=() if (start, strength) == (77, 1.0) else pytest.mark.slow)
-        for start in (1, 60, 77, 1000)
-        for strength in (0.0, 1.0)
+        (72, 74, 77, 1.0),
+        *(
+            pytest.param(*steps, strength, marks=pytest.mark.slow)
+            for steps in ((0, 1, 100), (0, 60, 100), (0, 77, 100), (1000, 1001, 1003))
+            for strength in (0.0, 1.0)
+        ),
     ],
 )
-def test_a_batch_is_a_function_of_seed_and_step(natural: mixture.Mixture, start: int, strength: float):
-    if start < 100:
-        assert_same(
-            take(natural, 100, augment=augmenter(strength))[start:],
-            take(natural, 100 - start, start=start, augment=augmenter(strength)),
-        )
-    else:
-        assert_same(
-            take(natural, 3, start=start, augment=augmenter(strength))[1:],
-            take(natural, 2, start=start + 1, augment=augmenter(strength)),
-        )
+def test_a_batch_is_a_function_of_seed_and_step(natural: mixture.Mixture, first: int, start: int, end: int, strength: float):
+    batches = take(natural, end - first, start=first, augment=augmenter(strength))
+    assert_same(batches[start - first :], take(natural, end - start, start=start, augment=augmenter(strength)))
 
 
 # Step 75 begins a new window.

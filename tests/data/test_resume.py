@@ -97,6 +97,7 @@ def test_records_do_not_depend_on_the_number_of_workers(arguments, uninterrupted
     assert content(tmp_path / "records") == uninterrupted[0]
 
 
+@pytest.mark.slow
 def test_beam_writes_the_same_bytes(arguments, uninterrupted, tmp_path: pathlib.Path):
     pytest.importorskip("apache_beam")
     beam = ["--engine=beam", "--beam_options=--runner=BundleBasedDirectRunner"]
