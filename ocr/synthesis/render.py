@@ -138,7 +138,7 @@ class _Renderer:
             text, font = self.texts.with_font(self.lines[number], rng) if self.lines else self.texts.draw(rng)
             line = drawing.draw(text, font, config.height, config.width, STYLES[config.degrade], rng)
             scaled = header.scaled_width(line.image.height, line.image.width)
-            if not config.tfrecords or (len(text) + charsets.repeats(text)) * _PIXELS_PER_FRAME <= scaled:
+            if not config.tfrecords or charsets.frames_needed(text) * _PIXELS_PER_FRAME <= scaled:
                 return text, font, line
         raise InputError(
             f"--width={config.width}: too narrow for lines like {text!r}, whose labels do not fit into the frames of a network"
