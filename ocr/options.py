@@ -1,4 +1,4 @@
-"""What configurations are made of: fields that carry their own help text, and checks of their values.
+"""Fields of configurations, which carry the help texts of their flags, and checks of their values.
 
 A flag has the name of its field, so a check that fails names the flag.
 """

@@ -89,10 +89,10 @@ def test_the_adapter_takes_the_steps_of_the_wrapped_optimizer(name: str):
     values = [rng.normal(size=(3, 4)).astype("f"), rng.normal(size=4).astype("f")]
     gradients = [[rng.normal(size=value.shape).astype("f") for value in values] for _ in range(7)]
     ours, alone = ([tf.Variable(value) for value in values] for _ in range(2))
-    borrowed = optimizer.KerasOptimizerAdapter(ours, [], addons.build(f"tfa:{name}", 0.5), lambda done: 0.1 / (1.0 + done))
+    adapter = optimizer.KerasOptimizerAdapter(ours, [], addons.build(f"tfa:{name}", 0.5), lambda done: 0.1 / (1.0 + done))
     theirs = addons.build(f"tfa:{name}", 0.5)
     for step, gradient in enumerate(gradients):
-        borrowed.apply([tf.constant(one) for one in gradient], tf.constant(1.0), tf.constant(step != 3), [])
+        adapter.apply([tf.constant(one) for one in gradient], tf.constant(1.0), tf.constant(step != 3), [])
         if step != 3:  # one is skipped
             theirs.learning_rate.assign(0.1 / (1.0 + step - (step > 3)))
             theirs.apply_gradients(zip([tf.constant(one) for one in gradient], alone, strict=True))
@@ -109,11 +109,13 @@ def test_the_adapter_takes_the_steps_of_the_wrapped_optimizer(name: str):
 def test_a_training_with_tfa_that_resumes_ends_like_an_uninterrupted_one(fields: dict, tmp_path: pathlib.Path):
     dummy.convert(str(tmp_path / "records"), 64, 11, width=48, max_label_length=3)
     often = {"steps": 8, "batch_size": 8, "log_every": 4, "eval_every": 4, "checkpoint_every": 4, "warmup_steps": 2, "ema": 0.9}
-    for workdir, stops in (("whole", []), ("run", [False, True])):
-        config_ = settings(tmp_path / "records", tmp_path / workdir, **often, **fields)
-        for asked in ([iter(stops)] if stops else []) + [None]:
-            train.train(config_, stop=(lambda asked=asked: next(asked)) if asked else lambda: False)
-    one, other = (tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "ckpt-8")) for name in ("whole", "run"))
+    for workdir, stops in (("uninterrupted", []), ("run", [False, True])):
+        training = settings(tmp_path / "records", tmp_path / workdir, **often, **fields)
+        for answers in ([iter(stops)] if stops else []) + [None]:
+            train.train(training, stop=(lambda answers=answers: next(answers)) if answers else lambda: False)
+    one, other = (
+        tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "ckpt-8")) for name in ("uninterrupted", "run")
+    )
     names = [name for name in one.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     assert any("theirs" in name for name in names) == ("optimizer" in fields)
     for name in names:

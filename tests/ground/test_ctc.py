@@ -176,9 +176,9 @@ def test_the_alignment_is_the_most_probable_of_all_paths(label: list[int]):
 
 def memory(field: str) -> int:
     """Returns a field of /proc/self/status in bytes: VmRSS, what is in memory now, or VmHWM, the most there was."""
-    found = re.search(rf"{field}:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
-    assert found
-    return 1024 * int(found[1])
+    match = re.search(rf"{field}:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    assert match
+    return 1024 * int(match[1])
 
 
 def test_the_gradient_needs_memory_for_a_few_copies_of_the_logits_only():

@@ -1,4 +1,4 @@
-"""Imports go one way: tools -> ocr -> tfrecords, and between the rooms of ocr only upwards in this table."""
+"""Imports go one way: tools -> ocr -> tfrecords, and between the rooms of ocr only as the table below says."""
 
 import ast
 import graphlib
