@@ -26,7 +26,7 @@ def test_a_split_is_chosen_by_name_or_by_preference(tmp_path: pathlib.Path):
         reader.find(f"{tmp_path}@test", "eval")
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "missing"])
 def test_a_shard_of_another_size_is_refused_by_name(tmp_path: pathlib.Path, damage: str):
     shard = tmp_path / write(tmp_path, num_shards=2, positions=10).shards[1].file
     if damage == "cut":
