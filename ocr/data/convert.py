@@ -3,9 +3,9 @@
 import concurrent.futures
 import contextlib
 import functools
+import logging
 import os
 import pathlib
-import sys
 
 import tensorflow as tf
 
@@ -21,6 +21,8 @@ from tfrecords import files, schema
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.schema import Record
 from tfrecords.writer import SplitWriter
+
+_LOG = logging.getLogger(__name__)
 
 
 def convert(config: ConvertConfig) -> dict:
@@ -88,11 +90,11 @@ def finish(config: ConvertConfig, index: LabelsIndex, charset: Charset, writer: 
 
 
 def summary(config: ConvertConfig, writer: SplitWriter) -> dict:
-    """Returns what `convert` returns, and prints where the rejects are."""
+    """Returns what `convert` returns, and logs where the rejects are."""
     assert writer.manifest
     if rejects := sum(writer.manifest.rejects.values()):
         path = pathlib.Path(config.output) / f"{config.name}-{config.split}.rejects.tsv"
-        print(f"{rejects} lines rejected, see {path}", file=sys.stderr)
+        _LOG.warning("%d lines rejected, see %s", rejects, path)
     return writer.manifest.summary
 
 
