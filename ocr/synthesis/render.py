@@ -56,10 +56,12 @@ class RenderConfig:
     numbers: float = option(
         0.0, "Weight of numbers, dates, amounts and codes, relative to files, whose weight is 1 by default."
     )
-    random: float = option(0.0, "Weight of random characters of the charset, likewise; they cover every class.")
+    random: float = option(0.0, "Weight of random characters of the charset, likewise; they cover every class that a font has.")
     latin: float = option(0.0, "Probability, 0 to 1, that ASCII characters have a different font than the rest of the line.")
     whole_lines: bool = option(
-        False, "Draw each line of the corpus once, entire and in order, instead of --count samples of it."
+        False,
+        "Draw each line of the corpus once, entire and in order, instead of --count samples. Lines are split at characters "
+        "that are not in the charset.",
     )
     fonts: tuple[str, ...] = option(
         (),

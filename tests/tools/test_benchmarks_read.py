@@ -6,19 +6,19 @@ from ocr.evaluation import evaluate
 from tools.benchmarks import read
 
 
-def test_our_row_is_what_the_evaluation_measures(trained, monkeypatch: pytest.MonkeyPatch):
+def test_the_accuracy_of_the_model_is_that_of_ocr_eval(trained, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     rows = read.accuracy(str(trained.records), str(trained.export))
-    measured = evaluate.evaluate(trained.export, str(trained.records))
+    report = evaluate.evaluate(trained.export, str(trained.records))
     assert list(rows) == ["ours"]
     assert {key: rows["ours"][key] for key in ("cer_nfkc", "line_accuracy", "lines")} == {
-        key: measured[key] for key in ("cer_nfkc", "line_accuracy", "lines")
+        key: report[key] for key in ("cer_nfkc", "line_accuracy", "lines")
     }
 
 
 @pytest.mark.skipif(not shutil.which("tesseract"), reason="Tesseract is not installed")
-def test_tesseract_answers_line_by_line(trained):
+def test_tesseract_reads_each_file_as_one_line(trained):
     files = [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:3]]
     texts = read._tesseract(files)
     assert len(texts) == 3
