@@ -58,16 +58,19 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
     """
     pipeline = engine.pipeline(beam_options)
     version = saved_model.newest_version(model)
-    saved_model.load(version)
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if not pathlib.Path(path).is_dir())
     if not paths:
         raise InputError(f"--input={pattern}: matches no file")
     if not pathlib.Path(f"{output}-").parent.is_dir():
         raise InputError(f"--output={output}: no such folder")
     parts = _split_into_parts(paths, output)
-    _write_or_check_plan(pathlib.Path(f"{output}.plan.json"), version, paths)
+    plan, plan_path = _plan(version, paths), pathlib.Path(f"{output}.plan.json")
+    if plan_path.exists():
+        _check_same_plan(plan, plan_path)
     missing = _missing(parts)
     if missing:
+        saved_model.load(version)  # refuses a damaged model before anything is written
+        files.write_json(plan_path, plan)
         with pipeline:
             _ = pipeline | beam.Create(missing) | "Spread" >> beam.Reshuffle() | beam.ParDo(_ReadPart(str(version)))
     if damaged := [part.shard for part in _missing(parts)]:
@@ -89,21 +92,25 @@ def _split_into_parts(paths: list[str], output: str) -> list[Part]:
     return [Part(*each, f"{output}-{name}", f"{output}-bad-{name}") for each, name in zip(work, names, strict=True)]
 
 
-def _write_or_check_plan(path: pathlib.Path, version: pathlib.Path, paths: list[str]) -> None:
-    """Saves which files are read with which model, or makes sure that an earlier run was of the same.
+def _plan(version: pathlib.Path, paths: list[str]) -> dict[str, str | int]:
+    """Returns what identifies a run: its model and its files."""
+    model = hashlib.sha256((version / "saved_model.pb").read_bytes()).hexdigest()
+    names = hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()
+    return {"model": model, "files": len(paths), "named": names}
+
+
+def _check_same_plan(plan: dict[str, str | int], path: pathlib.Path) -> None:
+    """Makes sure that an earlier run had the same model and files.
 
     Raises:
-      InputError: It was not.
-      IntegrityError: The plan is damaged.
+      InputError: It had not.
+      IntegrityError: Its plan is damaged.
     """
-    model = hashlib.sha256((version / "saved_model.pb").read_bytes()).hexdigest()
-    plan = {"model": model, "files": len(paths), "named": hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()}
-    if not path.exists():
-        files.write_json(path, plan)
-    elif not isinstance(saved := files.read_json(path), dict):
+    earlier = files.read_json(path)
+    if not isinstance(earlier, dict):
         raise IntegrityError(f"{path}: damaged")
-    elif saved != plan:
-        other = "another model" if saved.get("model") != model else "other files"
+    if earlier != plan:
+        other = "another model" if earlier.get("model") != plan["model"] else "other files"
         raise InputError(f"{path}: that run was with {other}; give another --output, or delete its files")
 
 

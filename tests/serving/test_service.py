@@ -20,7 +20,7 @@ def versions(cold_exports) -> Versions:
 
 
 def run(service: Service, work: Callable[[], Awaitable]):
-    """Runs requests beside the service, and returns what `work` returns."""
+    """Runs requests beside the service, and returns what `work` returns; once a service, for it stays with its loop."""
 
     async def both():
         running = asyncio.create_task(service.run(3600.0))
@@ -75,13 +75,11 @@ def test_outputs_do_not_depend_on_what_else_is_in_the_batch(versions, files):
     service = Service(versions, max_batch=32, max_waiting=256, max_bytes=2**24, max_lines=128)
     parts = [files[:1], files[1:8], [b"junk"], files[8:12], []]
 
-    async def at_once():
-        return await asyncio.gather(*(service.predict(DETAILED, image_bytes(part), None) for part in parts))
+    async def work():
+        batched = await asyncio.gather(*(service.predict(DETAILED, image_bytes(part), None) for part in parts))
+        return batched, [await service.predict(DETAILED, image_bytes(part), None) for part in parts]
 
-    async def one_by_one():
-        return [await service.predict(DETAILED, image_bytes(part), None) for part in parts]
-
-    for (_, batched), (_, alone) in zip(run(service, at_once), run(service, one_by_one), strict=True):
+    for (_, batched), (_, alone) in zip(*run(service, work), strict=True):
         assert batched.keys() == alone.keys()
         for name, value in batched.items():
             assert value.shape == alone[name].shape, name
