@@ -3,11 +3,16 @@ import pathlib
 
 import pytest
 
+from ocr.model import networks
 from ocr.training import puzzle
 from tfrecords.errors import InputError
 
 
-def test_the_two_ends_of_the_puzzle_part_within_a_few_steps(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("network", ["lite", pytest.param("cnn", marks=pytest.mark.slow)])
+def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(
+    network: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(networks.NETWORKS, "cnn", networks.NETWORKS[network])
     monkeypatch.setattr(puzzle, "_LAST", 10)
     ends = ("softmax, batch norm training", "logits, batch norm training")
     monkeypatch.setattr(puzzle, "WAYS", {name: puzzle.WAYS[name] for name in ends})

@@ -171,10 +171,10 @@ def test_weights_and_metrics_of_the_best_evaluation_stay_consistent(run: pathlib
     [
         ("metrics.jsonl", "[1]\n", r"metrics.jsonl: line 1: damaged"),
         ("best/metrics.json", "[1]", r"metrics.json: damaged"),
-        ("best/metrics.json", '{"step": 1}', r"metrics.json: damaged"),
-        ("best/metrics.json", "[]", r"metrics.json: damaged"),
-        ("best/metrics.json", '{"step": 1, "cer": 1e999}', r"metrics.json: damaged"),
-        ("best/metrics.json", '{"step": -1, "cer": 1}', r"metrics.json: damaged"),
+        pytest.param(*("best/metrics.json", '{"step": 1}', r"metrics.json: damaged"), marks=pytest.mark.slow),
+        pytest.param(*("best/metrics.json", "[]", r"metrics.json: damaged"), marks=pytest.mark.slow),
+        pytest.param(*("best/metrics.json", '{"step": 1, "cer": 1e999}', r"metrics.json: damaged"), marks=pytest.mark.slow),
+        pytest.param(*("best/metrics.json", '{"step": -1, "cer": 1}', r"metrics.json: damaged"), marks=pytest.mark.slow),
         ("config.json", "{}", r"config.json: damaged"),
         ("config.json", '{"fingerprints": {"alphabet": 3}}', r"config.json: damaged"),
         (
@@ -199,6 +199,14 @@ def test_a_damaged_file_of_a_workdir_is_named(records: str, run: pathlib.Path, n
     (run / name).write_text(content)
     with pytest.raises(IntegrityError, match=message):
         train.train(config(records, run))
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"step": 1}', "[]", '{"step": 1, "cer": 1e999}', '{"step": -1, "cer": 1}'])
+def test_damaged_metrics_of_the_best_evaluation_are_named(tmp_path: pathlib.Path, content: str):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "metrics.json").write_text(content)
+    with pytest.raises(IntegrityError, match=r"best/metrics\.json: damaged"):
+        Workdir(tmp_path).best()
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "best", "events"])
@@ -264,7 +272,7 @@ def damage(path: pathlib.Path, how: str) -> None:
     [
         "truncated",
         "emptied",
-        "0.01",
+        pytest.param("0.01", marks=pytest.mark.slow),
         "0.3",
         pytest.param("0.6", marks=pytest.mark.slow),
         pytest.param("0.99", marks=pytest.mark.slow),
