@@ -57,6 +57,7 @@ def test_a_process_reads_images(arguments, command, trained, last_json, tmp_path
     check_images(lambda pattern: command("ocr_predict", *arguments(pattern)), trained, last_json, tmp_path)
 
 
+@pytest.mark.slow
 def test_shards_are_read_one_by_one_and_a_damaged_one_is_named(trained, read, last_json, tmp_path):
     shutil.copytree(trained.records, tmp_path / "records")
     shards = sorted((tmp_path / "records").glob("lines-eval.tfrecord-*"))
