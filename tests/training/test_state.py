@@ -26,23 +26,22 @@ from tfrecords.errors import InputError, IntegrityError
 MOMENTS = int(os.environ.get("SURVIVAL_MOMENTS", "2"))
 
 
-def test_a_stopped_training_resumes_and_ends_with_the_same_weights(
-    records: str, finished: pathlib.Path, tmp_path: pathlib.Path
-):
+@pytest.fixture
+def stopped(records: str, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Returns the workdir of a training that was stopped after 4 of 12 steps."""
     answers = iter([False, True])
-    first = train.train(config(records, tmp_path / "run"), stop=lambda: next(answers))
-    assert first["steps"] == 4
-    newest = str(tmp_path / "run" / "checkpoints" / "ckpt-4")
-    before = {name: tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest)[1:]}
-    moments = [name for name in before if "optimizer" in name]
-    assert any(np.abs(before[name]).sum() > 0 for name in moments)
+    assert train.train(config(records, tmp_path / "stopped"), stop=lambda: next(answers))["steps"] == 4
+    return tmp_path / "stopped"
 
-    done = train.train(config(records, tmp_path / "run"))
+
+def test_a_stopped_training_resumes_and_ends_with_the_same_weights(records: str, finished: pathlib.Path, stopped: pathlib.Path):
+    assert any(np.abs(value).sum() > 0 for name, value in tensors(stopped, 4).items() if "optimizer" in name)
+    done = train.train(config(records, stopped))
     assert done["steps"] == 12
-    assert list(metric(tmp_path / "run", "loss")) == [4, 8, 12]
-    assert list(metric(tmp_path / "run", "eval_loss")) == [6, 12]
-    assert metric(tmp_path / "run", "learning_rate")[12] == pytest.approx(0, abs=1e-6)
-    one, other = tensors(finished, 12), tensors(tmp_path / "run", 12)
+    assert list(metric(stopped, "loss")) == [4, 8, 12]
+    assert list(metric(stopped, "eval_loss")) == [6, 12]
+    assert metric(stopped, "learning_rate")[12] == pytest.approx(0, abs=1e-6)
+    one, other = tensors(finished, 12), tensors(stopped, 12)
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -122,6 +121,7 @@ def test_an_untrained_network_can_be_exported(run: pathlib.Path, tmp_path: pathl
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     records: str, run: pathlib.Path, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level("INFO")
     checkpoints = run / "checkpoints"
     assert sorted(path.name for path in checkpoints.glob("*.index")) == ["ckpt-12.index", "ckpt-4.index", "ckpt-8.index"]
     newest = checkpoints / "ckpt-12.data-00000-of-00001"
