@@ -1,3 +1,1 @@
-"""What a training leaves on disk: its folder with checkpoints and best weights, weights to start from, writing an export and
-checking it.
-"""
+"""What a training leaves on disk: checkpoints and best weights, weights to start from, exports and their check."""

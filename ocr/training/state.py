@@ -9,8 +9,8 @@ import tensorflow as tf
 from ocr import keras_compat
 from ocr.model import networks
 from ocr.saving.workdir import Best
-from ocr.training.optimizer import Optimizer
 from ocr.training.steps import Steps
+from ocr.training.weight_update import Optimizer
 from tfrecords.errors import IntegrityError
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ocr.model.objective import Objective, alignable
 from ocr.training.devices import Devices
-from ocr.training.optimizer import Optimizer
+from ocr.training.weight_update import Optimizer
 
 _INPUTS = ("pixels", "width", "labels", "label_lengths", "middles", "draws")  # parts of a batch that replicas need, if present
 

@@ -4,9 +4,8 @@ import pytest
 import tensorflow as tf
 
 from ocr.config import TrainConfig
-from ocr.training import optimizer, rules
-from ocr.training.optimizer import Optimizer
-from ocr.training.rules import Rule
+from ocr.training import optimizer
+from ocr.training.weight_update import Optimizer, Rule
 
 
 def steps(rule: Rule, values: list[np.ndarray], gradients: list[list[np.ndarray]], **options) -> list[np.ndarray]:
@@ -31,10 +30,10 @@ def some(seed: int, count: int = 5) -> tuple[list[np.ndarray], list[list[np.ndar
 @pytest.mark.parametrize(
     ("rule", "theirs", "fields"),
     [
-        (rules.sgd(), lambda clip: keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=clip), {}),
-        (rules.adam(), lambda clip: keras.optimizers.Adam(0.1, global_clipnorm=clip), {}),
+        (optimizer.sgd(), lambda clip: keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=clip), {}),
+        (optimizer.adam(), lambda clip: keras.optimizers.Adam(0.1, global_clipnorm=clip), {}),
         (
-            rules.adamw(),
+            optimizer.adamw(),
             lambda clip: keras.optimizers.AdamW(0.1, weight_decay=0.2, beta_2=0.98, global_clipnorm=clip),
             {"decay": 0.2},
         ),
@@ -62,11 +61,11 @@ def test_the_first_step_of_lamb_is_a_tenth_of_a_matrix_and_adams_for_a_bias():
     # In the first step Adam's direction is the gradient's sign; LAMB scales it to the weight's norm: 2, over 4 entries.
     values = [np.full((2, 2), 1.0, np.float32), np.full(2, 1.0, np.float32)]
     gradients = [[np.array([[3, 3], [-3, 3]], np.float32), np.array([5.0, -5.0], np.float32)]]
-    matrix, bias = steps(rules.lamb(), values, gradients)
+    matrix, bias = steps(optimizer.lamb(), values, gradients)
     np.testing.assert_allclose(matrix, [[0.9, 0.9], [1.1, 0.9]], rtol=1e-5)
     np.testing.assert_allclose(bias, [0.9, 1.1], rtol=1e-5)
     # Decay is part of the direction, sign + 1: one entry does not move, and the others share the norm of 2.
-    matrix, bias = steps(rules.lamb(), values, gradients, decay=1.0)
+    matrix, bias = steps(optimizer.lamb(), values, gradients, decay=1.0)
     np.testing.assert_allclose(matrix, 1.0 - 0.1 * np.array([[1, 1], [0, 1]]) * 2 / np.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(bias, [0.9, 1.1], rtol=1e-5)
 
@@ -74,11 +73,11 @@ def test_the_first_step_of_lamb_is_a_tenth_of_a_matrix_and_adams_for_a_bias():
 def test_the_moving_average_follows_the_weights():
     values, gradients = [np.zeros((1, 1), np.float32)], [[np.full((1, 1), -1.0, np.float32)]] * 3
     # Without momentum the weight is 0.1, 0.2, 0.3; the steps keep 1/11, 2/12 and 3/13 of its average.
-    (average,) = steps(rules.sgd(momentum=0.0), values, gradients, average=0.9)
+    (average,) = steps(optimizer.sgd(momentum=0.0), values, gradients, average=0.9)
     first = 0.1 * 10 / 11
     second = first + (0.2 - first) * 10 / 12
     assert average.item() == pytest.approx(second + (0.3 - second) * 10 / 13, rel=1e-5)
-    (average,) = steps(rules.sgd(momentum=0.0), values, gradients, average=0.05)
+    (average,) = steps(optimizer.sgd(momentum=0.0), values, gradients, average=0.05)
     assert average.item() == pytest.approx(0.05 * (0.05 * 0.095 + 0.95 * 0.2) + 0.95 * 0.3, rel=1e-5)
 
 
