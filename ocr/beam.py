@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Checks that Apache Beam is installed, and raises its log level.
+    """Checks that Apache Beam is installed, and raises the level of its log.
 
     Raises:
       InputError: it is not installed.
     """
     if importlib.util.find_spec("apache_beam") is None:
         raise InputError("--engine=beam: Apache Beam is not installed: pip install apache-beam")
-    logging.getLogger().setLevel(logging.ERROR)  # below, it logs each optional client that is not installed
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # below, it logs each optional client that is not installed
 
 
 def pipeline(beam_options: str) -> "beam.Pipeline":

@@ -37,6 +37,7 @@ def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
     assert temperature.find_scale(recogniser, records[0]) == pytest.approx(2.0 * factor, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_calibrated_export_reads_the_same_and_says_better_how_often_it_is_right(trained, records, tmp_path):
     plain = export.export(str(trained.workdir), str(tmp_path))
     made = export.export(str(trained.workdir), str(tmp_path), calibrate=records[0])

@@ -124,6 +124,7 @@ def test_a_body_in_another_encoding_than_announced_is_refused(server):
     assert (code, response["error"][:26]) == (400, "the body cannot be read: 4")
 
 
+@pytest.mark.slow
 def test_an_unfinished_body_neither_blocks_shutdown_nor_exceeds_the_limit(cold_exports):
     from aiohttp import web
 

@@ -8,11 +8,8 @@ from ocr.training import puzzle
 from tfrecords.errors import InputError
 
 
-@pytest.mark.parametrize("network", ["lite", pytest.param("cnn", marks=pytest.mark.slow)])
-def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(
-    network: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(networks.NETWORKS, "cnn", networks.NETWORKS[network])
+@pytest.mark.slow
+def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(puzzle, "_LAST", 10)
     ends = ("softmax, batch norm training", "logits, batch norm training")
     monkeypatch.setattr(puzzle, "WAYS", {name: puzzle.WAYS[name] for name in ends})
@@ -24,6 +21,17 @@ def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(
     assert free["settles_at"] < 120
     curves = json.loads((tmp_path / "puzzle" / "curves.json").read_text())
     assert [len(curve) for curve in curves["curves"].values()] == [4, 4]
+    assert (tmp_path / "puzzle" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_way_is_examined_trained_and_drawn(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(networks.NETWORKS, "cnn", networks.NETWORKS["lite"])  # a fast one
+    monkeypatch.setattr(puzzle, "_LAST", 10)
+    monkeypatch.setattr(puzzle, "WAYS", {"softmax": puzzle.WAYS["softmax, batch norm training"]})
+    result = puzzle.reproduce(str(tmp_path / "puzzle"), steps=20)
+    assert result["ways"]["softmax"]["findings"] == ["probabilities_as_logits"]
+    curves = json.loads((tmp_path / "puzzle" / "curves.json").read_text())
+    assert [len(curve) for curve in curves["curves"].values()] == [2]
     assert (tmp_path / "puzzle" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -47,7 +47,7 @@ def test_lines_too_long_for_the_network_are_skipped(steps: int, tmp_path: pathli
         ({"encoded": b"abc"}, "cannot be read"),
         ({"encoded": b"", "width": 0}, "cannot be read"),
         ({"text": "é"}, r"its text has 'é' .*, which its manifest does not list"),
-        (None, "no record|cannot be read"),
+        (None, "not a record|cannot be read"),
     ],
     ids=["damaged png", "too few raw pixels", "empty", "text not in the manifest", "not a record"],
 )
