@@ -24,6 +24,7 @@ def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(tmp_path: pathl
     assert (tmp_path / "puzzle" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_way_is_examined_trained_and_drawn(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(networks.NETWORKS, "cnn", networks.NETWORKS["lite"])  # a fast one
     monkeypatch.setattr(puzzle, "_LAST", 10)

@@ -36,9 +36,9 @@ def test_a_stopped_training_logs_its_last_steps(records: str, tmp_path: pathlib.
 def test_a_training_stops_when_patience_runs_out(records: str, tmp_path: pathlib.Path, trainer: str):
     # Steps this large only make it worse.
     fields = {"learning_rate": 3.0, "optimizer": "sgd", "schedule": "constant", "eval_every": 1, "log_every": 1}
-    done = train.train(config(records, tmp_path / "run", steps=200, trainer=trainer, patience=3, **fields))
+    done = train.train(config(records, tmp_path / "run", steps=200, trainer=trainer, patience=2, **fields))
     assert done["steps"] < 200
-    assert done["steps"] == done["best_step"] + 3
+    assert done["steps"] == done["best_step"] + 2
 
 
 @pytest.mark.parametrize("trainer", ["loop", pytest.param("keras", marks=pytest.mark.slow)])
@@ -73,12 +73,12 @@ def test_a_failing_step_is_skipped_and_its_lines_named(
     trained, tmp_path: pathlib.Path, monkeypatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr("ocr.training.train.Objective", NanForSevens)
-    fields = {"batch_size": 2, "steps": 12, "override": True, "bad_steps": 100}
-    assert train.train(digits_config(trained, tmp_path / "run", **fields))["steps"] == 12
-    assert Workdir(tmp_path / "run").newest() == 12  # though its last step may have been skipped
+    fields = {"batch_size": 2, "steps": 8, "eval_every": 8, "override": True, "bad_steps": 100}
+    assert train.train(digits_config(trained, tmp_path / "run", **fields))["steps"] == 8
+    assert Workdir(tmp_path / "run").newest() == 8  # though its last step may have been skipped
     reports = [line for line in journal(tmp_path / "run") if "left_out" in line]
     left_out, files = ([one for line in reports for one in line[name]] for name in ("left_out", "files"))
-    assert 0 < len(left_out) < 12
+    assert 0 < len(left_out) < 8
     assert len(files) == 2 * len(left_out)
     texts = dict(line.split("\t") for line in (trained.lines / "train" / "labels.txt").read_text().splitlines())
     assert all("7" in texts[a] + texts[b] for a, b in zip(files[::2], files[1::2], strict=True))

@@ -296,6 +296,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(saved, trained, tmp_path: p
 
 
 @pytest.mark.alike
+@pytest.mark.slow
 def test_a_checkpoint_saved_after_a_damaged_one_stays(saved, trained, tmp_path: pathlib.Path):
     shutil.copytree(saved, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "ckpt-10.index", "emptied")

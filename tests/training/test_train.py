@@ -69,6 +69,7 @@ def test_an_unusable_record_is_named(records: str, tmp_path: pathlib.Path, chang
 
 
 @pytest.mark.alike
+@pytest.mark.slow
 def test_a_workdir_is_locked_by_its_training(records: str, tmp_path: pathlib.Path):
     def meanwhile() -> bool:
         with pytest.raises(InputError, match="another process is writing"):
