@@ -72,7 +72,7 @@ def _start(
 ) -> Iterator[Sequence[Connection]]:
     """Starts workers, each at the end of a pipe of its own.
 
-    A `ProcessPoolExecutor` has one pipe for all results, and waits for ever if a worker is killed while it writes to it.
+    A `ProcessPoolExecutor` has one pipe for all results, and waits forever if a worker is killed while it writes to it.
     """
     context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
     resource_tracker.ensure_running()  # started with the first worker, it would inherit the mask below
