@@ -1,0 +1,88 @@
+"""The two formats of labels files, and how to tell them apart without guessing."""
+
+import logging
+import pathlib
+import re
+from collections.abc import Iterable
+
+from ocr.charset import Charset
+from tfrecords.errors import InputError
+
+IDS, TEXT = "ids", "text"
+_LOG = logging.getLogger(__name__)
+_ID = re.compile(rb"-?[0-9]+")
+
+
+def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Charset, integers_are_ids: bool) -> str:
+    """Returns the format of a labels file, and logs it with the reason.
+
+    It is `text` if the first line that is not empty has a tab. It is `ids` if no line has a tab and no label could be a text
+    as well: there are integers alone, and the alphabet lacks the blanks between them.
+
+    Args:
+      path: of the file, for messages.
+      lines: the number of each line, and its bytes without its end.
+      charset: the alphabet of the labels.
+      integers_are_ids: whether integers are never texts, as in the data of chinese_ocr.
+
+    Raises:
+      InputError: it could be either, or is neither.
+    """
+    count = first = ids = 0
+    first_line, may_be_text = "", ""
+    for number, content in lines:
+        if not content:
+            continue
+        count += 1
+        if b"\t" in content:
+            if not first:
+                _LOG.info("%s: its labels are texts, as line %d has a tab", path, number)
+                return TEXT
+            raise InputError(
+                f"{path}: line {first} has no tab, but line {number} has one: write all as name<TAB>text, or give "
+                f"--label_format={TEXT} or {IDS} to reject lines of the other format"
+            )
+        described = f"line {number}, {_shown(content)}"
+        first, first_line = first or number, first_line or described + _separator_hint(content)
+        _, *fields = content.split() or [b""]
+        is_ids = bool(fields) and all(map(_ID.fullmatch, fields))
+        ids += is_ids
+        if not may_be_text and not (is_ids and integers_are_ids) and _is_text(content, charset):
+            may_be_text = f"{described}, {'could be a text or an id' if is_ids else 'has no ids'}"
+    if may_be_text:
+        raise InputError(
+            f"{path}: none of its {count} lines has a tab, and {may_be_text}: write name<TAB>text, or give "
+            f"--label_format={IDS} if the numbers are ids"
+        )
+    if not ids:
+        raise InputError(f"{path}: none of its {count} lines has a tab or ids, as in {first_line}: write name<TAB>text")
+    reason = "chinese_ocr's are" if integers_are_ids else "the alphabet has no blank, so they are no texts"
+    _LOG.info("%s: its labels are ids: no line has a tab, they are integers, and %s", path, reason)
+    return IDS
+
+
+def explain_missing_tab(content: str) -> str:
+    """Says what a line without a tab looks like instead."""
+    return f"no tab in {content[:40]!r}{_separator_hint(content.encode('utf-8'))}"
+
+
+def _separator_hint(content: bytes) -> str:
+    """Names what stands in a tab's place."""
+    if b"\\t" in content:
+        return ", which has a backslash and a t instead"
+    if match := re.search(rb"[,;|]", content):
+        return f", which looks like CSV: replace the first {match[0].decode()!r} by a tab"
+    return ", where a blank is in its place" if len(content.split()) > 1 else ""
+
+
+def _is_text(content: bytes, charset: Charset) -> bool:
+    """Says whether what comes after the first blank of a line can be written with the alphabet."""
+    try:
+        label = content.split(None, 1)[1].decode("utf-8").strip()
+    except (IndexError, UnicodeDecodeError):
+        return False
+    return bool(label) and not charset.missing(label)
+
+
+def _shown(content: bytes) -> str:
+    return repr(content[:40].decode("utf-8", "replace"))
