@@ -86,7 +86,13 @@ class Charset:
         for form, hint in _HINTS.items():
             if not self.missing(unicodedata.normalize(form, text)):
                 return f"{described}: {hint}"
-        return described + (": a blank at an end of the text" if not self.missing(strip_blanks(text)) else "")
+        if not self.missing(strip_blanks(text)):
+            return f"{described}: a blank at an end of the text"
+        if (composed := self.missing(unicodedata.normalize("NFC", text))) != self.missing(text):
+            return (
+                f"{described}: the text's letters are decomposed (NFD); composed (NFC), the alphabet lacks {describe(composed)}"
+            )
+        return described
 
     def encode(self, text: str) -> list[int]:
         """Returns the class of each character of `text`.

@@ -42,8 +42,9 @@ def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Char
                 f"{path}: line {first} has no tab, but line {number} has one: write all as name<TAB>text, or give "
                 f"--label_format={TEXT} or {IDS} to reject lines of the other format"
             )
-        described = f"line {number}, {_shown(content)}"
-        first, first_line = first or number, first_line or described + _separator_hint(content)
+        text = content.decode("utf-8", "replace")
+        described = f"line {number}, {text[:40]!r}"
+        first, first_line = first or number, first_line or f"line {number} is {text[:40]!r}{_separator_hint(text)}"
         _, *fields = content.split() or [b""]
         is_ids = bool(fields) and all(map(_ID.fullmatch, fields))
         ids += is_ids
@@ -55,7 +56,7 @@ def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Char
             f"--label_format={IDS} if the numbers are ids"
         )
     if not ids:
-        raise InputError(f"{path}: none of its {count} lines has a tab or ids, as in {first_line}: write name<TAB>text")
+        raise InputError(f"{path}: none of its {count} lines has a tab or ids: write name<TAB>text; {first_line}")
     reason = "chinese_ocr's are" if integers_are_ids else "the alphabet has no blank, so they are no texts"
     _LOG.info("%s: its labels are ids: no line has a tab, they are integers, and %s", path, reason)
     return IDS
@@ -63,15 +64,19 @@ def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Char
 
 def explain_missing_tab(content: str) -> str:
     """Says what a line without a tab looks like instead."""
-    return f"no tab in {content[:40]!r}{_separator_hint(content.encode('utf-8'))}"
+    return f"no tab in {content[:40]!r}{_separator_hint(content)}"
 
 
-def _separator_hint(content: bytes) -> str:
+def _separator_hint(content: str) -> str:
     """Names what stands in a tab's place."""
-    if b"\\t" in content:
+    if "\0" in content:
+        return ", which looks like UTF-16: save the file as UTF-8"
+    if content.startswith("{"):
+        return ", which looks like JSON"
+    if "\\t" in content:
         return ", which has a backslash and a t instead"
-    if match := re.search(rb"[,;|]", content):
-        return f", which looks like CSV: replace the first {match[0].decode()!r} by a tab"
+    if match := re.search("[,;|]", content):
+        return f", which looks like CSV: replace the first {match[0]!r} by a tab"
     return ", where a blank is in its place" if len(content.split()) > 1 else ""
 
 
@@ -82,7 +87,3 @@ def _is_text(content: bytes, charset: Charset) -> bool:
     except (IndexError, UnicodeDecodeError):
         return False
     return bool(label) and not charset.missing(label)
-
-
-def _shown(content: bytes) -> str:
-    return repr(content[:40].decode("utf-8", "replace"))

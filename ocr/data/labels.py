@@ -233,7 +233,7 @@ def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
     try:
         content = line.content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Reject("bad_line", f"not UTF-8 at byte {error.start}") from error
+        raise Reject("bad_line", f"not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     if not content:
         raise Reject("bad_line", "empty")
     if label_format == TEXT:
@@ -257,6 +257,8 @@ def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
 
 def _hint(text: str, lacking: str) -> str:
     """Says what a text may be that has characters which the alphabet lacks."""
+    if "\r" in lacking:
+        return "; lines must end with line feeds"
     if "\t" in lacking:
         return "; the line has more than one tab"
     return "; if these are ids, give --label_format=ids" if lacking == " " and re.fullmatch("[0-9 ]+", text) else ""

@@ -63,6 +63,8 @@ def test_the_format_of_a_labels_file_is_the_only_one_it_can_be(
         ("0.png;12\n", ALNUM, "looks like CSV: replace the first ';' by a tab"),
         ("0.png|12\n", ALNUM, "looks like CSV"),
         ("0.png\\t12\n", ALNUM, "a backslash and a t"),
+        ('{"0.png": "12"}\n', ALNUM, "looks like JSON"),
+        ("0.png\u300012\n", ALNUM, "a blank is in its place"),
         ("0.png\n1.png\n", ALNUM, "none of its 2 lines has a tab or ids"),
         ("0.png 1 2\n1.png\t12\n", DIGITS, "line 1 has no tab, but line 2 has one: .* --label_format=text or ids"),
     ],

@@ -196,6 +196,7 @@ def test_a_hint_names_no_file_outside(images: pathlib.Path, tmp_path: pathlib.Pa
     [
         ("a.png,12", "no tab in 'a.png,12', which looks like CSV: replace the first ',' by a tab"),
         ("a.png 12", "no tab in 'a.png 12', where a blank is in its place"),
+        ("a.png\t12\rb.png", "lines must end with line feeds"),
         ("a.png\t12 ", "a blank at an end of the text"),
         ("a.png\t12\t3", "more than one tab"),
         ("a.png\t1 2 3", "if these are ids, give --label_format=ids"),

@@ -131,6 +131,7 @@ def test_what_a_charset_file_cannot_hold_is_refused_as_a_character(character: st
         ("e\u0301", "\u00e9", "the text's letters are composed (NFC), those of the alphabet are decomposed"),
         ("12", "\uff11\uff12", "the alphabet has other forms of these characters"),
         ("12", "12\u3000", ": a blank at an end of the text"),
+        ("caf", "cafe\u0301", "decomposed (NFD); composed (NFC), the alphabet lacks '\u00e9' (U+00E9)"),
         ("12", "13", "'3' (U+0033)"),
     ],
 )
