@@ -10,7 +10,7 @@ from tfrecords.errors import InputError
 
 IDS, TEXT = "ids", "text"
 _LOG = logging.getLogger(__name__)
-_ID = re.compile(rb"-?[0-9]+")
+_IDS = re.compile(rb"\s*\S+(\s+-?[0-9]+)+\s*")  # a name, and integers
 
 
 def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Charset, integers_are_ids: bool) -> str:
@@ -42,14 +42,14 @@ def choose(path: pathlib.Path, lines: Iterable[tuple[int, bytes]], charset: Char
                 f"{path}: line {first} has no tab, but line {number} has one: write all as name<TAB>text, or give "
                 f"--label_format={TEXT} or {IDS} to reject lines of the other format"
             )
-        text = content.decode("utf-8", "replace")
-        described = f"line {number}, {text[:40]!r}"
-        first, first_line = first or number, first_line or f"line {number} is {text[:40]!r}{_separator_hint(text)}"
-        _, *fields = content.split() or [b""]
-        is_ids = bool(fields) and all(map(_ID.fullmatch, fields))
+        if not first:
+            first, text = number, content.decode("utf-8", "replace")
+            first_line = f"line {number} is {text[:40]!r}{_separator_hint(text)}"
+        is_ids = bool(_IDS.fullmatch(content))
         ids += is_ids
         if not may_be_text and not (is_ids and integers_are_ids) and _is_text(content, charset):
-            may_be_text = f"{described}, {'could be a text or an id' if is_ids else 'has no ids'}"
+            what = "could be a text or an id" if is_ids else "has no ids"
+            may_be_text = f"line {number}, {content[:40].decode('utf-8', 'replace')!r}, {what}"
     if may_be_text:
         raise InputError(
             f"{path}: none of its {count} lines has a tab, and {may_be_text}: write name<TAB>text, or give "
