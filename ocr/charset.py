@@ -10,8 +10,9 @@ import hashlib
 import itertools
 import pathlib
 import string
+import unicodedata
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:  # imported by the methods that need it: rendering must not wa
     import tensorflow as tf
 
 PREFIX_OF_CHINESE_OCR = "chinese_ocr:"
+_HINTS: dict[Literal["NFC", "NFD", "NFKC"], str] = {
+    "NFC": "the text's letters are decomposed (NFD), those of the alphabet are composed (NFC)",
+    "NFD": "the text's letters are composed (NFC), those of the alphabet are decomposed (NFD)",
+    "NFKC": "the alphabet has other forms of these characters, those of NFKC",
+}
+_MAX_CLUSTER = 8  # characters that may look like one
+# White space, all of which is below U+3001, and what has no width: zero width space, word joiner, byte order mark.
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +80,28 @@ class Charset:
             return ""
         return "".join(dict.fromkeys(c for c in text if c not in self._classes))
 
+    def describe_missing(self, text: str) -> str:
+        """Describes the characters of `text` that are not in the alphabet, and says what may be wrong with the text."""
+        described = describe(self.missing(text))
+        for form, hint in _HINTS.items():
+            if not self.missing(unicodedata.normalize(form, text)):
+                return f"{described}: {hint}"
+        if not self.missing(strip_blanks(text)):
+            return f"{described}: a blank at an end of the text"
+        if (composed := self.missing(unicodedata.normalize("NFC", text))) != self.missing(text):
+            return (
+                f"{described}: the text's letters are decomposed (NFD); composed (NFC), the alphabet lacks {describe(composed)}"
+            )
+        return described
+
     def encode(self, text: str) -> list[int]:
         """Returns the class of each character of `text`.
 
         Raises:
           InputError: a character is not in the alphabet.
         """
-        if missing := self.missing(text):
-            raise InputError(f"{text!r}: the alphabet lacks {describe(missing)}")
+        if self.missing(text):
+            raise InputError(f"{text!r}: the alphabet lacks {self.describe_missing(text)}")
         return [self._classes[c] for c in text]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -128,6 +151,11 @@ class Charset:
         """Returns the content of a charset file: one character on each line."""
         mark = "\ufeff" if self.characters[0] == "\ufeff" else ""  # else the character would be read as a byte order mark
         return mark + "".join(f"{c}\n" for c in self.characters)
+
+
+def strip_blanks(text: str) -> str:
+    """Returns a text without white space and characters of no width at its ends."""
+    return text.strip(_BLANKS)
 
 
 def describe(characters: str, limit: int = 5) -> str:
@@ -225,8 +253,21 @@ def _lines(path: pathlib.Path) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, line in enumerate(lines, 1):
         if len(line) != 1:
-            raise InputError(f"{path}: line {number} is {line[:20]!r}; each line must be one character")
+            raise InputError(f"{path}: line {number} {_explain(line)}")
     return lines
+
+
+def _explain(line: str) -> str:
+    """Says why a line of a charset file is not one character, and what to do."""
+    rule = "each line must be one character"
+    shown = f"is {line[:20]!r}"
+    if len(composed := unicodedata.normalize("NFC", line)) == 1:
+        return f"{shown}, decomposed into {describe(line)}; {rule}: write {describe(composed)}, the composed form (NFC)"
+    if len(strip_blanks(line)) == 1:
+        return f"{shown}, a character with a blank beside it; {rule}"
+    if not line.isascii() and len(line) <= _MAX_CLUSTER:
+        return f"{shown}, which is {len(line)} characters: {describe(line, len(line))}; {rule}"
+    return f"{shown}; {rule}"
 
 
 def repeats(text: str) -> int:

@@ -36,7 +36,11 @@ class ConvertConfig:
     charset: str = option("", CHARSET_HELP)
     name: str = option("lines", "Name of the data set, the first part of the files' names.")
     split: str = option("train", "Name of the split: train, eval, ...")
-    label_format: str = option("auto", "ids, text, or auto: text if the first line that is not empty has a tab.")
+    label_format: str = option(
+        "auto",
+        "text: name<TAB>text. ids: name id id ... auto: text if the first line that is not empty has a tab; ids if no line has "
+        "one and the labels are integers that cannot be texts, as with --charset=chinese_ocr:FILE; else the file is refused.",
+    )
     image_format: str = option(
         "keep",
         "keep: PNG and JPEG files unchanged, others as PNG. png: all as PNG. raw: grey pixels, 32 pixels high.",

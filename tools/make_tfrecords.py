@@ -6,7 +6,8 @@ For example:
   make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
   make_tfrecords --verify=records
 
-The labels file has one line for each image, `name id id ...` or `name<TAB>text`. Lines that cannot be used are listed in
+The labels file has one line for each image, `name id id ...` or `name<TAB>text`; a file that could be either is refused unless
+--label_format says which. Lines that cannot be used are listed in
 NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after its last finished shard.
 
 Give --images, --labels, --charset and --output; or --dummy, --num_classes and --output; or --verify.

@@ -52,7 +52,8 @@ def open_inputs(config: ConvertConfig) -> tuple[LabelsIndex, Charset]:
     charset = charsets.charset_by_name(config.charset)
     if not folder.is_dir():
         raise InputError(f"--images={folder}: no such folder")
-    index = labels.index(path, config.label_format)
+    integers_are_ids = config.charset.startswith(charsets.PREFIX_OF_CHINESE_OCR)
+    index = labels.index(path, config.label_format, folder, charset, integers_are_ids)
     if config.num_shards > index.count:
         raise InputError(f"--num_shards={config.num_shards}: more than the {index.count} lines of {path}")
     return index, charset
@@ -105,13 +106,13 @@ def reject_row(row: Rejected) -> str:
 
 def duplicate(number: int, name: str) -> Rejected:
     """Returns the reject of a line whose image an earlier line has."""
-    return Rejected(number, name, "duplicate_name", "an earlier line of this name is in the records")
+    return Rejected(number, name, "duplicate_name", "an earlier line of this image is in the records")
 
 
 def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> None:
     """Writes records and rejects, in the order of the lines."""
     path, seen = pathlib.Path(config.labels), writer.position
-    names = set(writer.caller_state)
+    packed = set(writer.caller_state)  # images that other lines have too
     ends = [*(chunk.first for chunk in index.chunks[1:]), index.count + 1]
     chunks = [chunk for chunk, end in zip(index.chunks, ends, strict=True) if end > seen + 1]
     count = config.workers or os.cpu_count() or 1
@@ -132,7 +133,8 @@ def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> Non
                 if number <= seen:
                     continue
                 seen = number
-                if name in names:
+                own_name = index.repeated.get(name, "")
+                if own_name in packed:
                     row = duplicate(number, name)
                 if isinstance(row, Rejected):
                     if config.strict:
@@ -141,9 +143,9 @@ def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> Non
                     continue
                 _, _, serialized, text, width = row
                 writer.add(serialized, number - 1, text, width)
-                if name in index.repeated:
-                    names.add(name)
-                    writer.caller_state.append(name)
+                if own_name:
+                    packed.add(own_name)
+                    writer.caller_state.append(own_name)
             bar.update(seen)
     if seen != index.count:
         raise InputError(f"{path}: had {index.count} lines, then {seen}; it must not change while it is read")

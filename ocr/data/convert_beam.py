@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 import tensorflow as tf
@@ -67,10 +67,10 @@ def _run(pipeline: beam.Pipeline, config: ConvertConfig, index: LabelsIndex, pat
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(_ReadChunk(config, index, len(paths)))
         )
-        # For each name that occurs more than once, the first usable line.
+        # For each image that occurs more than once, the first usable line.
         first = rows | "Repeated" >> beam.FlatMap(_repeated, index.repeated) | "First" >> beam.CombinePerKey(min)
         shards = rows | "Shards" >> beam.GroupByKey()
-        _ = shards | "Write" >> beam.Map(_write, paths, beam.pvalue.AsDict(first))
+        _ = shards | "Write" >> beam.Map(_write, paths, index.repeated, beam.pvalue.AsDict(first))
 
 
 class _ReadChunk(beam.DoFn):
@@ -90,14 +90,14 @@ class _ReadChunk(beam.DoFn):
             yield (row[0] - 1) * self._num_shards // self._count, (isinstance(row, Rejected), *row)
 
 
-def _repeated(row: tuple[int, tuple], names: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """Yields the name and the number of a usable line whose name occurs more than once."""
+def _repeated(row: tuple[int, tuple], repeated: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yields the image and the number of a usable line whose image occurs more than once."""
     _, (rejected, number, name, *_) = row
-    if not rejected and name in names:
-        yield name, number
+    if not rejected and name in repeated:
+        yield repeated[name], number
 
 
-def _write(shard: tuple[int, Iterable[tuple]], paths: list[str], first: dict[str, int]) -> None:
+def _write(shard: tuple[int, Iterable[tuple]], paths: list[str], repeated: Mapping[str, str], first: Mapping[str, int]) -> None:
     """Writes a shard, and a JSON file that describes it. Beam may call it again after a failure."""
     index, rows = shard
     path = pathlib.Path(paths[index])
@@ -105,8 +105,9 @@ def _write(shard: tuple[int, Iterable[tuple]], paths: list[str], first: dict[str
     with tf.io.TFRecordWriter(str(path)) as out:
         for rejected, *fields in sorted(rows, key=lambda row: row[1]):
             number, name, *rest = fields
-            if rejected or first.get(name, number) < number:
-                row = Rejected(*fields) if first.get(name, number) >= number else convert.duplicate(number, name)
+            is_duplicate = first.get(repeated.get(name, ""), number) < number
+            if rejected or is_duplicate:
+                row = convert.duplicate(number, name) if is_duplicate else Rejected(*fields)
                 rejects.append(convert.reject_row(row))
                 tally.rejects[row.reason] += 1
                 first_reject = first_reject or (number, row.reason, row.detail)

@@ -10,6 +10,7 @@ from ocr import charset as charsets
 from ocr.config import ConvertConfig
 from ocr.data import labels
 from ocr.data.labels import Reject
+from ocr.data.spelling import Spelling
 from ocr.images import header as headers
 from tfrecords.schema import Record
 
@@ -118,12 +119,17 @@ def check_length(text: str, height: int, width: int, pixels_per_frame: int) -> N
         raise Reject("too_long", f"needs {needed} frames, {scaled} pixels of scaled width give {frames:g}")
 
 
+class _OutsideError(Exception):
+    """A path leads out of the folder of the images."""
+
+
 class _Folder:
     """Reads regular files inside a folder, and nothing outside it, whatever names and symbolic links say."""
 
     def __init__(self, path: str):
         self._opened: dict[str, int] = {}
         self._path, self._real = path, os.path.realpath(path)
+        self._spelling = Spelling(self._real)
 
     def __del__(self) -> None:
         self._close()
@@ -136,8 +142,11 @@ class _Folder:
         """
         try:
             descriptor = self._file(name)
+        except _OutsideError as error:
+            raise Reject("outside_images", f"{name} is not in {self._path}{self._spelling.hint(name)}") from error
         except (OSError, ValueError) as error:
-            raise Reject("missing_file", getattr(error, "strerror", None) or str(error)) from error
+            detail = getattr(error, "strerror", None) or str(error)
+            raise Reject("missing_file", detail + self._spelling.hint(name)) from error
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -154,11 +163,11 @@ class _Folder:
         """Opens a file; returns its descriptor."""
         # A device or fifo could block. A link's target is checked before the link is followed.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
-        inside, _, base = name.rpartition("/")
-        if name.startswith("/") or (".." in name and ".." in name.split("/")):
+        inside, slash, base = name.rpartition("/")
+        if ".." in name and ".." in name.split("/"):
             return os.open(self._inside(name), flags)
         try:
-            return os.open(base, flags, dir_fd=self._open(inside))
+            return os.open(base, flags, dir_fd=self._open(inside or slash))
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -181,11 +190,11 @@ class _Folder:
         """Returns the real path of a name.
 
         Raises:
-          Reject: `outside_images`, where it is not inside the folder.
+          _OutsideError: it is not inside the folder.
         """
-        real = os.path.realpath(pathlib.Path(self._path) / name)
-        if name.startswith("/") or os.path.commonpath([real, self._real]) != self._real:
-            raise Reject("outside_images", f"{name} is not in {self._path}")
+        real = os.path.realpath(pathlib.Path(self._path, name))
+        if os.path.commonpath([real, self._real]) != self._real:
+            raise _OutsideError
         return real
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ocr.charset import strip_blanks
 from ocr.doctor import association
 from ocr.doctor.case import Batch, Case
 from ocr.doctor.findings import Finding
@@ -77,6 +78,18 @@ def labels(case: Case) -> Iterator[Finding]:
         if rows != expected:
             yield _wrong_labels(rows, expected, case.charset.blank)
             return
+
+
+def blanks(case: Case) -> Iterator[Finding]:
+    """Looks for texts with blanks at an end, which an image does not show."""
+    for split, batches in _splits(case):
+        texts = [text.decode("utf-8") for batch in batches for text in batch["text"].numpy()]
+        if blank := sum(text != strip_blanks(text) for text in texts):
+            sentence = (
+                f"{blank} of the {len(texts)} {split} texts sampled begin or end with a blank: the network has to read it, and "
+                "every one that it does not read is an error."
+            )
+            yield Finding("blanks_around_texts", sentence, definite=False)
 
 
 def long_lines(case: Case) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ _DATA_CHECKS: tuple[Check, ...] = (
     data_checks.polarity,
     data_checks.pairing,
     data_checks.labels,
+    data_checks.blanks,
     data_checks.long_lines,
 )
 _MODEL_CHECKS: tuple[Check, ...] = (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ocr.synthesis import shaping
 from ocr.synthesis.degradation import degrade
 from ocr.synthesis.fonts import Font, MixedFont
 from ocr.synthesis.styles import Style
@@ -24,7 +25,7 @@ class Line(NamedTuple):
 
     Attributes:
       image: grey image.
-      middles: the x coordinate of the centre of each character, in pixels.
+      middles: the x coordinate of the centre of each character, in pixels; empty if the text was shaped.
       quality: JPEG quality to encode the image with, or None for PNG.
     """
 
@@ -104,7 +105,8 @@ def _render_text(
       rng: source of randomness.
 
     Returns:
-      The ink, uint8[h, w]; the x coordinates of the characters' centres in it, float64[N]; and the factor to scale both by.
+      The ink, uint8[h, w]; the x coordinates of the characters' centres in it, float64[N], none if the text was shaped; and the
+      factor to scale both by.
 
     Raises:
       _NoRoomError: it does not fit.
@@ -142,6 +144,8 @@ def _typeset(
     text: str, font: Font | MixedFont, size: int, tracking: float, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places glyphs side by side; returns the ink in its bounding box, and the x coordinates of the glyphs' centres in it."""
+    if isinstance(font, Font) and shaping.is_needed(text):  # joined letters have no spacing, and no centre of their own
+        return font.shaped(text, size), np.zeros(0)
     x = 0.0  # of the pen
     boxes, middles = [], []
     for character, offset in zip(text, offsets, strict=True):

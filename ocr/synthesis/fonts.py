@@ -81,6 +81,24 @@ class Font:
             return Glyph(np.zeros((0, 0), np.uint8), 0, 0)
         return Glyph(np.asarray(canvas.crop(box)), box[0] - size, box[1] - 2 * size)
 
+    def shaped(self, text: str, size: int) -> np.ndarray:
+        """Renders a text by Raqm, which joins letters and orders them by direction, at a size, the em in pixels.
+
+        Returns:
+          The ink in its bounding box, uint8[h, w].
+        """
+        face = self._shaping(size)
+        left, top, right, bottom = map(int, face.getbbox(text, anchor="ls"))
+        canvas = Image.new("L", (right - left + 2 * size, bottom - top + 2 * size))
+        ImageDraw.Draw(canvas).text((size - left, size - top), text, fill=255, font=face, anchor="ls")
+        return np.asarray(canvas.crop(canvas.getbbox() or (0, 0, 1, 1)))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019
+    def _shaping(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+        if self.path == _BUILT_IN:
+            return ImageFont.load_default(size)
+        return ImageFont.truetype(self.path, size, self.index, layout_engine=ImageFont.Layout.RAQM)
+
     def _shape(self, character: str) -> bytes:
         advance = str(self.advance(character)).encode() if character.isspace() else b""
         return bytes(self.at(_PROBE_SIZE).getmask(character)) + advance

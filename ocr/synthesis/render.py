@@ -67,7 +67,7 @@ class RenderConfig:
         (),
         "TrueType and OpenType fonts, as glob patterns separated by commas, each optionally followed by #INDEX, to select a "
         "font of a collection, and :WEIGHT. Without any, Pillow's built-in font. A line is drawn with a font that has all of "
-        "its characters.",
+        "its characters. Scripts whose letters join, stack or run from right to left need Pillow with Raqm.",
     )
     height: int = option(32, "Height of the images in pixels.")
     width: int = option(280, "Width of the images in pixels; 0 for the natural width of the text.")

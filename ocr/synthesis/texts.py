@@ -7,6 +7,7 @@ import numpy as np
 
 from ocr.charset import Charset
 from ocr.options import parse_weighted
+from ocr.synthesis import shaping
 from ocr.synthesis.fonts import Font, MixedFont
 from tfrecords import files
 from tfrecords.errors import InputError
@@ -50,12 +51,16 @@ def corpus_runs(path: str, charset: Charset, min_chars: int) -> list[str]:
         runs += [run for run in map(_collapse, separated.split("\n")) if len(run) >= min_chars]
     if not runs:
         raise InputError(f"--corpus={path}: has no run of {min_chars} characters of the charset")
+    shaping.check_drawable(f"--corpus={path}", runs)
     return runs
 
 
 def _collapse(text: str) -> str:
-    """Strips white space at both ends, and reduces any other to its first character."""
-    return re.sub(r"(\s)\s+", r"\1", text).strip()
+    """Strips white space at both ends and marks before the first letter; reduces other white space to its first character."""
+    text = re.sub(r"(\s)\s+", r"\1", text).strip()
+    while text and not shaping.may_follow(text[0], ""):
+        text = text[1:].lstrip()
+    return text
 
 
 class _Corpus:
@@ -130,7 +135,9 @@ class _Random:
         for _ in range(_TRIES * length):
             letter = self._letters[rng.integers(len(self._letters))]
             at_an_end = len(text) in (0, length - 1)
-            if font.has(letter) and not (letter.isspace() and (at_an_end or text[-1].isspace())):
+            if not font.has(letter) or (letter.isspace() and (at_an_end or text[-1].isspace())):
+                continue
+            if shaping.may_follow(letter, text):
                 text += letter
                 if len(text) == length:
                     break
@@ -155,7 +162,7 @@ class Texts:
       undrawable: the number of characters of the alphabet that no font has, if random characters are sampled.
 
     Raises:
-      InputError: a file cannot be used, or no font has a character of the alphabet.
+      InputError: a file cannot be used, no font has a character of the alphabet, or Pillow cannot draw its script.
     """
 
     def __init__(
@@ -187,6 +194,7 @@ class Texts:
             drawable = [c for c in dict.fromkeys(charset.characters) if any(font.has(c) for font in fonts)]
             if not any(not c.isspace() for c in drawable):
                 raise InputError("--fonts: none of the fonts has a character of the charset")
+            shaping.check_drawable("--charset", drawable)
             self.undrawable = len(set(charset.characters)) - len(drawable)
         self._sources = [source for source, _ in sources]
         self._source_bounds = _cumulative([weight for _, weight in sources])
@@ -203,7 +211,9 @@ class Texts:
             source = self._sources[int(np.searchsorted(self._source_bounds, rng.random(), side="right"))]
             font = self._any_font(rng)
             text = source.draw(rng, length, font)
-            if len(text) >= self._min_chars and (fitting := self._font_for(text, font, rng)):
+            if len(text) < self._min_chars or not shaping.may_follow(text[0], ""):
+                continue
+            if fitting := self._font_for(text, font, rng):
                 return text, self._maybe_mixed(text, fitting, rng)
         raise InputError(f"--fonts: no font has every character of {text!r}, nor of {_TRIES - 1} other texts")
 
@@ -225,6 +235,8 @@ class Texts:
     def _maybe_mixed(self, text: str, font: Font, rng: np.random.Generator) -> Font | MixedFont:
         """Returns the font, or with probability `latin` a mix of it with another one for ASCII characters."""
         ascii_only = [character for character in text if character.isascii()]
+        if shaping.is_needed(text):
+            return font
         if ascii_only and rng.random() < self._latin and all(map((other := self._any_font(rng)).has, ascii_only)):
             return MixedFont(font, other)
         return font

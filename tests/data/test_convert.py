@@ -136,8 +136,8 @@ def test_a_labels_file_that_changes_meanwhile_is_refused(tmp_path: pathlib.Path,
     draw(tmp_path / "a.png")
     index = labels.index
 
-    def and_then_lose_a_line(path: pathlib.Path, label_format: str) -> labels.LabelsIndex:
-        indexed = index(path, label_format)
+    def and_then_lose_a_line(path: pathlib.Path, *args) -> labels.LabelsIndex:
+        indexed = index(path, *args)
         path.write_bytes(b"a.png\tabc\n")
         return indexed
 
@@ -160,7 +160,7 @@ def test_a_gif_has_the_size_of_its_first_frame(tmp_path: pathlib.Path):
 def test_ids_count_from_one_and_invalid_ones_are_rejected(tmp_path: pathlib.Path):
     for name in "abcdefg":
         draw(tmp_path / name, 200, format="PNG")
-    pack(tmp_path, ["a 1 2 62", "b 0", "c 63", "d -1", "e 1 x", "f", "g " + "9" * 5000])
+    pack(tmp_path, ["a 1 2 62", "b 0", "c 63", "d -1", "e 1 x", "f", "g " + "9" * 5000], label_format="ids")
     assert {name: r["text"] for name, r in records(tmp_path).items()} == {"a": b"01Z"}
     reasons = [(row[1], row[2]) for row in rejects(tmp_path)]
     assert reasons == [

@@ -145,7 +145,13 @@ def relabel(folder: pathlib.Path, change: Callable[[list[list[str]]], list[str]]
 
 
 # Fault of the files, and whether its finding is definite.
-FILES = [("labels_shuffled", False), ("labels_shifted", False), ("images_alike", True), ("images_inverted", False)]
+FILES = [
+    ("labels_shuffled", False),
+    ("labels_shifted", False),
+    ("images_alike", True),
+    ("images_inverted", False),
+    ("blanks_around_texts", False),
+]
 
 
 def plant(code: str, training: pathlib.Path, held_out: pathlib.Path, seed: int) -> None:
@@ -155,6 +161,8 @@ def plant(code: str, training: pathlib.Path, held_out: pathlib.Path, seed: int) 
         relabel(training, lambda rows: [f"{rows[i][0]}\t{rows[j][1]}" for i, j in enumerate(order)])
     elif code == "labels_shifted":  # ids that count from 0
         relabel(training, lambda rows: [" ".join([name, *text]) for name, text in rows])
+    elif code == "blanks_around_texts":  # in every hundredth line to evaluate
+        relabel(held_out, lambda rows: [f"{name}\t{text}{'' if i % 100 else ' '}" for i, (name, text) in enumerate(rows)])
     elif code == "images_alike":
         first, *others = sorted(training.glob("*.png"))
         for other in others:

@@ -210,8 +210,9 @@ def plant_in_files(drawn: Drawn, code: str, folder: pathlib.Path) -> None:
     """Plants one of `faults.FILES` in a copy of lines, and packs it into `folder / "records"`."""
     training, held_out = (shutil.copytree(drawn.folder / name, folder / name) for name in ("training", "held_out"))
     faults.plant(code, training, held_out, drawn.seed)
-    faults.pack(training)
-    faults.pack(held_out, split="eval")
+    charset = "ascii" if code == "blanks_around_texts" else "digits"
+    faults.pack(training, charset=charset)
+    faults.pack(held_out, split="eval", charset=charset)
 
 
 @pytest.mark.alike

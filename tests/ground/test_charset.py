@@ -78,6 +78,11 @@ def test_the_fingerprint_is_sha256_over_the_characters():
         (b"a\nbc\n", "line 2 is 'bc'"),
         (b"a\n\nb\n", "line 2 is ''"),
         (b"", "line 1 is ''"),
+        ("a\ne\u0301\n".encode(), r"line 2 is 'e\u0301', decomposed into 'e' .* write '\u00e9' \(U\+00E9\), the composed form"),
+        ("\u1112\u1161\u11ab\n".encode(), r"decomposed into .* write '\ud55c' \(U\+D55C\)"),
+        ("\u0915\u094d\u0937\n".encode(), r"which is 3 characters: '\u0915' \(U\+0915\), '\u094d'"),
+        ("\U0001f1e9\U0001f1ea\n".encode(), r"which is 2 characters: '\U0001f1e9' \(U\+1F1E9\)"),
+        (b"a \n", "line 1 is 'a ', a character with a blank beside it"),
         (b"a\n\xff\n", "not UTF-8 at byte 2"),
     ],
 )
@@ -117,3 +122,18 @@ def test_a_charset_file_round_trips_characters_that_look_like_line_ends_or_marks
 def test_what_a_charset_file_cannot_hold_is_refused_as_a_character(character: str):
     with pytest.raises(InputError, match=r"cannot be a character"):
         Charset("a" + character)
+
+
+@pytest.mark.parametrize(
+    ("characters", "text", "hint"),
+    [
+        ("e\u00e9", "e\u0301", "the text's letters are decomposed (NFD), those of the alphabet are composed"),
+        ("e\u0301", "\u00e9", "the text's letters are composed (NFC), those of the alphabet are decomposed"),
+        ("12", "\uff11\uff12", "the alphabet has other forms of these characters"),
+        ("12", "12\u3000", ": a blank at an end of the text"),
+        ("caf", "cafe\u0301", "decomposed (NFD); composed (NFC), the alphabet lacks '\u00e9' (U+00E9)"),
+        ("12", "13", "'3' (U+0033)"),
+    ],
+)
+def test_a_text_that_an_alphabet_cannot_write_is_explained(characters: str, text: str, hint: str):
+    assert hint in charsets.Charset(characters).describe_missing(text)
