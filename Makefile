@@ -80,10 +80,11 @@ train-proof: .venv/installed
 	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/training/test_soak.py -s
 
 # A server that reads 1,000 lines as the trainer does; and that bears 10,000 mutated images, 20 new versions within 50,000
-# requests, and a minute of overload.
+# requests, a minute of overload, 2,000 idle connections with 1,024 descriptors, and 1,000 versions that vanish.
 serve-proof: .venv/installed
 	SERVE_LINES=1000 $(BIN)/python -m pytest tests/serving/test_server.py -k every_way
-	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 $(BIN)/python -m pytest tests/serving/test_load.py -s
+	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 SERVE_IDLE=2000 \
+		SERVE_DESCRIPTORS=1024 SERVE_VANISHING=1000 $(BIN)/python -m pytest tests/serving/test_load.py -s
 
 # Pages of the API from the docstrings: build/docs/index.html.
 docs: .venv/installed-docs

@@ -261,6 +261,7 @@ class ServeConfig:
     max_waiting: int = option(256, "Largest number of lines in the queue; further requests are refused.")
     max_lines: int = option(128, "Largest number of lines in a request.")
     max_request_mb: int = option(64, "Largest size of a request in MiB.")
+    max_connections: int = option(1000, "Largest number of open connections to each port.")
     poll_s: float = option(1.0, "Seconds between checks for a new version.")
     tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
     tls_key: str = option("", "PEM file with the private key of --tls_cert.")
@@ -269,6 +270,6 @@ class ServeConfig:
         values, ports = dataclasses.asdict(self), (0, 65_535)
         check_given(export_dir=self.export_dir, host=self.host)
         check_range(values, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
-        check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0))
+        check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0), max_connections=(1, 10**5))
         if bool(self.tls_cert) != bool(self.tls_key):
             raise InputError("--tls_cert and --tls_key: give both or neither")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ocr.serving import warmup
 from ocr.serving.versions import Version, Versions
 
-# What running a signature may raise; LookupError if a new version lacks the signature.
+# What running a signature may raise, all else is a bug; LookupError if a new version lacks the signature.
 READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, MemoryError)
 
 
@@ -95,7 +95,7 @@ class Batcher:
             version = self._versions.current
             try:
                 outputs = await loop.run_in_executor(self._executor, _read, version, batch)
-            except READ_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - those who wait are told, whatever it is
                 for request in batch:
                     if not request.result.done():
                         request.result.set_exception(error)

@@ -1,6 +1,9 @@
 """A client of `ocr_serve` or TensorFlow Serving that reads image files over gRPC. Importing it loads no TensorFlow."""
 
 import json
+import os
+import re
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
@@ -12,6 +15,12 @@ from tfrecords.errors import InputError, IntegrityError
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # Retried, since reading changes nothing: the server is briefly unreachable, or overloaded.
 _RETRIED = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+_EXAMPLE = "localhost:8500"
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+_HOST_AND_PORT = re.compile(r"(\[[^\]\s]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
+_GRPC_NAME = re.compile(r"(unix|unix-abstract|vsock|dns|ipv4|ipv6|xds):.")  # gRPC's other forms of addresses
+_OTHER_PROTOCOL = re.compile(r"HTTP/2|SETTINGS|http1|HTTP status|Socket closed|Connection reset|Broken pipe", re.I)
+_PROXIES, _EXCEPTIONS = ("grpc_proxy", "https_proxy", "http_proxy"), ("no_grpc_proxy", "no_proxy")  # in gRPC's order
 _MAX_ATTEMPTS = 5  # gRPC allows no more
 _OUTPUTS = {"text": "O", "confidence": "f", "status": "i"}  # and NumPy's code of each array's type
 
@@ -28,7 +37,7 @@ class Client:
       authority: PEM file with the certificate that signed the server's; empty for an unencrypted connection.
 
     Raises:
-      InputError: The certificate file cannot be read, or holds no certificate.
+      InputError: The address is not one, or the certificate file cannot be read or holds no certificate.
     """
 
     def __init__(
@@ -40,6 +49,7 @@ class Client:
         model: str = wire.MODEL,
         authority: str = "",
     ):
+        _check_address(address)
         self._address, self._timeout_s, self._model = address, timeout_s, model
         self._max_batch, self._max_bytes = max_batch, max_bytes
         policy = {
@@ -54,6 +64,7 @@ class Client:
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})),
         ]
+        self._encrypted = bool(authority)
         if authority:
             credentials = grpc.ssl_channel_credentials(_read_certificate(authority))
             self._channel = grpc.secure_channel(address, credentials, options)
@@ -115,7 +126,8 @@ class Client:
             request = wire.encode_request(self._model, signature, inputs)
             return wire.decode_response(self._call(request, timeout=self._timeout_s))
         except grpc.RpcError as error:
-            message = f"--server={self._address}: {error.code().name}: {error.details()}"
+            hint = _hint(self._address, error.details() or "", self._encrypted) if error.code() in _UNREACHABLE else ""
+            message = f"--server={self._address}: {error.code().name}: {error.details()}{hint}"
             failed = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
             raise (IntegrityError if failed else InputError)(message) from error
         except ValueError as error:
@@ -133,6 +145,43 @@ class Client:
             size += len(image)
         if batch:
             yield batch
+
+
+def _check_address(address: str) -> None:
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
+        raise InputError(
+            f"--server={address}: must be HOST:PORT, without {scheme}://, such as {rest.split('/')[0] or _EXAMPLE}"
+        )
+    match = _HOST_AND_PORT.fullmatch(address)
+    if not (_GRPC_NAME.match(address) or (match and 0 < int(match[2]) < 2**16)):
+        raise InputError(f"--server={address}: must be HOST:PORT, such as {_EXAMPLE}")
+
+
+def _hint(address: str, details: str, encrypted: bool) -> str:
+    """Returns what may be wrong if a server cannot be reached."""
+    hints = []
+    if proxy := _proxy(address):
+        host = address.rpartition(":")[0].strip("[]")
+        hints.append(f"the connection goes through the proxy {proxy}; no_proxy={host} in the environment connects directly")
+    if encrypted and re.search("ssl|tls|handshake", details, re.I):
+        hints.append("does the server use TLS (else leave out --tls_ca), and is it for this host name?")
+    elif not encrypted and _OTHER_PROTOCOL.search(details):
+        hints.append("is this gRPC's port (8500), not that of REST (8501), and does it use no TLS (else give --tls_ca)?")
+    return "".join(f"; {hint}" for hint in hints)
+
+
+def _proxy(address: str) -> str:
+    """Returns the proxy that gRPC takes for an address, without its password, and the variable that names it; or ""."""
+    name = next((name for name in _PROXIES if os.environ.get(name)), "")
+    exceptions = next((os.environ[name] for name in _EXCEPTIONS if os.environ.get(name)), "")
+    host = address.rpartition(":")[0].strip("[]").lower()
+    direct = any(host.endswith(suffix) for suffix in exceptions.lower().replace(" ", "").split(",") if suffix)
+    if not name or direct or not _HOST_AND_PORT.fullmatch(address):
+        return ""
+    return (
+        f"{urllib.parse.urlsplit(os.environ[name]).netloc.rpartition('@')[2] or os.environ[name].rpartition('@')[2]} of {name}"
+    )
 
 
 def _read_certificate(path: str) -> bytes:

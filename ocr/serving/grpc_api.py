@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
 
 from ocr.serving import wire
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
+from tfrecords import errors
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -34,7 +35,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             with self._service.measured():
                 return await self._predict(request, context)
 
-        return await _or_abort(context, measured_predict)
+        return await _or_abort(context, measured_predict, self._service)
 
     async def _predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
@@ -74,7 +75,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.metadata["signature_def"].Pack(version.signatures)
             return response
 
-        return await _or_abort(context, metadata)
+        return await _or_abort(context, metadata, self._service)
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
@@ -91,7 +92,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         async def status() -> get_model_status_pb2.GetModelStatusResponse:
             return model_status(self._service, _model_request(request.model_spec))
 
-        return await _or_abort(context, status)
+        return await _or_abort(context, status, self._service)
 
 
 def model_status(service: Service, model: ModelRequest) -> get_model_status_pb2.GetModelStatusResponse:
@@ -110,12 +111,17 @@ def model_status(service: Service, model: ModelRequest) -> get_model_status_pb2.
     return response
 
 
-async def _or_abort(context: grpc.aio.ServicerContext, respond: Callable[[], Awaitable[Any]]) -> Any:
-    """Returns the response; a RequestError becomes the call's status."""
+async def _or_abort(context: grpc.aio.ServicerContext, respond: Callable[[], Awaitable[Any]], service: Service) -> Any:
+    """Returns the response; a RequestError becomes the call's status, and so does whatever else fails."""
     try:
         return await respond()
     except RequestError as error:
-        await context.abort(error.code, str(error))
+        code, message = error.code, str(error)
+    except Exception as error:  # noqa: BLE001 - the next request may well be answered
+        service.failures.add("answering a request", error)
+        code, message = grpc.StatusCode.INTERNAL, errors.first_line(error)
+    await context.abort(code, message)
+    return None
 
 
 def _model_request(spec: model_pb2.ModelSpec) -> ModelRequest:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import logging
 import pathlib
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +15,9 @@ from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
 from ocr.serving import grpc_api, rest_json, wire
+from ocr.serving.connections import Connections
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
+from tfrecords import errors
 
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -37,33 +41,62 @@ _MODEL = "/v1/models/{name:[^/:]+}"
 _VERSION = "/versions/{version:[0-9]{1,18}}"
 _LABEL = "/labels/{label:[^/:]+}"
 
+# Names of encodings, and the window sizes by which zlib knows them; deflate comes with a header of zlib, or without.
+_ENCODINGS = {"": (), "identity": (), "gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(service: Service, max_bytes: int) -> web.Application:
+class _BodyTooLargeError(RequestError):
+    def __init__(self, max_bytes: int):
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"the body exceeds {max_bytes} bytes, the largest that is allowed")
+
+
+class _ClientsFaults(logging.Filter):
+    """Leaves out what clients send that is not HTTP: they are told so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], http_exceptions.HttpProcessingError))
+
+
+HTTP_LOG = logging.getLogger(f"{__name__}.http")
+HTTP_LOG.addFilter(_ClientsFaults())
+
+
+def application(service: Service, max_bytes: int, connections: Connections) -> web.Application:
     """Returns the application that answers HTTP requests.
 
     Args:
       service: Reads the lines.
       max_bytes: Size of a request.
+      connections: Learns which of them wait for their clients.
     """
+    files = {path: (_WEB / name).read_bytes() for path, (name, _) in _FILES.items()}
 
     @web.middleware
-    async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connections.heard(request.protocol)
         try:
             return await handler(request)
         except RequestError as error:
-            return _error(_HTTP_STATUS.get(error.code, 500), str(error))
+            too_large = isinstance(error, _BodyTooLargeError)
+            return _error(413 if too_large else _HTTP_STATUS.get(error.code, 500), str(error))
         except web.HTTPException as error:
             return _error(error.status, error.text or error.reason)
+        except ConnectionError:
+            raise  # the client has left
+        except Exception as error:  # noqa: BLE001 - the next request may well be answered
+            service.failures.add("answering a request", error)
+            return _error(500, errors.first_line(error))
 
     async def predict(request: web.Request) -> web.StreamResponse:
         with service.measured():
             body = await _read_body(request, service, max_bytes)
-            # In threads: large bodies would block the event loop.
-            model, inputs, rows = await asyncio.to_thread(rest_json.parse_request, _model_request(request), body, service)
-            _, outputs = await service.predict(model, inputs, None)
-            return _json_response(await asyncio.to_thread(rest_json.format_outputs, outputs, rows))
+            with connections.answering(request.protocol):
+                # In threads: large bodies would block the event loop.
+                model, inputs, rows = await asyncio.to_thread(rest_json.parse_request, _model_request(request), body, service)
+                _, outputs = await service.predict(model, inputs, None)
+                return _json_response(await asyncio.to_thread(rest_json.format_outputs, outputs, rows))
 
     async def status(request: web.Request) -> web.StreamResponse:
         states = json_format.MessageToDict(
@@ -92,10 +125,10 @@ def application(service: Service, max_bytes: int) -> web.Application:
         return web.Response(text="shutting down\n", status=503) if service.draining else web.Response(text="ready\n")
 
     async def page(request: web.Request) -> web.StreamResponse:
-        name, content_type = _FILES[request.path]
-        return web.Response(body=(_WEB / name).read_bytes(), content_type=content_type, charset="utf-8", headers=_HEADERS)
+        _, content_type = _FILES[request.path]
+        return web.Response(body=files[request.path], content_type=content_type, charset="utf-8", headers=_HEADERS)
 
-    app = web.Application(middlewares=[errors], client_max_size=max_bytes)
+    app = web.Application(middlewares=[answer_errors], client_max_size=max_bytes)
     for which in ("", _VERSION, _LABEL):
         app.router.add_post(f"{_MODEL}{which}:predict", predict)
         app.router.add_get(f"{_MODEL}{which}", status)
@@ -121,11 +154,13 @@ async def _read_body(request: web.Request, service: Service, max_bytes: int) -> 
     """Returns the body of a request.
 
     Raises:
-      RequestError: It is malformed, or did not arrive in time.
-      web.HTTPRequestEntityTooLarge: It exceeds the limit.
+      RequestError: It is malformed or too large, or did not arrive in time.
     """
-    if (announced := request.content_length or 0) > max_bytes:
-        raise web.HTTPRequestEntityTooLarge(max_bytes, announced)
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise invalid_argument(f"Content-Encoding: {encoding}: the body must be plain, or encoded as gzip or deflate")
+    if (request.content_length or 0) > max_bytes:
+        raise _BodyTooLargeError(max_bytes)
     reading = asyncio.ensure_future(request.read())
     deadline = time.monotonic() + _BODY_TIMEOUT_S
     while not reading.done() and not service.draining and time.monotonic() < deadline:
@@ -136,9 +171,34 @@ async def _read_body(request: web.Request, service: Service, max_bytes: int) -> 
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"the body did not arrive within {_BODY_TIMEOUT_S:.0f} seconds")
     try:
-        return reading.result()
+        body = reading.result()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _BodyTooLargeError(max_bytes) from error
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError, OSError) as error:
-        raise invalid_argument(f"the body cannot be read: {error}") from error
+        raise invalid_argument(f"the body cannot be read: {errors.first_line(error)}") from error
+    return await asyncio.to_thread(_decompress, body, encoding, max_bytes)
+
+
+def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Returns a body without its encoding, as Content-Encoding names it.
+
+    Raises:
+      RequestError: It is damaged or too large.
+    """
+    for window in _ENCODINGS[encoding]:
+        decoder = zlib.decompressobj(window)
+        try:
+            decoded = decoder.decompress(body, max_bytes + 1)
+        except zlib.error:
+            continue
+        if len(decoded) > max_bytes:
+            raise _BodyTooLargeError(max_bytes)
+        if not decoder.eof or decoder.unused_data:
+            continue
+        return decoded
+    if _ENCODINGS[encoding]:
+        raise invalid_argument(f"Content-Encoding: {encoding}: the body is not, or is cut or damaged")
+    return body
 
 
 def _model_request(request: web.Request) -> ModelRequest:

@@ -5,13 +5,17 @@ A request has its inputs row by row (`instances`) or by name (`inputs`), and is 
 """
 
 import base64
-import binascii
 import json
 from typing import Any
 
 import numpy as np
 
+from ocr.images import header
 from ocr.serving.service import ModelRequest, Service, invalid_argument
+
+_DATA_URL = "data:"  # how a browser begins base64
+_BEGINNING = 4 * 16  # characters of base64 that tell an image's kind
+_SHORTEST_IMAGE = 32  # characters of base64
 
 
 def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[ModelRequest, dict[str, np.ndarray], bool]:
@@ -85,13 +89,40 @@ def _columns(instances: Any, names: list[str]) -> dict[str, list]:
 
 def _to_bytes(value: Any) -> bytes:
     if isinstance(value, str):
+        if value.startswith(_DATA_URL) or _is_image_in_base64(value):
+            raise invalid_argument(
+                'image_bytes: a string is taken as it is; send base64 as {"b64": "…"}, without a data: prefix'
+            )
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
         try:
-            return base64.b64decode(value["b64"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise invalid_argument(f"b64: {error}") from error
+            return _decode_base64(value["b64"])
+        except ValueError as error:
+            hint = "; leave out the prefix data:…;base64," if value["b64"].startswith(_DATA_URL) else ""
+            raise invalid_argument(f"b64: {error}{hint}") from error
     raise invalid_argument('image_bytes: each must be {"b64": "…"}')
+
+
+def _decode_base64(text: str) -> bytes:
+    """Decodes base64 as TensorFlow Serving does: in lines or in one, and with or without padding.
+
+    A space within a line, which that would skip, is refused: it is what a form makes of a plus sign.
+
+    Raises:
+      ValueError: It is not base64.
+    """
+    encoded = "".join(line.strip() for line in text.splitlines()).encode()
+    if not encoded.endswith(b"="):
+        encoded += b"=" * (-len(encoded) % 4)
+    return base64.b64decode(encoded, validate=True)
+
+
+def _is_image_in_base64(text: str) -> bool:
+    """Returns whether a string looks like an image file in base64, by its first bytes."""
+    try:
+        return len(text) >= _SHORTEST_IMAGE and header.read(_decode_base64(text[:_BEGINNING])) is not None
+    except ValueError:
+        return False
 
 
 def _to_array(name: str, values: list, dtype: type) -> np.ndarray:

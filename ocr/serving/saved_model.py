@@ -27,27 +27,50 @@ def newest_version(path: pathlib.Path) -> pathlib.Path:
     """
     if path == PRETRAINED:
         path = pretrained.FOLDER
-    if (path / "saved_model.pb").is_file():
+    if _holds_model(path):
         return path
-    if not (numbers := versions(path)):
+    try:
+        folders = versions(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if not folders:
         raise InputError(f"{path}: no exported model in it (no <version>/saved_model.pb); ocr_export writes one")
-    return path / str(numbers[-1])
+    return folders[max(folders)]
 
 
-def versions(path: pathlib.Path) -> list[int]:
-    """Returns the numbers of the versions in a folder that hold a model, the newest last."""
-    return sorted(number for file in path.glob("*/saved_model.pb") if (number := _version_number(file.parent.name)))
+def versions(path: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Returns the versions in a folder that hold a model, as their folders by number, the newest last.
+
+    A number may have leading zeros, as TensorFlow Serving allows; of two folders for one number, the shorter name counts.
+
+    Raises:
+      OSError: The folder cannot be listed.
+    """
+    folders = _numbered(path)
+    return {number: folders[number] for number in sorted(folders) if _holds_model(folders[number])}
 
 
 def next_version(path: pathlib.Path) -> int:
     """Returns one more than the newest version in a folder, including those that hold no model yet; 1 if there is none."""
-    return max((_version_number(version.name) for version in path.glob("*")), default=0) + 1
+    return max(_numbered(path), default=0) + 1
 
 
-def _version_number(name: str) -> int:
-    """Returns the number that a folder's name stands for, or 0 if it is not a version."""
-    is_number = name.isascii() and name.isdecimal() and len(name) < 20 and name[0] != "0"
-    return int(name) if is_number and int(name) < _VERSION_LIMIT else 0
+def _numbered(path: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Returns by number the entries of a folder that are named like versions; none if there is no such folder."""
+    try:
+        names = [entry.name for entry in path.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    digits = sorted((name for name in names if name.isascii() and name.isdecimal()), key=len, reverse=True)
+    return {int(name): path / name for name in digits if 0 < int(name) < _VERSION_LIMIT}
+
+
+def _holds_model(folder: pathlib.Path) -> bool:
+    """Returns whether a folder has a model in it; one that the file system fails to look into has none."""
+    try:
+        return (folder / "saved_model.pb").is_file()
+    except OSError:
+        return False
 
 
 class Export:

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from aiohttp import web
@@ -13,6 +14,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from ocr.config import ServeConfig
 from ocr.serving import grpc_api, rest_api
+from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.service import Service
 from ocr.serving.versions import Versions
 from tfrecords.errors import InputError
@@ -55,39 +57,49 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
 
 
 async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | None, stopped: Callable[[], bool]) -> None:
-    running = asyncio.create_task(service.run(config.poll_s))
+    limit = available(2 * config.max_connections) // 2
+    if limit < config.max_connections:
+        allowed = "at most %d at each port, as the hard limit on open files allows (ulimit -Hn)"
+        _LOG.warning(f"--max_connections=%d: {allowed}", config.max_connections, limit)
     max_bytes = config.max_request_mb * 2**20
-    grpc_server, grpc_port = _grpc_server(config, service, max_bytes)
-    rest_server = web.AppRunner(rest_api.application(service, max_bytes), access_log=None, shutdown_timeout=_DRAIN_S)
+    grpc_server, grpc_port = _grpc_server(config, service, max_bytes, limit)
+    connections = Connections(limit)
+    application = rest_api.application(service, max_bytes, connections)
+    # aiohttp's own decompression answers damaged bodies with a traceback in the log.
+    options: dict[str, Any] = {"auto_decompress": False, "logger": rest_api.HTTP_LOG, "access_log": None}
+    rest_server = web.AppRunner(application, shutdown_timeout=_DRAIN_S, **options)
     await rest_server.setup()
-    site = web.TCPSite(rest_server, config.host, config.rest_port, ssl_context=tls)
     try:
-        await site.start()
+        connections.listen(config.host, config.rest_port)
     except OSError as error:
         raise InputError(f"--rest_port={config.rest_port}: {error.strerror}") from error
+    assert rest_server.server is not None
+    running = asyncio.create_task(service.run(config.poll_s))
+    accepting = asyncio.create_task(connections.run(rest_server.server, tls, service.failures))
     await grpc_server.start()
-    rest_port = rest_server.addresses[0][1]
     _LOG.info(
         "version %d of %s: gRPC at %s:%d, REST and a page at http%s://%s:%d/",
         *(service.versions.current.number, config.export_dir, config.host, grpc_port),
-        *("s" if tls else "", config.host, rest_port),
+        *("s" if tls else "", config.host, connections.port),
     )
-    while not stopped() and not running.done():
+    while not stopped():
         await asyncio.sleep(_POLL_S)
     service.draining = True
+    accepting.cancel()
     await asyncio.gather(grpc_server.stop(_DRAIN_S), rest_server.cleanup())
-    if running.done():
-        running.result()  # raises what ended it
     running.cancel()
 
 
-def _grpc_server(config: ServeConfig, service: Service, max_bytes: int) -> tuple[grpc.aio.Server, int]:
+def _grpc_server(config: ServeConfig, service: Service, max_bytes: int, limit: int) -> tuple[grpc.aio.Server, int]:
     """Returns the server and its port."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", _MAX_RESPONSE_BYTES),
             ("grpc.so_reuseport", 0),  # so that a second server on the same port fails
+            ("grpc.max_allowed_incoming_connections", limit),
+            ("grpc.max_connection_idle_ms", int(1000 * SILENT_S)),
+            ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_S)),
         ]
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(grpc_api.PredictionServicer(service), server)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import prometheus_client
 import tensorflow as tf
 
 from ocr.images import header
-from ocr.serving import wire
+from ocr.serving import background, wire
 from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
 from ocr.serving.versions import Version, Versions
 from tfrecords import errors
@@ -67,12 +68,14 @@ class Service:
     Attributes:
       versions: As given.
       registry: Holds the metrics.
+      failures: Logs what fails unexpectedly.
       draining: Whether the server is shutting down and refuses new requests.
     """
 
     def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int, max_lines: int):
         self.versions = versions
         self.draining = False
+        self.failures = background.FailureLog()
         self._batcher = Batcher(versions, max_batch, max_waiting, max_bytes)
         self._max_lines = max_lines
         self.registry = prometheus_client.CollectorRegistry()
@@ -87,10 +90,11 @@ class Service:
         version.set_function(lambda: versions.current.number)
 
     async def run(self, poll_s: float) -> None:
-        """Reads requests, and looks for new versions every `poll_s` seconds, until cancelled."""
+        """Reads requests, and looks for new versions every `poll_s` seconds, until cancelled, whatever fails."""
+        watch = functools.partial(self.versions.watch, poll_s)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._batcher.run())
-            tasks.create_task(self.versions.watch(poll_s))
+            tasks.create_task(background.keep_running("reading", self._batcher.run, self.failures))
+            tasks.create_task(background.keep_running("looking for new versions", watch, self.failures))
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
@@ -101,6 +105,9 @@ class Service:
             yield
         except RequestError as error:
             code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
             raise
         except BaseException:
             code = grpc.StatusCode.UNKNOWN
@@ -200,5 +207,7 @@ class Service:
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
         except OverloadedError as error:
             raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-        except READ_ERRORS as error:
+        except Exception as error:
+            if not isinstance(error, READ_ERRORS):
+                self.failures.add("reading a request", error)
             raise RequestError(grpc.StatusCode.INTERNAL, errors.first_line(error)) from error

@@ -38,7 +38,7 @@ def write(folder: pathlib.Path, export_dir: pathlib.Path, base_path: str) -> lis
         raise InputError(
             f"--serving_base_path={base_path!r}: must not hold quotation marks, backslashes or unprintable characters"
         )
-    versions = saved_model.versions(export_dir)[-2:]
+    versions = list(saved_model.versions(export_dir))[-2:]
     if not versions:
         raise InputError(f"--export_dir={export_dir}: no version in it")
     contents = {"models.config": _models(versions, base_path), "batching.config": _BATCHING, "monitoring.config": _MONITORING}

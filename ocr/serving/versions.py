@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import pathlib
+import time
 from typing import NamedTuple
 
 from google.protobuf import message
@@ -18,6 +20,8 @@ from tfrecords.errors import InputError, IntegrityError
 LOADING = get_model_status_pb2.ModelVersionStatus.LOADING
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
+
+_RETRY_S = 60.0  # until a version that could not be loaded is retried though its files are the same
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,12 +62,13 @@ class Versions:
 
     def __init__(self, folder: pathlib.Path):
         self.states: dict[int, int] = {}
-        self._failed: dict[int, FileStates] = {}  # damaged versions, with their files at the time
+        self._failed: dict[int, tuple[FileStates, float]] = {}  # what could not be loaded: its files at the time, and when
+        self._logged: set[tuple[int, str]] = set()  # versions that were not served, and why
         newest = saved_model.newest_version(folder)
         self._folder = newest.parent
         if newest == folder:
             raise InputError(f"--export_dir={folder}: is one version; give the folder that holds it")
-        self.current = self._load(int(newest.name))
+        self.current = self._load(int(newest.name), newest)
 
     async def watch(self, interval_s: float) -> None:
         """Refreshes at regular intervals until cancelled."""
@@ -74,38 +79,42 @@ class Versions:
     async def refresh(self) -> None:
         """Switches to the newest version that can be loaded, unless it is served already.
 
-        A version that could not be loaded is retried once its files change, since it may have been copied meanwhile.
+        A version that could not be loaded is logged once, and retried once its files change, since it may have been copied
+        meanwhile, and now and then, since the machine may have lacked something.
+
+        Raises:
+          OSError: The folder cannot be listed.
         """
-        for number in reversed(saved_model.versions(self._folder)):
+        folders = await asyncio.to_thread(saved_model.versions, self._folder)
+        self._failed = {number: failed for number, failed in self._failed.items() if number in folders}
+        for number, folder in reversed(folders.items()):
             if number == self.current.number:
                 return
-            files = self._file_states(number)
-            if self._failed.get(number) == files:
+            files, failed = _file_states(folder), self._failed.get(number)
+            if failed and failed[0] == files and time.monotonic() < failed[1] + _RETRY_S:
                 continue
             try:
-                version = await asyncio.to_thread(self._load, number)
-            except (InputError, IntegrityError) as error:
-                self._failed[number] = files
+                version = await asyncio.to_thread(self._load, number, folder)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a version, the current one is served
+                self._failed[number] = (files, time.monotonic())
                 self.states.pop(number, None)
-                _LOG.warning("version %d is not served: %s", number, error)
+                removed = _is_removed(folder / "saved_model.pb")
+                self._say(number, "removed while it was being loaded" if removed else errors.first_line(error))
                 continue
             previous, self.current = self.current, version
             self.states[previous.number] = END
+            self._logged.clear()
             _LOG.info("version %d replaces version %d", number, previous.number)
             return
 
-    def _file_states(self, number: int) -> FileStates:
-        states = set()
-        for path in (self._folder / str(number)).rglob("*"):
-            with contextlib.suppress(OSError):
-                stat = path.stat()
-                states.add((str(path), stat.st_size, stat.st_mtime_ns))
-        return frozenset(states)
+    def _say(self, number: int, reason: str) -> None:
+        if (number, reason) not in self._logged:
+            self._logged.add((number, reason))
+            _LOG.warning("version %d is not served: %s", number, reason)
 
-    def _load(self, number: int) -> Version:
+    def _load(self, number: int, folder: pathlib.Path) -> Version:
         """Loads a version and runs its warm-up requests."""
         self.states[number] = LOADING
-        folder = self._folder / str(number)
         export = saved_model.load(folder)
         try:
             model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -120,3 +129,24 @@ class Versions:
             raise IntegrityError(f"{requests}: damaged ({errors.first_line(error)})") from error
         self.states[number] = AVAILABLE
         return Version(number, export, signatures)
+
+
+def _file_states(folder: pathlib.Path) -> FileStates:
+    """Returns the states of the files in a folder, as far as they can be read."""
+    states = set()
+    for parent, _, names in os.walk(folder):  # which leaves out folders that cannot be listed
+        for name in names:
+            path = pathlib.Path(parent, name)
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                states.add((str(path), stat.st_size, stat.st_mtime_ns))
+    return frozenset(states)
+
+
+def _is_removed(path: pathlib.Path) -> bool:
+    """Returns whether there certainly is no such file."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False

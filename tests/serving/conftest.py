@@ -52,8 +52,9 @@ def cold_exports(trained, tmp_path_factory) -> pathlib.Path:
 def start_server():
     """Returns a function that serves a folder of exports on free ports, as a user would."""
 
-    def start(exports: pathlib.Path, *arguments: str) -> Server:
-        line = [sys.executable, "-m", "tools.ocr_serve", f"--export_dir={exports}", "--grpc_port=0", "--rest_port=0"]
+    def start(exports: pathlib.Path, *arguments: str, descriptors: int = 0) -> Server:
+        limit = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
+        line = [*limit, sys.executable, "-m", "tools.ocr_serve", f"--export_dir={exports}", "--grpc_port=0", "--rest_port=0"]
         log = exports.parent / "log"
         with open(log, "w", encoding="utf-8") as stderr:
             process = subprocess.Popen(

@@ -1,4 +1,6 @@
 import concurrent.futures
+import http.server
+import threading
 
 import grpc
 import numpy as np
@@ -81,3 +83,59 @@ def test_a_certificate_that_cannot_be_used_is_refused():
         Client("localhost:8500", authority="no.pem")
     with pytest.raises(InputError, match="not a certificate in PEM"):
         Client("localhost:8500", authority=__file__)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://localhost:8500", "must be HOST:PORT, without http://, such as localhost:8500"),
+        ("https://localhost:8501/v1/models/ocr", "must be HOST:PORT, without https://, such as localhost:8501"),
+        ("grpc://localhost", "must be HOST:PORT, without grpc://"),
+        ("localhost", "must be HOST:PORT, such as"),
+        ("localhost:8500/v1", "must be HOST:PORT, such as"),
+        ("localhost:http", "must be HOST:PORT, such as"),
+        ("localhost:99999", "must be HOST:PORT, such as"),
+        ("localhost:0", "must be HOST:PORT, such as"),
+        (":8500", "must be HOST:PORT, such as"),
+        ("", "must be HOST:PORT, such as"),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str, message: str):
+    with pytest.raises(InputError, match=f"^--server={address}: {message}"):
+        Client(address)
+
+
+@pytest.mark.parametrize("address", ["[::1]:8500", "a-host_1.example:1", "dns:///localhost:8500", "unix:/tmp/socket"])
+def test_every_form_of_an_address_is_taken(address: str):
+    Client(address).__exit__()
+
+
+@pytest.fixture
+def rest_port(monkeypatch):
+    """The port of a server that speaks HTTP/1 and no gRPC."""
+    for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_port_that_is_not_that_of_grpc_is_named(rest_port):
+    with Client(f"127.0.0.1:{rest_port}") as client, pytest.raises(InputError, match="is this gRPC's port"):
+        client([b"image"])
+
+
+def test_the_proxy_on_the_way_is_named(rest_port, answering, monkeypatch):
+    address = f"127.0.0.1:{answering(lambda *_: response(text=[b'a'], confidence=[0.5], status=[0]))}"
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{rest_port}")
+    with Client(address) as client, pytest.raises(InputError) as caught:
+        client([b"image"])
+    assert f"through the proxy 127.0.0.1:{rest_port} of http_proxy; no_proxy=127.0.0.1 in" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Client(address) as client:
+        assert client([b"image"])[0] == ["a"]

@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -13,18 +14,22 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from http_and_grpc import b64, post, predict, predict_request, texts
+from http_and_grpc import b64, get, post, predict, predict_request, texts
 from PIL import Image
 from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
 from ocr.serving import saved_model, warmup, wire
 from ocr.serving.client import Client
+from tfrecords.errors import InputError
 
 pytestmark = pytest.mark.slow
 FUZZED = int(os.environ.get("SERVE_FUZZED", "240"))
 SWAPS = int(os.environ.get("SERVE_SWAPS", "2"))
 REQUESTS = int(os.environ.get("SERVE_REQUESTS", "20"))
 OVERLOAD_S = float(os.environ.get("SERVE_OVERLOAD_S", "2"))
+IDLE = int(os.environ.get("SERVE_IDLE", "500"))
+DESCRIPTORS = int(os.environ.get("SERVE_DESCRIPTORS", "256"))
+VANISHING = int(os.environ.get("SERVE_VANISHING", "40"))
 
 
 def test_no_request_is_lost_while_versions_change(start_server, exports, files, tmp_path):
@@ -245,3 +250,91 @@ def test_shutdown_drains_accepted_requests_and_refuses_new_ones(start_server, ex
     assert set(late) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     server.process.communicate()
     assert server.process.returncode == 143
+
+
+BEGINNINGS = [
+    b"",
+    b"GET /readyz HTTP/1.1\r\nHost:",
+    b"POST /v1/models/ocr:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{",
+    b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n",
+]
+
+
+@pytest.fixture
+def many_files():
+    """Lets this process open as many files as the idle connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * IDLE + 1000
+    assert hard == resource.RLIM_INFINITY or hard >= needed
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_idle_connections_keep_the_server_from_nothing(start_server, exports, files, tmp_path, many_files):
+    server = start_server(exports, "--poll_s=0.1", descriptors=DESCRIPTORS)
+    expected = saved_model.load(exports)(files[:1])[0]
+    url, body = f"{server.rest}/v1/models/ocr:predict", {"instances": [b64(files[0])]}
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    assert texts(predict(stub, files[:1])) == expected
+    idle = []
+    slowest = 0.0
+    for address in (server.rest.removeprefix("http://"), server.grpc):
+        host, port = address.split(":")
+        for count in range(IDLE):
+            idle.append(socket.create_connection((host, int(port)), timeout=30))
+            idle[-1].sendall(BEGINNINGS[count % len(BEGINNINGS)])
+            if count % (IDLE // 20) == 0:
+                begun = time.monotonic()
+                status, response = post(url, body)
+                assert (status, response["predictions"][0]["text"]) == (200, expected[0])
+                assert texts(predict(stub, files[:1])) == expected
+                slowest = max(slowest, time.monotonic() - begun)
+    print(f"2 x {IDLE} idle connections, {DESCRIPTORS} descriptors, slowest pair of answers {slowest:.2f} s")
+    shutil.copytree(exports / "1", tmp_path / "staging")
+    (tmp_path / "staging").rename(exports / "2")
+    deadline = time.monotonic() + 60
+    while predict(stub, files[:1]).model_spec.version.value != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with Client(server.grpc) as client:  # a new one, once the connections that never spoke have timed out
+        while True:
+            try:
+                assert client(files[:1])[0] == expected
+                break
+            except InputError:
+                assert time.monotonic() < deadline
+    for connection in idle:
+        connection.close()
+    assert server.end() == (143, {"interrupted": True, "version": 2})
+    log = (tmp_path / "log").read_text("utf-8")
+    assert "Traceback" not in log
+    assert len(log.splitlines()) < 10, log
+
+
+def test_versions_that_vanish_keep_the_server_from_nothing(start_server, exports, files, tmp_path):
+    server = start_server(exports, "--poll_s=0.01")
+    expected = saved_model.load(exports)(files[:1])[0]
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    for count in range(60):
+        (tmp_path / "seed" / f"d{count}").mkdir(parents=True)
+        (tmp_path / "seed" / f"d{count}" / "f").touch()
+    (tmp_path / "seed" / "saved_model.pb").touch()
+    for count in range(VANISHING):
+        shutil.copytree(tmp_path / "seed", exports / "9")
+        time.sleep(0.01 * (count % 4))
+        shutil.rmtree(exports / "9")
+        if count % (VANISHING // 20) == 0:
+            assert texts(predict(stub, files[:1])) == expected
+            assert get(f"{server.rest}/readyz")[0] == 200
+    (tmp_path / "staging").mkdir()
+    shutil.copytree(exports / "1", tmp_path / "staging" / "10")
+    (tmp_path / "staging" / "10").rename(exports / "10")
+    deadline = time.monotonic() + 60
+    while predict(stub, files[:1]).model_spec.version.value != 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert server.end()[0] == 143
+    log = (tmp_path / "log").read_text("utf-8")
+    assert "Traceback" not in log
+    assert log.count("version 9 is not served: ") < 10, log

@@ -9,11 +9,13 @@ from tfrecords.errors import InputError, IntegrityError
 
 
 def test_versions_are_folders_of_positive_numbers_with_a_model(tmp_path: pathlib.Path):
-    for name in ("1", "9", "10", "007", "0", "-3", "x", str(2**63), "1" * 20):
+    for name in ("1", "9", "10", "0010", "007", "0" * 30 + "8", "0", "00", "-3", "٣", "x", str(2**63), "1" * 20):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").touch()
     (tmp_path / "11").mkdir()
-    assert saved_model.versions(tmp_path) == [1, 9, 10]
+    folders = {1: "1", 7: "007", 8: "0" * 30 + "8", 9: "9", 10: "10"}
+    assert saved_model.versions(tmp_path) == {number: tmp_path / name for number, name in folders.items()}
+    assert list(saved_model.versions(tmp_path)) == sorted(folders)
     assert saved_model.newest_version(tmp_path) == tmp_path / "10"
     assert saved_model.newest_version(tmp_path / "9") == tmp_path / "9"
     assert saved_model.next_version(tmp_path) == 12
