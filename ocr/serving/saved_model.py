@@ -1,4 +1,4 @@
-"""An exported model that reads image files. It needs the export and TensorFlow, and no network of this package."""
+"""An exported model that reads image files. It needs the export and TensorFlow, and no network or alphabet of this package."""
 
 import pathlib
 from collections.abc import Mapping

@@ -7,8 +7,7 @@ import pytest
 from trainings import config
 
 from ocr.evaluation import evaluate
-from ocr.model import networks
-from ocr.saving import check_export, export, warm_start
+from ocr.saving import check_export, export
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
 from ocr.training import train
@@ -22,13 +21,10 @@ def test_a_training_and_an_export_are_read_below_any_folder(trained, files, tmp_
     folder = tmp_path / "r[1] *?" / "\\"
     shutil.copytree(trained.workdir, folder / "run")
     shutil.copytree(trained.export, folder / "export")
-    model, charset, *_ = Workdir(folder / "run").load()
+    assert Workdir(folder / "run").load().metrics["step"] == 300
     texts, _, statuses = saved_model.load(folder / "export")(files[:4])
     assert all(texts)
     assert not statuses.any()
-    other = networks.build("lite", charset.num_classes)
-    assert warm_start.take_weights(other, charset, str(folder / "export")) == len(charset.characters)
-    assert all((a == b).all() for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
 
 
 def test_a_folder_that_looks_like_a_pattern_is_not_confused_with_one_that_matches(trained, tmp_path: pathlib.Path):
