@@ -14,6 +14,10 @@ from tfrecords.errors import InputError
 
 MAJOR = keras.__version__.partition(".")[0]  # a checkpoint of one cannot be read with the other
 _KERAS_2 = MAJOR == "2"
+# The networks are written for these, whatever ~/.keras/keras.json says.
+keras.backend.set_image_data_format("channels_last")
+keras.backend.set_floatx("float32")
+keras.backend.set_epsilon(1e-7)
 if _KERAS_2:
     # Without this, dropout uses a stateful op whose state cannot be saved.
     keras.backend.experimental.enable_tf_random_generator()

@@ -147,9 +147,9 @@ def _serve(parent: Connection, work: Callable[[Any], Any], prepare: Callable[...
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Blocks SIGINT while a worker is started: Ctrl-C also reaches the parent, which ends it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Blocks SIGINT and SIGHUP while a worker is started: a terminal's also reach the parent, which ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})

@@ -108,6 +108,25 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def no_wildcards(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives another path of a folder, without wildcards, if its own has some.
+
+    TensorFlow takes the name of a checkpoint, and so of a SavedModel, for a pattern when it reads it.
+
+    Raises:
+      OSError: there is no such folder.
+    """
+    if not set(str(folder)) & set("*?[]\\"):
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def directory_lock(folder: pathlib.Path, wait: bool = False) -> Iterator[None]:
     """Locks a folder against other processes that call this, until the block or the process ends.
 

@@ -1,23 +1,28 @@
 """Common parts of all command lines: flags, help, log records, exit status, signals, and the JSON object on the last line."""
 
+import codecs
 import contextlib
+import ctypes
 import dataclasses
+import errno
 import io
 import json
 import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
+import ocr
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
@@ -28,6 +33,9 @@ _DISK_FULL = {  # messages of TensorFlow and of the system
     "File too large": "a file would be larger than the system allows",
 }
 _HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
+_VERSION = {"--version", "-version"}
+_LISTS = ("train_data", "calibrate")  # of folders, separated by commas
+_ELSEWHERE = ("serving_base_path",)  # paths on another machine
 _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -46,8 +54,20 @@ class _StderrHandler(logging.Handler):
         sys.stderr.write(f"{self.format(record)}\n")
 
 
+class _Stderr(io.FileIO):
+    """Standard error, whose terminal or reader may go away: no reason to end a command that has yet to save its work."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            return len(data)
+
+
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM was received; the argument is its number."""
+    """SIGINT, SIGTERM or SIGHUP was received; the argument is its number."""
 
 
 def define_fields(values: flags.FlagValues, config: type) -> None:
@@ -84,16 +104,24 @@ def run(
     """
     _open_closed_streams()
     _signalled.clear()  # by an earlier command in this process
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Stderr(2, "w", closefd=False)), line_buffering=True)
     # Texts are UTF-8 whatever the locale. File names may have any bytes: unchanged in results, escaped in messages.
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _handled_signals():
         signal.signal(number, _raise)
-    printed, message = None, ""
+    message = ""
+    printed: dict | str | None = None
     try:
         with _logs_on_stderr():
-            printed = _help(doc, values) if _HELP & set(sys.argv[1:]) else _main(main, values, takes_arguments)
+            if _HELP & set(sys.argv[1:]):
+                printed = _help(doc, values)
+            elif "version" not in values and _VERSION & set(sys.argv[1:]):
+                printed = f"line-ocr {ocr.__version__}"
+            else:
+                printed = _main(main, values, takes_arguments)
         status = 0
         if isinstance(printed, dict):
             if printed.get("interrupted"):
@@ -105,7 +133,7 @@ def run(
         status = exit_.code if isinstance(exit_.code, int) else 1
     except Exception as error:  # noqa: BLE001  # every error has an exit status
         status, message = _explain(error, values)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a signal may now end the process anywhere
+    for number in _handled_signals():  # a signal may now end the process anywhere
         signal.signal(number, signal.SIG_DFL)
     sys.stderr.write(message)
     try:
@@ -157,7 +185,7 @@ def _main(
     main: Callable[[dict[str, Any], list[str]], dict | None], values: flags.FlagValues, takes_arguments: bool
 ) -> dict | None:
     try:
-        arguments = values(sys.argv)[1:]
+        arguments = values([sys.argv[0], *_read_flag_files(sys.argv[1:])])[1:]
     except flags.Error as error:
         raise InputError(_flag_message(str(error))) from error
     if arguments and not takes_arguments:
@@ -167,7 +195,55 @@ def _main(
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and re.search("[\ud800-\udfff]", text):  # Python's form of bytes that are not UTF-8
                 raise InputError(f"--{name}: its value is not UTF-8")
+        if name not in _ELSEWHERE:
+            given[name] = _expand_home(value, "," if name in _LISTS else None)
     return main(given, arguments)
+
+
+def _expand_home(value: Any, separator: str | None) -> Any:
+    """Replaces `~` and `~user` at the start of a flag's paths, which shells leave as they are behind `--flag=`."""
+    if isinstance(value, list):
+        return [_expand_home(item, None) for item in value]
+    if not isinstance(value, str):
+        return value
+    paths = value.split(separator) if separator else [value]
+    return ",".join(re.sub("^((?:chinese_ocr:)?)(~[^/@:]*)", lambda match: match[1] + _home(match[2]), path) for path in paths)
+
+
+def _home(path: str) -> str:
+    return os.path.expanduser(path)  # noqa: PTH111  # pathlib raises an error for a user who does not exist
+
+
+def _read_flag_files(arguments: Sequence[str], outer: tuple[str, ...] = ()) -> list[str]:
+    """Puts the lines of flag files in the place of `--flagfile`, as absl does, but whatever their encoding.
+
+    Raises:
+      InputError: a file cannot be read, or names itself.
+    """
+    expanded: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            return [*expanded, argument, *remaining]
+        if not (named := re.fullmatch("--?flagfile(?:=(.*))?", argument, re.DOTALL)):
+            expanded.append(argument)
+            continue
+        path = _home(next(remaining, "") if named[1] is None else named[1])
+        if path in outer:
+            raise InputError(f"--flagfile={path}: names itself")
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+            is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        except UnicodeError as error:
+            raise InputError(f"--flagfile={path}: is not UTF-8") from error
+        except OSError as error:
+            raise InputError(f"--flagfile={path}: {error.strerror}") from error
+        lines = [line.strip() for line in re.split("[\r\n]+", text)]
+        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        expanded += _read_flag_files(lines, (*outer, path))
+    return expanded
 
 
 def _flag_message(message: str) -> str:
@@ -189,11 +265,24 @@ def _explain(error: Exception, values: flags.FlagValues) -> tuple[int, str]:
         outputs = [f"--{name}={values[name].value}" for name in _OUTPUT_FLAGS if name in values and values[name].value]
         return 1, f"error: {', '.join(outputs) or 'standard output'}: {full[0]}\n"
     if isinstance(error, OSError):
-        return 1, f"error: {error.filename or error}: {error.strerror or type(error).__name__}\n"
+        return 1, f"error: {_describe(error)}\n"
     return BUG, "".join(traceback.format_exception(error))
 
 
+def _describe(error: OSError) -> str:
+    if "No usable temporary directory" in str(error):  # Python's words
+        return "no folder for temporary files can be written; name one in the environment variable TMPDIR"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
 _signalled: list[int] = []  # signals received within stop_on_signal
+
+
+def _handled_signals() -> list[signal.Signals]:
+    """Returns the signals after which a command stops: without SIGHUP if nohup has it ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
 def _raise(number: int, _: object) -> None:
@@ -202,7 +291,7 @@ def _raise(number: int, _: object) -> None:
 
 @contextlib.contextmanager
 def stop_on_signal(promise: str = "saving, then exiting") -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGINT or SIGTERM was received. A second signal ends the process at once.
+    """Yields a function that tells whether SIGINT, SIGTERM or SIGHUP was received. A second signal ends the process at once.
 
     Signals are received in a thread, since Python's own handlers do not run during a call into TensorFlow.
 
@@ -222,14 +311,14 @@ def stop_on_signal(promise: str = "saving, then exiting") -> Iterator[Callable[[
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _handled_signals():
         signal.signal(number, lambda *_: None)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield lambda: bool(_signalled)
     finally:
         signal.set_wakeup_fd(before)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _handled_signals():
             signal.signal(number, _raise)
         os.close(writing)
         listener.join()
@@ -239,25 +328,52 @@ def stop_on_signal(promise: str = "saving, then exiting") -> Iterator[Callable[[
 def import_tensorflow() -> None:
     """Imports TensorFlow without its messages on processors and drivers, unless there is a GPU that it cannot use."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as exceptions too
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    silent = False
+    os.environ["KERAS_HOME"] = os.devnull  # no keras.json is read, nor written
+    tempfile.gettempdir()  # if there is none, TensorFlow fails with many words
     # An exception from a signal handler could be lost during the import.
-    with tempfile.TemporaryFile() as messages, stop_on_signal("exiting soon") as stop:
-        os.dup2(messages.fileno(), 2)
-        try:
-            import tensorflow
+    with _messages_held_back() as drop_messages, stop_on_signal("exiting soon") as stop:
+        import tensorflow
 
-            tensorflow.get_logger().setLevel("ERROR")
-            silent = bool(tensorflow.config.list_physical_devices("GPU")) or not os.path.exists("/dev/nvidiactl")
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            if not silent:
-                messages.seek(0)
-                os.write(2, messages.read())
+        tensorflow.get_logger().setLevel("ERROR")
+        if tensorflow.config.list_physical_devices("GPU") or not os.path.exists("/dev/nvidiactl"):
+            drop_messages()
     if stop():
         raise Interrupted(_signalled[-1])
+
+
+@contextlib.contextmanager
+def _messages_held_back() -> Iterator[Callable[[], None]]:
+    """Holds back what is written to stderr, by libraries too, and shows it after the block; yields a function that drops it.
+
+    A process of its own holds the messages, so that they are shown even if this one aborts.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with subprocess.Popen(
+        [sys.executable, "-ISc", "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C does not reach it
+    ) as holder:
+        assert holder.stdin is not None
+        os.dup2(holder.stdin.fileno(), 2)
+        holder.stdin.close()
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_int)  # a handler of Python's would not run before the process ends
+        def show_first(_: int) -> None:
+            os.dup2(stderr, 2)
+            holder.wait()
+
+        # The first process of a container takes the holder with it when it ends.
+        libc = ctypes.CDLL(None)
+        libc.signal.restype = ctypes.c_void_p
+        before = libc.signal(signal.SIGABRT, show_first)
+        try:
+            yield holder.kill
+        finally:
+            libc.signal(signal.SIGABRT, ctypes.c_void_p(before))
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _help(doc: str, values: flags.FlagValues) -> str:
@@ -268,4 +384,5 @@ def _help(doc: str, values: flags.FlagValues) -> str:
         default = "" if flag.default is None or flag.default == [] else f"={flag.default_as_str}".replace("'", "")
         lines.append(f"  --{name}{default}")
         lines += textwrap.wrap(flag.help or "", 100, initial_indent="      ", subsequent_indent="      ")
-    return "\n".join([*lines, "  --flagfile", "      File with one flag on each line."])
+    lines += ["  --flagfile", "      File with one flag on each line."]
+    return "\n".join(lines if "version" in values else [*lines, "  --version", "      Print the version."])

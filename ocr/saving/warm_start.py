@@ -67,7 +67,9 @@ def _load_export(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         about = files.read_json(folder / "assets.extra" / "model.json")
         charset = charsets.load_charset(folder / "assets" / "charset.txt", about["alphabet"])
         model = networks.build(about["network"], charset.num_classes)
-        frozen.load_weights(model, frozen.weights(tf.saved_model.load(str(folder)).signatures["serving_default"]))
+        with files.no_wildcards(folder) as readable:
+            loaded = tf.saved_model.load(str(readable))
+        frozen.load_weights(model, frozen.weights(loaded.signatures["serving_default"]))
         if frozen.fingerprint(model) != about["weights"]:
             raise ValueError("its weights do not match their fingerprint")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:

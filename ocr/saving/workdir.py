@@ -256,7 +256,9 @@ def _restore(prefix: pathlib.Path, parts: dict[str, Any]) -> None:
       IntegrityError: it is damaged, or lacks some of the parts.
     """
     try:
-        tf.train.Checkpoint(**parts).read(str(prefix)).expect_partial().assert_existing_objects_matched()
+        with files.no_wildcards(prefix.parent) as folder:
+            status = tf.train.Checkpoint(**parts).read(str(folder / prefix.name))
+            status.expect_partial().assert_existing_objects_matched()
     except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
         cause = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])  # internal names of TensorFlow
         raise IntegrityError(f"{prefix}: damaged checkpoint ({cause})") from error

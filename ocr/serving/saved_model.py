@@ -1,4 +1,4 @@
-"""An exported model that reads image files. It needs the export and TensorFlow, and nothing else of this package."""
+"""An exported model that reads image files. It needs the export and TensorFlow, and no network or alphabet of this package."""
 
 import pathlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import pretrained
-from tfrecords import errors
+from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
 PRETRAINED = pathlib.Path("pretrained")  # stands for the export that ships with the package
@@ -100,7 +100,8 @@ def load(path: pathlib.Path) -> Export:
     """
     version = newest_version(path)
     try:
-        model = tf.saved_model.load(str(version))
+        with files.no_wildcards(version) as folder:
+            model = tf.saved_model.load(str(folder))
     except errors.damage_errors() as error:
         raise IntegrityError(f"{version}: damaged, cannot be loaded ({errors.first_line(error)})") from error
     serve = model.signatures.get("serving_default")

@@ -95,10 +95,10 @@ def find(strategy: str = "auto", replicas: int = 0) -> Devices:
     Raises:
       InputError: there are fewer devices, or TF_CONFIG is invalid.
     """
-    cluster = _cluster()
+    cluster = _cluster() if strategy in ("auto", "multiworker") else None
     if strategy == "multiworker" and not cluster:
         raise InputError("--strategy=multiworker: the environment's TF_CONFIG must name the workers")
-    if cluster and strategy in ("auto", "multiworker"):
+    if cluster:
         if replicas:
             raise InputError(f"--replicas={replicas}: several workers always use all their devices")
         return _join(*cluster)
@@ -144,24 +144,29 @@ def _join(worker: int, workers: int) -> Devices:
 
 
 def _cluster() -> tuple[int, int] | None:
-    """Returns the number of this worker and how many there are, from TF_CONFIG; None if there is only one.
+    """Returns the number of this worker and how many there are, from TF_CONFIG; None if there is only one task, of any type.
 
     Raises:
-      InputError: TF_CONFIG is invalid, or has tasks other than workers.
+      InputError: TF_CONFIG is invalid, or has several tasks that are not all workers.
     """
     text = os.environ.get("TF_CONFIG", "")
-    if not text:
+    if not text.strip():
         return None
     try:
         config = json.loads(text)
-        kinds, workers, task = set(config["cluster"]), config["cluster"]["worker"], config["task"]
-        worker = task["index"]
-        if kinds != {"worker"} or task["type"] != "worker":
-            raise ValueError("its tasks must be workers")
-        if not isinstance(workers, list) or not all(re.fullmatch(r"[^\s:]+:\d+", str(address)) for address in workers):
+        cluster = {kind: tasks for kind, tasks in (config.get("cluster") or {}).items() if tasks}
+        if not all(isinstance(tasks, list) for tasks in cluster.values()):
+            raise ValueError("each type of task must be a list of HOST:PORT")
+        if sum(map(len, cluster.values())) < 2:
+            return None
+        task = config["task"]
+        if cluster.keys() != {"worker"} or task["type"] != "worker":
+            raise ValueError("where there are several tasks, all must be workers")
+        workers, worker = cluster["worker"], task["index"]
+        if not all(re.fullmatch(r"[^\s:]+:\d+", str(address)) for address in workers):
             raise ValueError("cluster.worker must be a list of HOST:PORT")
         if len(set(workers)) < len(workers) or type(worker) is not int or not 0 <= worker < len(workers):
             raise ValueError("its workers must differ, and task.index must be the index of one of them")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"TF_CONFIG={text:.200}: {type(error).__name__}: {error}") from error
-    return (worker, len(workers)) if len(workers) > 1 else None
+    return worker, len(workers)

@@ -110,7 +110,8 @@ def test_flags_are_defined_only_in_tools_and_no_private_tensorflow_module_is_use
 
 
 def test_reading_with_an_export_needs_no_model_or_charset_code():
-    assert {name for name in IMPORTED["ocr.serving.saved_model"] if name in MODULES} == {"ocr.pretrained", "tfrecords.errors"}
+    needed = {"ocr.pretrained", "tfrecords.errors", "tfrecords.files"}
+    assert {name for name in IMPORTED["ocr.serving.saved_model"] if name in MODULES} == needed
 
 
 @pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)

@@ -1,4 +1,8 @@
 import itertools
+import os
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -86,3 +90,30 @@ def test_crnn_is_cnn_with_two_recurrent_layers():
 def test_an_unknown_network_is_refused():
     with pytest.raises(InputError, match="--model=vgg: must be one of lite, wide, cnn, crnn, densenet"):
         networks.build("vgg", 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["loop", "keras"])
+@pytest.mark.parametrize(
+    "keras_json",
+    [
+        '{"image_data_format": "channels_first", "backend": "theano", "epsilon": 0.1, "floatx": "float64"}',
+        '{"floatx": "float16"}',
+        "[]",
+        '{"floatx": "?"}',
+    ],
+)
+def test_a_training_ignores_the_keras_json_of_the_user(trained, command, tmp_path: pathlib.Path, keras_json: str, trainer: str):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(keras_json)
+    flags = (f"--train_data={trained.records}", f"--eval_data={trained.records}", "--workdir=run", f"--trainer={trainer}")
+    done = command("ocr_train", *flags, "--steps=2", "--batch_size=4", env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+
+
+def test_networks_are_the_same_whatever_keras_json_says(tmp_path: pathlib.Path):
+    (tmp_path / "keras.json").write_text('{"image_data_format": "channels_first", "epsilon": 0.1, "floatx": "float16"}')
+    code = "from ocr.model import networks; m = networks.build('lite', 5); print(m.output.shape, *{w.dtype for w in m.weights})"
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "(None, None, 5) float32\n", done.stderr

@@ -16,12 +16,17 @@ import time
 
 import pytest
 
+import ocr
 import tools
 from tfrecords import files
 from tools import command
 
 NOT_COMMANDS = ("__init__", "command", "demo")
 COMMANDS = sorted(path.stem for path in pathlib.Path(tools.__file__).parent.glob("*.py") if path.stem not in NOT_COMMANDS)
+
+
+STOPPING = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+STOPPING_NAMES = [number.name for number, _ in STOPPING]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -31,6 +36,18 @@ def test_help_has_an_example_and_every_flag(invoke, name: str):
     assert f"\n  {name} " in done.stdout
     assert "--flagfile" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"ocr_export"}))
+def test_version_is_printed_by_every_command(invoke, name: str):
+    done = invoke(name, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"line-ocr {ocr.__version__}\n", "")
+    assert "\n  --version\n" in invoke(name, "--help").stdout
+
+
+def test_version_of_ocr_export_is_that_of_the_export(invoke):
+    done = invoke("ocr_export", "--version=first", "--workdir=w", "--export_dir=x")
+    assert (done.returncode, done.stderr) == (1, "error: --version=first: must be a whole number\n")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +129,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_behind(invoke, tmp_path: pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(("number", "status"), STOPPING, ids=STOPPING_NAMES)
 def test_a_command_may_finish_its_work_after_a_signal(
     invoke, last_json, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ):
@@ -132,7 +149,7 @@ def test_a_command_may_finish_its_work_after_a_signal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(("number", "status"), STOPPING, ids=STOPPING_NAMES)
 def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: pathlib.Path, number: int, status: int):
     line = [sys.executable, "-m", "tools.ocr_train", f"--train_data={trained.records}", f"--eval_data={trained.records}"]
     line += ["--workdir=run", "--steps=100000", "--batch_size=4", "--log_every=1"]
@@ -260,6 +277,128 @@ def test_flags_are_read_from_a_flag_file(invoke, last_json, tmp_path: pathlib.Pa
     done = invoke("render_lines", "--flagfile=recipe", "--output=lines")
     assert done.returncode == 0, done.stderr
     assert last_json(done)["lines"] == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("first", ["--count=3", "# of Windows", "--flagfile=inner"])
+def test_a_flag_file_may_have_a_byte_order_mark(invoke, last_json, tmp_path: pathlib.Path, first: str, encoding: str):
+    (tmp_path / "recipe").write_text(f"{first}\r\n--charset=digits\r\n--count=3\r\n", encoding)
+    (tmp_path / "inner").write_text("--seed=2\n", encoding)
+    done = invoke("render_lines", "--output=lines", "--flagfile", "recipe")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done)["lines"] == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"--count=3\n--charset=\xff\n", "is not UTF-8"),
+        (b"--flagfile=recipe", "names itself"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_flag_file_that_cannot_be_read_is_refused(invoke, tmp_path: pathlib.Path, content: bytes | None, message: str):
+    if content:
+        (tmp_path / "recipe").write_bytes(content)
+    done = invoke("render_lines", "--flagfile=recipe", "--output=lines")
+    assert (done.returncode, done.stderr) == (1, f"error: --flagfile=recipe: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "flag", "value"),
+    [
+        ("render_lines --output=~/lines --count=1", "output", "{home}/lines"),
+        ("render_lines --output=~ --count=1", "output", "{home}"),
+        ("render_lines --output=x --count=1 --fonts=~/a/*.ttf:2,~/b.ttf", "fonts", ["{home}/a/*.ttf:2", "{home}/b.ttf"]),
+        ("render_lines --output=x --count=1 --charset=chinese_ocr:~/file", "charset", "chinese_ocr:{home}/file"),
+        ("render_lines --output=./~/a~b --count=1", "output", "./~/a~b"),
+        ("render_lines --output=~nobody-here/x --count=1", "output", "~nobody-here/x"),
+        ("render_lines --output=a,~/b --count=1", "output", "a,~/b"),
+        (
+            "ocr_train --train_data=~/a:3,~/b@eval --eval_data=~@eval --workdir=~root/w",
+            "train_data",
+            "{home}/a:3,{home}/b@eval",
+        ),
+        ("ocr_train --train_data=a --eval_data=~@eval --workdir=w", "eval_data", "{home}@eval"),
+        ("ocr_export --workdir=w --export_dir=x --serving_base_path=~/models", "serving_base_path", "~/models"),
+    ],
+)
+def test_home_is_put_in_the_place_of_a_tilde(invoke, monkeypatch, tmp_path: pathlib.Path, line: str, flag: str, value):
+    name, *arguments = line.split()
+    taken = {}
+    monkeypatch.setattr(f"tools.{name}.main", lambda values, _: taken.update(values))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert invoke(name, *arguments).returncode == 0
+    given = [one.format(home=tmp_path) for one in value] if isinstance(value, list) else value.format(home=tmp_path)
+    assert taken[flag] == given
+
+
+ABORTING = "import os, signal\nos.write(2, b'the last words\\n')\n"
+
+
+@pytest.mark.parametrize(
+    "end", ["os.abort()", "os.kill(os.getpid(), signal.SIGILL)", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "1 / 0"]
+)
+def test_what_tensorflow_says_before_it_aborts_is_shown(command, tmp_path: pathlib.Path, end: str):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(ABORTING + end)
+    done = command("ocr_predict", "line.png")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "the last words"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to start a namespace of processes")
+def test_the_same_for_the_first_process_of_a_container(tmp_path: pathlib.Path):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(f"{ABORTING}os.abort()")
+    line = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "tools.ocr_predict", "line.png"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "the last words"
+
+
+def test_a_command_that_nohup_started_goes_on_after_sighup(tmp_path: pathlib.Path):
+    code = "import os, signal; from absl import flags; from tools import command\n"
+    code += "command.run(lambda v, a: os.kill(os.getpid(), signal.SIGHUP) or {}, flags.FlagValues(), '')"
+    for nohup, expected in ((["nohup"], (0, "{}\n")), ([], (129, '{"interrupted": true}\n'))):
+        done = subprocess.run([*nohup, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == expected
+
+
+def test_a_command_saves_its_work_though_its_terminal_is_gone(tmp_path: pathlib.Path):
+    code = (
+        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools import command\n"
+        "def main(*_):\n"
+        "    with command.stop_on_signal() as stop:\n"
+        "        while not stop():\n"
+        "            sys.stderr.write('\\rworking'); sys.stderr.flush(); time.sleep(0.01)\n"
+        "        time.sleep(0.2); print('saving', file=sys.stderr); pathlib.Path('saved').touch()\n"
+        "    return {'interrupted': True}\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "command.run(main, flags.FlagValues(), '')"
+    )
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        assert b"working" in os.read(ours, 100)
+        os.close(ours)
+        assert process.wait(timeout=20) == 129
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_other_systems_than_linux_are_refused_in_one_line(platform: str):
+    code = f"import sys; sys.platform = {platform!r}; import tools.render_lines"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: line-ocr runs on Linux only: on Windows in WSL 2, on macOS in a Linux container\n"
 
 
 def test_log_records_of_this_project_are_shown_as_bare_messages(invoke, monkeypatch: pytest.MonkeyPatch):

@@ -136,3 +136,28 @@ def test_an_invalid_tf_config_is_refused(monkeypatch: pytest.MonkeyPatch, tf_con
     monkeypatch.setenv("TF_CONFIG", tf_config)
     with pytest.raises(devices.InputError, match="TF_CONFIG="):
         devices.find()
+
+
+@pytest.mark.parametrize(
+    "tf_config",
+    [
+        '{"cluster": {"chief": ["host-0:2222"]}, "environment": "cloud", "task": {"type": "chief", "index": 0}}',
+        '{"cluster": {"master": ["m:1"], "worker": [], "ps": []}, "task": {"type": "master", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {}, "task": {}}',
+        '{"cluster": null}',
+        "{}",
+        " ",
+    ],
+    ids=["a chief", "a master", "a worker", "no task", "no cluster", "nothing", "blank"],
+)
+@pytest.mark.parametrize("strategy", ["auto", "one", "mirrored"])
+def test_a_tf_config_of_a_single_machine_changes_nothing(monkeypatch: pytest.MonkeyPatch, strategy: str, tf_config: str):
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    assert devices.find(strategy, replicas=1).workers == 1
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_a_tf_config_is_not_read_where_it_is_not_needed(monkeypatch: pytest.MonkeyPatch, strategy: str):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    assert devices.find(strategy, replicas=1).workers == 1

@@ -120,5 +120,5 @@ def _textbook(folder: pathlib.Path, raw: bool) -> tf.data.Dataset:
         grey = tf.reshape(image, [HEIGHT, _WIDTH, 1])
         return tf.cast(grey, tf.float32) / 128.0 - 1.0, tf.strings.unicode_decode(example["image/text"], "UTF-8")
 
-    shards = tf.io.gfile.glob(str(folder / "*.tfrecord-*"))
+    shards = sorted(map(str, folder.glob("*.tfrecord-*")))
     return tf.data.TFRecordDataset(shards).map(parse).padded_batch(_BATCH).repeat()
