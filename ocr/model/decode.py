@@ -35,12 +35,13 @@ def greedy(logits: tf.Tensor, frames: tf.Tensor) -> Decoded:
     """Takes the best class of each frame, merges runs of equal classes, and drops blanks.
 
     Args:
-      logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
-      frames: int32[B].
+      logits: float[B, T, C], the blank last; computed in float32. B may be 0, T is at least 1 and C at least 2.
+      frames: int[B], at most T.
 
     Returns:
-      The texts.
+      The texts. One of a line with a NaN in its frames means nothing, its confidence is NaN; the other lines are as without it.
     """
+    logits, frames = tf.cast(logits, tf.float32), tf.cast(frames, tf.int32)
     blank = tf.shape(logits)[2] - 1
     own = tf.sequence_mask(frames, tf.shape(logits)[1])
     path = tf.where(own, tf.argmax(logits, axis=2, output_type=tf.int32), blank)
@@ -56,14 +57,15 @@ def beam(logits: tf.Tensor, frames: tf.Tensor, width: int = 10, top: int = 20) -
     algorithm 1.
 
     Args:
-      logits: float32[B, T, C], the blank last; B may be 0, T is at least 1 and C at least 2.
-      frames: int32[B].
+      logits: float[B, T, C], the blank last; computed in float32. B may be 0, T is at least 1 and C at least 2.
+      frames: int[B], at most T.
       width: prefixes kept after each frame.
       top: classes considered in each frame, beside the blank.
 
     Returns:
-      The texts.
+      The texts. One of a line with a NaN in its frames means nothing, its confidence is NaN; the other lines are as without it.
     """
+    logits, frames = tf.cast(logits, tf.float32), tf.cast(frames, tf.int32)
     batch, time, classes = tf.unstack(tf.shape(logits))
     values, symbols = tf.math.top_k(logits[:, :, :-1], tf.minimum(top, classes - 1))
     # A constant subtracted from all logits of a frame changes no ranking.
@@ -183,11 +185,12 @@ def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.T
     batch, longest = tf.shape(ids)[0], tf.shape(ids)[1]
     symbol = path != tf.shape(logits)[2] - 1
     place = tf.cumsum(tf.cast(_begins(path) & symbol, tf.int32), axis=1) - 1
+    found = place[:, -1] + 1  # the length of the text, unless a line with a NaN has no alignment
     segments = tf.where(symbol, tf.range(batch)[:, tf.newaxis] * longest + place, -1)  # negative segments are dropped
 
     def per_character(reduce: Callable, values: tf.Tensor) -> tf.Tensor:
         reduced = tf.reshape(reduce(values, segments, batch * longest), [batch, longest])
-        return tf.where(tf.sequence_mask(lengths, longest), reduced, tf.zeros([], values.dtype))
+        return tf.where(tf.sequence_mask(found, longest), reduced, tf.zeros([], values.dtype))
 
     frame = tf.range(tf.shape(path)[1])[tf.newaxis] + tf.zeros([batch, 1], tf.int32)
     probability = tf.gather(tf.nn.softmax(logits), path, batch_dims=2)
@@ -203,7 +206,7 @@ def _decoded(logits: tf.Tensor, frames: tf.Tensor, ids: tf.Tensor, lengths: tf.T
 
 def _begins(path: tf.Tensor) -> tf.Tensor:
     """Returns the frames in which a run of equal classes begins, bool[B, T]."""
-    return path != tf.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
+    return path != tf.concat([tf.fill([tf.shape(path)[0], 1], -1), path[:, :-1]], axis=1)
 
 
 def _compacted(values: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

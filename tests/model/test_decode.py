@@ -103,3 +103,34 @@ def test_each_character_has_its_frames_and_its_highest_probability(name: str):
     assert decoded.first.numpy().tolist() == [[1, 4, 5]]
     assert decoded.last.numpy().tolist() == [[2, 4, 7]]
     np.testing.assert_allclose(decoded.char_confidence.numpy(), [[p[2, 0], p[4, 0], p[6, 1]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", decode.DECODERS)
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_line_that_is_not_a_number_does_not_change_the_others(name: str, broken: float):
+    logits = np.random.default_rng(3).normal(size=(6, 20, 5)).astype("f") * 3
+    frames = np.array([20, 9, 20, 20, 1, 20], "i")
+    expected = decode.DECODERS[name](tf.constant(logits), tf.constant(frames))
+    logits[0] = logits[2, 7] = logits[3, 4:, 1] = logits[5, :, -1] = broken
+    decoded = decode.DECODERS[name](tf.constant(logits), tf.constant(frames))
+    assert np.isnan(decoded.confidence[0])
+    assert (decoded.ids.numpy() >= 0).all()
+    assert (decoded.ids.numpy() < 4).all()
+    assert (decoded.first.numpy() >= 0).all()
+    assert (decoded.last.numpy() < 20).all()
+    for line in (1, 4):
+        length = expected.lengths[line]
+        assert decoded.lengths[line] == length
+        np.testing.assert_allclose(decoded.confidence[line], expected.confidence[line], rtol=1e-6)
+        for field in ("ids", "char_confidence", "first", "last"):
+            np.testing.assert_array_equal(getattr(decoded, field)[line, :length], getattr(expected, field)[line, :length])
+
+
+@pytest.mark.parametrize("name", decode.DECODERS)
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
+def test_logits_of_any_precision_are_decoded_in_float32(name: str, dtype: tf.DType):
+    logits = tf.cast(np.random.default_rng(4).normal(size=(6, 20, 5)) * 3, dtype)
+    decoded = decode.DECODERS[name](logits, tf.fill([6], tf.constant(20, tf.int64)))
+    expected = decode.DECODERS[name](tf.cast(logits, tf.float32), tf.fill([6], 20))
+    for one, other in zip(decoded, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
