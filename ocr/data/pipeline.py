@@ -216,6 +216,10 @@ def _batch(record: Record, charset: Charset, only_raw: bool) -> Record:
     """Decodes the images and encodes the texts of parsed records."""
     pixels, width = preprocess.read_records(record, only_raw)
     labels = charset.encode_graph(record["text"])
+    # The loss would take such a line for one that cannot be aligned, and leave it out without a word.
+    in_alphabet = tf.debugging.assert_non_negative(labels.flat_values, "a character that is not in the alphabet")
+    with tf.control_dependencies([in_alphabet]):
+        labels = labels.with_flat_values(tf.identity(labels.flat_values))
     lengths = tf.cast(labels.row_lengths(), tf.int32)
     batch = {"pixels": pixels, "width": width, "labels": labels.to_tensor(), "label_lengths": lengths}
     return batch | {key: record[key] for key in ("text", "filename", "font")}

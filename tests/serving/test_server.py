@@ -23,7 +23,7 @@ from ocr.serving.client import Client
 LINES = int(os.environ.get("SERVE_LINES", "200"))  # `make serve-proof` reads more
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(LINES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [16, pytest.param(LINES, marks=pytest.mark.slow)])
 def test_every_way_of_reading_gives_the_same_texts(trained, server, count: int):
     model, charset, *_ = Workdir(trained.workdir).load()
     split = dataset.find(str(trained.records), "train")

@@ -69,6 +69,7 @@ class NanForSevens(Objective):
         return tf.where(bad, float("nan"), super().ctc_loss(logits, frames, batch))
 
 
+@pytest.mark.slow
 def test_a_failing_step_is_skipped_and_its_lines_named(
     trained, tmp_path: pathlib.Path, monkeypatch, caplog: pytest.LogCaptureFixture
 ):

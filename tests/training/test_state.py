@@ -97,7 +97,11 @@ def test_another_configuration_is_refused_and_every_difference_named(records: st
     (tmp_path / "charset.txt").write_text(charsets.Charset("".join(map(chr, range(0x4E00, 0x4E00 + 20)))).file_text())
     with pytest.raises(InputError, match=r"alphabet: saved \w{12}, given \w{12}"):
         train.train(config(records, run, charset=str(tmp_path / "charset.txt")))
-    shutil.copytree(records, tmp_path / "moved")  # the data may be moved
+
+
+@pytest.mark.alike
+def test_a_training_resumes_with_data_that_was_moved(records: str, run: pathlib.Path, tmp_path: pathlib.Path):
+    shutil.copytree(records, tmp_path / "moved")
     assert train.train(config(str(tmp_path / "moved"), run, steps=13, log_every=1))["steps"] == 13
 
 
