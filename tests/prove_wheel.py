@@ -14,7 +14,7 @@ import urllib.request
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LINE = ROOT / "tests" / "ground" / "lines" / "欢迎来到北京Hello.jpg"  # named by its text
+LINE = ROOT / "tests" / "data" / "欢迎来到北京Hello.jpg"  # named by its text
 TRAINING = {"render_lines": {"train": 256, "eval": 32}, "steps": 20}
 
 

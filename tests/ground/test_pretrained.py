@@ -8,7 +8,7 @@ from ocr.model import networks
 from ocr.saving import warm_start
 from ocr.serving import saved_model
 
-LINES = sorted((pathlib.Path(__file__).parent / "lines").glob("*.*"))  # named by their texts
+LINES = sorted((pathlib.Path(__file__).parents[1] / "data").glob("*.[jp]*g"))  # named by their texts
 
 
 def test_it_is_the_default_and_reads_chinese_lines(invoke):
