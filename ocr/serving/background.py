@@ -40,5 +40,5 @@ async def keep_running(what: str, run: Callable[[], Awaitable[None]], failures: 
         try:
             await run()
         except Exception as error:  # noqa: BLE001 - a server outlives whatever happens around it
-            failures.add(f"{what} goes on after a failure", error)
+            failures.add(f"{what} continues after a failure", error)
         await asyncio.sleep(_PAUSE_S)

@@ -32,8 +32,8 @@ def test_what_fails_is_run_again_and_logged_once(caplog, monkeypatch):
 
     asyncio.run(run())
     assert caplog.messages == [
-        "watching goes on after a failure: OSError: [Errno 24] Too many open files",
-        "watching goes on after a failure: ValueError: odd",
-        "watching goes on after a failure: OSError: [Errno 5] I/O",
+        "watching continues after a failure: OSError: [Errno 24] Too many open files",
+        "watching continues after a failure: ValueError: odd",
+        "watching continues after a failure: OSError: [Errno 5] I/O",
     ]
     assert [record.exc_info is not None for record in caplog.records] == [False, True, False]
