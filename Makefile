@@ -57,7 +57,7 @@ OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(
 	optimizer.py run.py state.py steps.py train.py warm_start.py))
 
 test-addons: .venv/installed .venv-addons/installed
-	$(OLD_TESTS) -m "not alike"
+	$(OLD_TESTS) -m "not alike and not slow"
 
 # All of these tests, and a training with each optimizer and the augmentation of TensorFlow Addons that reads within two
 # minutes.
