@@ -34,6 +34,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
 
     Returns:
       What `doctor.json` holds; with a workdir also `standing`, which places the last training loss among the reference levels.
+      If the alphabet does not fit the data, the levels are those of an alphabet of the data's own characters.
 
     Raises:
       InputError: there is no data, or no training.
@@ -45,11 +46,14 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
     training = _training_data(data, trained, pixels_per_frame)
     known: list[Finding] = []
     charset = trained.charset if trained else _charset_of_records(training.parts[0], known)
-    for split in (*training.parts, held_out):
+    splits = (*training.parts, held_out)
+    for split in splits:
         if missing := charset.missing(split.manifest.characters):
             sentence = f"{split.folder} uses {charsets.describe(missing)}, missing from the alphabet of the training."
             known.append(Finding("alphabet_differs", sentence))
-    with verify.report_damage(*training.parts, held_out):
+    if known:
+        charset = Charset("".join(sorted(set().union(*(split.manifest.characters for split in splits)))))
+    with verify.report_damage(*splits):
         objective = Objective(trained.model) if trained else None
         case, levels = build_case(objective, charset, training, held_out, pixels_per_frame)
         if not known:  # characters without a class would stop the network
@@ -79,4 +83,4 @@ def _charset_of_records(split: Split, known: list[Finding]) -> Charset:
         return charsets.load_charset(split.folder / "charset.txt", split.manifest.charset)
     except IntegrityError as error:
         known.append(Finding("alphabet_differs", f"{error}."))
-        return charsets.Charset("".join(split.manifest.characters))
+        return Charset("".join(split.manifest.characters))
