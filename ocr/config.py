@@ -43,8 +43,9 @@ class ConvertConfig:
     )
     image_format: str = option(
         "keep",
-        "keep: PNG and JPEG files unchanged, others as PNG. png: all as PNG. raw: grey pixels, 32 pixels high.",
+        "keep: PNG and JPEG files unchanged, others as PNG. png: all as PNG. raw: grey pixels of lines --height pixels high.",
     )
+    height: int = option(32, "Height in pixels of lines that are stored raw, or of dummy data: the one the network takes.")
     pixels_per_frame: int = option(
         4, "Pixels of scaled width for each frame of the network; labels too long for their frames are rejected."
     )
@@ -69,7 +70,7 @@ class ConvertConfig:
         check_choice(values, check=("full", "header"), engine=ENGINES)
         if self.beam_options and self.engine == "local":
             raise InputError("--beam_options: taken only with --engine=beam")
-        check_range(values, pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
+        check_range(values, height=(8, 1000), pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +96,8 @@ class TrainConfig:
     charset: str = option("", "Alphabet, instead of the one stored with the records.", may_change=True, path=True)
     model: str = option(
         "lite",
-        "lite; wide, for large alphabets; cnn, the network of confusing-ctc; crnn, the same with two recurrent layers; or "
-        "densenet, of chinese_ocr.",
+        "lite; wide, for large alphabets; mobile, for photographs and any size of print; cnn, the network of confusing-ctc; "
+        "crnn, the same with two recurrent layers; or densenet, of chinese_ocr.",
     )
     trainer: str = option(
         "loop",

@@ -22,7 +22,7 @@ def test_a_recogniser_learns_to_read(trained):
 def test_trainer_saved_model_and_ocr_predict_read_every_line_identically(trained, invoke):
     model, charset, *_ = Workdir(trained.workdir).load()
     held_out = dataset.find(str(trained.records), "eval")
-    results, _ = evaluate.Evaluator(Recogniser(model, charset))(pipeline.evaluation_batches(held_out, charset, 16))
+    results, _ = evaluate.Evaluator(Recogniser(model, charset))(pipeline.evaluation_batches(held_out, charset, 16, 32))
     assert len(results) == held_out.manifest.records == 200
 
     files = [trained.lines / "eval" / result.filename for result in results]

@@ -34,6 +34,7 @@ class Manifest:
       widths: how many lines have each scaled width, in pixels.
       provenance: the inputs and settings that determine the records, by name; `made_of` in the file.
       dummy: for dummy data the parameters it was drawn with, else None.
+      height: of the lines in pixels, if their image format is `raw`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Manifest:
     widths: dict[int, int]
     provenance: dict[str, str | int]
     dummy: dict[str, int] | None = None
+    height: int = 32
 
     @property
     def records(self) -> int:

@@ -26,7 +26,7 @@ from tools import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ConvertConfig)
-_COMMON_FLAGS = {"output", "name", "split", "resume"}
+_COMMON_FLAGS = {"output", "name", "split", "height", "resume"}
 _DUMMY_FLAGS = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(
     "dummy", None, "Number of records with random pixels and labels to generate, instead of reading images.", flag_values=FLAGS

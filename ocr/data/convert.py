@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -16,7 +17,7 @@ from ocr.config import ConvertConfig
 from ocr.data import labels, line_reader
 from ocr.data.labels import LabelsIndex, Reject
 from ocr.data.line_reader import EncodedRow, PendingImage, Rejected
-from ocr.images import header_graph, preprocess
+from ocr.images import header, header_graph, preprocess
 from tfrecords import files, schema
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.schema import Record
@@ -66,6 +67,7 @@ def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_
         "label_format": index.label_format,
         "alphabet": charset.fingerprint,
         "image_format": config.image_format,
+        **({"height": config.height} if config.image_format == schema.RAW else {}),
         "pixels_per_frame": config.pixels_per_frame,
         "check": config.check,
         "num_shards": config.num_shards,
@@ -87,7 +89,12 @@ def finish(config: ConvertConfig, index: LabelsIndex, charset: Charset, writer: 
         reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
         first = f"; the first: {writer.first_reject.strip()!r}"
         raise InputError(f"{config.labels}: none of its {index.count} lines is usable ({reasons}{first})")
-    writer.finish(charset=charset.fingerprint, image_format=config.image_format, pixels_per_frame=config.pixels_per_frame)
+    writer.finish(
+        charset=charset.fingerprint,
+        image_format=config.image_format,
+        pixels_per_frame=config.pixels_per_frame,
+        height=config.height,
+    )
 
 
 def summary(config: ConvertConfig, writer: SplitWriter) -> dict:
@@ -194,7 +201,7 @@ def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
     stored = kind if keep_file else schema.RAW if config.image_format == schema.RAW else schema.PNG
     try:
         try:
-            values = _inspect(row.encoded, not keep_file and stored == schema.PNG)
+            values = _inspect(config.height)(row.encoded, not keep_file and stored == schema.PNG)
             height, width, status, line, png, channels = (value.numpy() for value in values)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise Reject("undecodable", f"damaged {(kind or 'image').upper()}") from error
@@ -204,17 +211,22 @@ def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
         line_reader.check_length(row.text, int(height), int(width), config.pixels_per_frame)
     except Reject as reject:
         return Rejected(row.number, row.name, reject.reason, reject.detail)
-    scaled = line.shape[1]
     if stored == schema.RAW:
-        record = Record(line.tobytes(), stored, preprocess.HEIGHT, scaled, 1, row.text, row.name)
+        record = Record(line.tobytes(), stored, line.shape[0], line.shape[1], 1, row.text, row.name)
     else:
         encoded = row.encoded if keep_file else png
         record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
-    return row.number, row.name, record.serialize(), row.text, scaled
+    return row.number, row.name, record.serialize(), row.text, header.scaled_width(record.height, record.width)
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)], autograph=False)
-def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
+@functools.cache
+def _inspect(line_height: int) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a graph that decodes an image file; the file's line is scaled to a height."""
+    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)]
+    return tf.function(functools.partial(_decode_file, line_height=line_height), signature, autograph=False)
+
+
+def _decode_file(encoded: tf.Tensor, as_png: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
     """Decodes an image file.
 
     Returns:
@@ -227,7 +239,7 @@ def _inspect(encoded: tf.Tensor, as_png: tf.Tensor) -> tuple[tf.Tensor, ...]:
     def decoded() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = preprocess.decode(encoded)
         png = tf.cond(as_png, lambda: tf.io.encode_png(image), lambda: b"")
-        return preprocess.to_line(image), png, tf.shape(image)[2]
+        return preprocess.to_line(image, line_height), png, tf.shape(image)[2]
 
-    nothing = tf.zeros([preprocess.HEIGHT, 1], tf.uint8), tf.constant(b""), tf.constant(0)
+    nothing = tf.zeros([line_height, 1], tf.uint8), tf.constant(b""), tf.constant(0)
     return height, width, status, *tf.cond(status == preprocess.READ, decoded, lambda: nothing)

@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 
 from ocr.charset import Charset, describe
-from tfrecords import reader
+from tfrecords import reader, schema
 from tfrecords.errors import InputError
 from tfrecords.manifest import Manifest
 
@@ -31,6 +31,18 @@ class Split:
         """
         if lacking := charset.missing(self.manifest.characters):
             raise InputError(f"{self.folder}: the alphabet lacks {describe(lacking)} of split {self.manifest.split}")
+
+    def check_line_height(self, height: int) -> None:
+        """Checks that a network can take lines that are stored as raw pixels; those that are stored as files are scaled.
+
+        Raises:
+          InputError: they have another height.
+        """
+        if self.manifest.image_format == schema.RAW and self.manifest.height != height:
+            raise InputError(
+                f"{self.folder}: split {self.manifest.split} has raw pixels of lines {self.manifest.height} high, the network "
+                f"takes {height}: convert the images with --image_format=keep or --height={height}"
+            )
 
 
 def find(spec: str, prefer: str) -> Split:

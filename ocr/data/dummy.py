@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from ocr.charset import Charset
-from ocr.images.header import HEIGHT, MAX_WIDTH
+from ocr.images.header import SCALED_HEIGHT, max_width, scaled_width
 from ocr.options import check_given, check_names, check_range
 from ocr.progress import Progress
 from tfrecords import schema
@@ -18,6 +18,7 @@ def convert(
     output: str,
     count: int,
     num_classes: int,
+    height: int = SCALED_HEIGHT,
     width: int = 280,
     max_label_length: int = 10,
     seed: int = 0,
@@ -31,7 +32,8 @@ def convert(
       output: folder to write to.
       count: number of records.
       num_classes: number of classes, the blank included; the characters are those from U+4E00 on.
-      width: width of the images in pixels; they are 32 high.
+      height: height of the images, in pixels.
+      width: width of the images, in pixels.
       max_label_length: lengths are drawn uniformly from 1 to this.
       seed: of the random numbers.
       name: name of the data set.
@@ -48,11 +50,12 @@ def convert(
     max_classes = 0xD800 - FIRST_CHARACTER + 1
     check_given(output=output)
     check_range({"dummy": count, "num_classes": num_classes}, dummy=(1, 10**9), num_classes=(2, max_classes))
-    check_range({"width": width, "seed": seed}, width=(1, MAX_WIDTH), seed=(0, 2**63 - 1))
+    check_range({"height": height, "seed": seed}, height=(8, 1000), seed=(0, 2**63 - 1))
+    check_range({"width": width}, width=(1, max_width(height)))
     check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_CHARACTER + i) for i in range(num_classes - 1)))
     drawn = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}
-    provenance = {"dummy": count, "width": width, **drawn}
+    provenance = {"dummy": count, "height": height, "width": width, **drawn}
     with SplitWriter(pathlib.Path(output), name, split, charset.file_text(), provenance=provenance, resume=resume) as writer:
         if not writer.manifest:
             with Progress("drawing", count, "records", writer.position) as bar:
@@ -60,12 +63,13 @@ def convert(
                     rng = np.random.default_rng((seed, index))
                     length = rng.integers(1, max_label_length, endpoint=True)
                     text = charset.decode(rng.integers(0, charset.blank, length))
-                    pixels = rng.bytes(HEIGHT * width)
-                    record = schema.Record(pixels, schema.RAW, HEIGHT, width, 1, text, f"{index:09d}")
-                    writer.add(record.serialize(), index, text, width)
+                    pixels = rng.bytes(height * width)
+                    record = schema.Record(pixels, schema.RAW, height, width, 1, text, f"{index:09d}")
+                    writer.add(record.serialize(), index, text, scaled_width(height, width))
                     bar.update(index + 1)
-            pixels_per_frame = width // (2 * max_label_length)  # enough even if all characters of a label are equal
-            image_format = {"image_format": schema.RAW, "pixels_per_frame": pixels_per_frame}
+            # Enough frames even if all characters of a label are equal.
+            pixels_per_frame = scaled_width(height, width) // (2 * max_label_length)
+            image_format = {"image_format": schema.RAW, "pixels_per_frame": pixels_per_frame, "height": height}
             writer.finish(charset=charset.fingerprint, dummy=drawn, **image_format)
     assert writer.manifest
     return writer.manifest.summary

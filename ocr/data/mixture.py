@@ -11,7 +11,8 @@ import tensorflow as tf
 from ocr import ctc
 from ocr.data import dataset, verify
 from ocr.data.dataset import Split
-from ocr.images import preprocess
+from ocr.images import header, preprocess
+from ocr.images.preprocess import FrameSize
 from ocr.options import parse_weighted
 from tfrecords import reader, schema
 from tfrecords.errors import InputError
@@ -24,14 +25,14 @@ class Mixture:
     Attributes:
       parts: the splits.
       weights: float64[len(parts)], relative share of each split in a batch.
-      pixels_per_frame: width of the network's frames.
+      frame: size of the network's frames.
       fitting: for each split, how many lines of each block fit the network: int64[K].
       skipped: image names of the lines that do not fit.
     """
 
     parts: tuple[Split, ...]
     weights: np.ndarray
-    pixels_per_frame: int
+    frame: FrameSize
     fitting: tuple[np.ndarray, ...]
     skipped: tuple[str, ...]
 
@@ -70,16 +71,16 @@ class Mixture:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def mix(spec: str, pixels_per_frame: int) -> Mixture:
+def mix(spec: str, frame: FrameSize) -> Mixture:
     """Finds the splits that a flag names.
 
     Args:
       spec: `DIR`, `DIR@split`, or several with commas in between, each optionally followed by `:WEIGHT`. Without weights all
         lines are equally frequent.
-      pixels_per_frame: width of the network's frames.
+      frame: size of the network's frames.
 
     Raises:
-      InputError: there is no such split, no line fits the network, or a weight is invalid.
+      InputError: there is no such split, no line fits the network, raw lines have another height, or a weight is invalid.
       IntegrityError: a split is damaged.
     """
     items = [parse_weighted(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
@@ -91,36 +92,40 @@ def mix(spec: str, pixels_per_frame: int) -> Mixture:
         raise InputError(f"{spec}: the same lines twice; give them a larger weight")
     fitting, skipped = [], []
     for split in parts:
-        fits, names = _count_fitting(split, pixels_per_frame)
+        split.check_line_height(frame.height)
+        fits, names = _count_fitting(split, frame)
         if not fits.sum():
-            raise InputError(f"{split.folder}: none of its {len(names)} lines fits frames of {pixels_per_frame} pixels")
+            raise InputError(f"{split.folder}: none of its {len(names)} lines fits frames of {frame.width} pixels")
         fitting.append(fits)
         skipped += names
     weights = np.array(given or [fits.sum() for fits in fitting], np.float64)
-    return Mixture(parts, weights, pixels_per_frame, tuple(fitting), tuple(skipped))
+    return Mixture(parts, weights, frame, tuple(fitting), tuple(skipped))
 
 
-def _count_fitting(split: Split, pixels_per_frame: int) -> tuple[np.ndarray, list[str]]:
+def _count_fitting(split: Split, frame: FrameSize) -> tuple[np.ndarray, list[str]]:
     """Returns how many lines of each block fit a network of such frames, and the names of those that do not."""
     manifest = split.manifest
     fits = reader.blocks(split.folder, manifest).records.copy()
     max_frames = 2 * max(manifest.lengths) - 1  # that any line needs: those of the longest, if all its characters are equal
-    if pixels_per_frame <= manifest.pixels_per_frame or max_frames <= preprocess.frames(min(manifest.widths), pixels_per_frame):
+    # Widths in the manifest are those of lines 32 pixels high.
+    all_fit = frame.width * header.SCALED_HEIGHT <= manifest.pixels_per_frame * frame.height
+    narrowest = min(manifest.widths) * frame.height // header.SCALED_HEIGHT - 1
+    if all_fit or max_frames <= preprocess.frames(narrowest, frame.width):
         return fits, []
     names: list[bytes] = []
     with verify.report_damage(split):
         for block, serialized in enumerate(reader.records(split.folder, manifest)):
             record = schema.parse(serialized)
-            unfit = tf.boolean_mask(record["filename"], ~fits_frames(record, pixels_per_frame)).numpy().tolist()
+            unfit = tf.boolean_mask(record["filename"], ~fits_frames(record, frame)).numpy().tolist()
             fits[block] -= len(unfit)
             names += unfit
     return fits, [name.decode("utf-8", "replace") for name in names]
 
 
-def fits_frames(record: dict[str, tf.Tensor], pixels_per_frame: int) -> tf.Tensor:
+def fits_frames(record: dict[str, tf.Tensor], frame: FrameSize) -> tf.Tensor:
     """Returns for parsed records whether a network of such frames can align them: bool[R]."""
-    width = preprocess.scaled_width(record["height"], record["width"])
-    frames = tf.cast(preprocess.frames(width, pixels_per_frame), tf.int32)
+    width = preprocess.scaled_width(record["height"], record["width"], frame.height)
+    frames = tf.cast(preprocess.frames(width, frame.width), tf.int32)
     code_points = tf.strings.unicode_decode(record["text"], "UTF-8")
     return ctc.feasible(frames, code_points.to_tensor(), tf.cast(code_points.row_lengths(), tf.int32))
 

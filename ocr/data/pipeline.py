@@ -11,7 +11,7 @@ from ocr.charset import Charset
 from ocr.data import mixture, sampling
 from ocr.data.dataset import Split
 from ocr.data.mixture import Mixture
-from ocr.images import preprocess
+from ocr.images import header, preprocess
 from tfrecords import reader, schema
 
 _MAX_WINDOW_LINES = 10_240
@@ -22,7 +22,7 @@ _WIDTH_STEP = 40  # pixels: batches are padded to a multiple of it, since kernel
 _OTHER_FRAMES = 4  # one of so many frames is drawn for the frame loss, beside each character's own frame
 
 Record = dict[str, tf.Tensor]
-Augment = Callable[..., tf.Tensor]  # (pixels uint8[B, 32, W], width int32[B], seed=int64[2]) -> pixels of the same shape
+Augment = Callable[..., tf.Tensor]  # (pixels uint8[B, H, W], width int32[B], seed=int64[2]) -> pixels of the same shape
 
 # The pipeline's graphs have no Python control flow, and looking for it takes seconds.
 _without_autograph = tf.autograph.experimental.do_not_convert
@@ -54,7 +54,7 @@ def training_batches(
       middles: whether to return the characters' middles too.
 
     Returns:
-      Dicts of `pixels` uint8[B, 32, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
+      Dicts of `pixels` uint8[B, H, W], `width` int32[B] in pixels, `labels` int32[B, N], `label_lengths` int32[B],
       `text`, `filename` and `font` string[B]. Pixels and labels are padded with 0. If asked for, there are `middles`
       int32[B, N] in pixels, -1 beyond a line's end and where they are unknown, and `draws` float32[B, K], random numbers from
       0 to 1. Iterating raises OpError if a record is damaged: see `verify.report_damage`.
@@ -66,12 +66,12 @@ def training_batches(
 
     def finish(step: tf.Tensor, line_batch: tuple[Record, tf.Tensor]) -> Record:
         record, columns = line_batch
-        batch = _batch(record, charset, only_raw)
+        batch = _batch(record, charset, data.frame.height, only_raw)
         # All workers' parts get the same width, since batch norm sees the padding.
         batch["pixels"] = tf.pad(batch["pixels"], [[0, 0], [0, 0], [0, columns - tf.shape(batch["pixels"])[2]]])
         step_seed = tf.stack([seed + step, tf.constant(worker, tf.int64)])
         if middles:
-            batch["middles"] = _scaled_middles(record, batch["label_lengths"])
+            batch["middles"] = _scaled_middles(record, batch["label_lengths"], data.frame.height)
             batch["draws"] = _frame_draws(tf.shape(batch["labels"]), step_seed)
         if augment:
             batch["pixels"] = augment(batch["pixels"], batch["width"], seed=step_seed)
@@ -133,7 +133,7 @@ class _Window:
         record = records[0]
         if len(records) > 1:
             record = {key: tf.concat([one[key] for one in records], 0) for key in record}
-        widths = tf.gather(preprocess.scaled_width(record["height"], record["width"]), lines)
+        widths = tf.gather(preprocess.scaled_width(record["height"], record["width"], self.data.frame.height), lines)
         rows = sampling.batches(widths, self.batch_size, tf.stack([tf.constant(self.seed, tf.int64), number]))
         columns = tf.cast(tf.reduce_max(tf.gather(widths, rows), axis=1), tf.int32)
         return record, tf.gather(lines, rows), -(-columns // _WIDTH_STEP) * _WIDTH_STEP
@@ -145,7 +145,7 @@ class _Window:
         table = reader.blocks(split.folder, split.manifest)
         record = schema.parse(reader.read(table, blocks), self.middles)
         if fitting.sum() < table.records.sum():
-            fits = mixture.fits_frames(record, self.data.pixels_per_frame)
+            fits = mixture.fits_frames(record, self.data.frame)
             record = {key: tf.ragged.boolean_mask(value, fits) for key, value in record.items()}
         return record, before
 
@@ -157,10 +157,15 @@ def _split_window(record: Record, rows: tf.Tensor, columns: tf.Tensor, begin: in
 
 
 @_without_autograph
-def evaluation_batches(data: Split, charset: Charset, batch_size: int) -> tf.data.Dataset:
-    """Returns every line once, in the order of the records, in batches as `training_batches` returns them."""
+def evaluation_batches(data: Split, charset: Charset, batch_size: int, line_height: int) -> tf.data.Dataset:
+    """Returns every line once, in the order of the records, in batches as `training_batches` returns them.
+
+    Raises:
+      InputError: the lines are stored as raw pixels of another height.
+    """
+    data.check_line_height(line_height)
     only_raw = data.manifest.image_format == schema.RAW
-    batches = _in_order(data, batch_size).map(lambda record: _batch(record, charset, only_raw), tf.data.AUTOTUNE)
+    batches = _in_order(data, batch_size).map(lambda record: _batch(record, charset, line_height, only_raw), tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -189,13 +194,13 @@ def _as_files(record: Record) -> Record:
     """Replaces the images of parsed records by image files."""
 
     def as_file(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        encoded, kind, width = row
-        pixels = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [preprocess.HEIGHT, width, 1])  # noqa: E731
+        encoded, kind, height, width = row
+        pixels = lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [height, width, 1])  # noqa: E731
         return tf.cond(kind == schema.RAW, lambda: tf.io.encode_png(pixels()), lambda: encoded)
 
-    rows = (record["encoded"], record["format"], record["width"])
+    rows = tuple(record[key] for key in ("encoded", "format", "height", "width"))
     files = tf.map_fn(as_file, rows, fn_output_signature=tf.TensorSpec([], tf.string))
-    width = tf.cast(preprocess.scaled_width(record["height"], record["width"]), tf.int32)
+    width = tf.cast(preprocess.scaled_width(record["height"], record["width"], header.SCALED_HEIGHT), tf.int32)
     return {"encoded": files, "width": width} | {key: record[key] for key in ("text", "filename", "font")}
 
 
@@ -212,9 +217,9 @@ def _in_order(data: Split, batch_size: int) -> tf.data.Dataset:
     return parsed.flat_map(tf.data.Dataset.from_tensor_slices).batch(batch_size)
 
 
-def _batch(record: Record, charset: Charset, only_raw: bool) -> Record:
+def _batch(record: Record, charset: Charset, line_height: int, only_raw: bool) -> Record:
     """Decodes the images and encodes the texts of parsed records."""
-    pixels, width = preprocess.read_records(record, only_raw)
+    pixels, width = preprocess.read_records(record, line_height, only_raw)
     labels = charset.encode_graph(record["text"])
     # The loss would take such a line for one that cannot be aligned, and leave it out without a word.
     in_alphabet = tf.debugging.assert_non_negative(labels.flat_values, "a character that is not in the alphabet")
@@ -225,10 +230,10 @@ def _batch(record: Record, charset: Charset, only_raw: bool) -> Record:
     return batch | {key: record[key] for key in ("text", "filename", "font")}
 
 
-def _scaled_middles(record: Record, lengths: tf.Tensor) -> tf.Tensor:
+def _scaled_middles(record: Record, lengths: tf.Tensor, line_height: int) -> tf.Tensor:
     """Returns the characters' middles in pixels of the scaled lines: int32[B, N], -1 where they are unknown."""
     is_known = record["middles"].row_lengths() == tf.cast(lengths, tf.int64)
-    scaled = tf.cast(record["middles"] * preprocess.HEIGHT // record["height"][:, tf.newaxis], tf.int32).to_tensor(-1)
+    scaled = tf.cast(record["middles"] * line_height // record["height"][:, tf.newaxis], tf.int32).to_tensor(-1)
     count = tf.reduce_max(lengths)
     scaled = tf.pad(scaled[:, :count], [[0, 0], [0, tf.maximum(count - tf.shape(scaled)[1], 0)]], constant_values=-1)
     return tf.ensure_shape(tf.where(is_known[:, tf.newaxis], scaled, -1), [None, None])

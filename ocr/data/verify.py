@@ -133,7 +133,7 @@ def _records_fault(serialized: tf.Tensor, split: Manifest) -> str:
         text = b"".join(record["text"].numpy()).decode("utf-8")
         if lacking := "".join(sorted(set(text) - split.characters.keys())):
             return f"its text has {describe(lacking)}, which its manifest does not list"
-        _decode(record, split.image_format == schema.RAW)
+        _decode(record, split.height, split.image_format == schema.RAW)
     except UnicodeDecodeError:
         return "its text is not UTF-8, or it is not a record"
     except tf.errors.OpError as error:
@@ -143,5 +143,5 @@ def _records_fault(serialized: tf.Tensor, split: Manifest) -> str:
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _decode(record: dict[str, tf.Tensor], only_raw: bool) -> tf.Tensor:
-    return preprocess.read_records(record, only_raw)[0]
+def _decode(record: dict[str, tf.Tensor], line_height: int, only_raw: bool) -> tf.Tensor:
+    return preprocess.read_records(record, line_height, only_raw)[0]

@@ -11,6 +11,7 @@ from ocr.data.dataset import Split
 from ocr.data.mixture import Mixture
 from ocr.doctor import reference_levels
 from ocr.images import preprocess
+from ocr.images.preprocess import FrameSize
 from ocr.model.objective import Objective
 
 Batch = dict[str, tf.Tensor]
@@ -45,7 +46,7 @@ class Case:
 
 
 def build_case(
-    objective: Objective | None, charset: Charset, data: Mixture, held_out: Split, pixels_per_frame: int
+    objective: Objective | None, charset: Charset, data: Mixture, held_out: Split, frame: FrameSize
 ) -> tuple[Case, dict[str, float]]:
     """Draws a sample of the lines to examine.
 
@@ -54,7 +55,7 @@ def build_case(
       charset: of the labels.
       data: to train on.
       held_out: to evaluate.
-      pixels_per_frame: of the network.
+      frame: size of the network's frames.
 
     Returns:
       The case, and the reference levels of its loss: see `reference_levels.levels`.
@@ -63,21 +64,23 @@ def build_case(
         objective,
         charset,
         training=pipeline.sample(data, charset, _SAMPLE),
-        held_out=list(pipeline.evaluation_batches(held_out, charset, _BATCH_SIZE).take(-(-_SAMPLE // _BATCH_SIZE))),
+        held_out=list(
+            pipeline.evaluation_batches(held_out, charset, _BATCH_SIZE, frame.height).take(-(-_SAMPLE // _BATCH_SIZE))
+        ),
         dummy=data.dummy,
         lines=data.records,
         skipped=len(data.skipped),
         zero_ids=data.zero_ids,
     )
-    levels = reference_levels.levels(_shapes(case, pixels_per_frame), charset.num_classes, data.characters, data.dummy)
+    levels = reference_levels.levels(_shapes(case, frame), charset.num_classes, data.characters, data.dummy)
     return case, levels
 
 
-def _shapes(case: Case, pixels_per_frame: int) -> list[reference_levels.Shape]:
+def _shapes(case: Case, frame: FrameSize) -> list[reference_levels.Shape]:
     """Returns the shapes of the training lines that can be aligned."""
     shapes = []
     for batch in case.training:
-        frames = preprocess.frames(batch["width"].numpy(), pixels_per_frame)
+        frames = preprocess.frames(batch["width"].numpy(), frame.width)
         for encoded, count in zip(batch["text"].numpy(), frames, strict=True):
             text = encoded.decode("utf-8")
             shape = reference_levels.Shape(int(count), len(text), repeats(text))

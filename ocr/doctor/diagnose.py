@@ -14,6 +14,7 @@ from ocr.doctor.case import build_case
 from ocr.doctor.findings import Finding
 from ocr.doctor.watch import Watch
 from ocr.evaluation.evaluate import Evaluator
+from ocr.images.preprocess import FrameSize
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
@@ -41,9 +42,9 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
       IntegrityError: something is damaged.
     """
     trained = Workdir(pathlib.Path(workdir)).load() if workdir else None
-    pixels_per_frame = networks.network(trained.config.model if trained else model).pixels_per_frame
+    frame = networks.network(trained.config.model if trained else model).frame
     held_out = dataset.find(data, "eval")
-    training = _training_data(data, trained, pixels_per_frame)
+    training = _training_data(data, trained, frame)
     known: list[Finding] = []
     charset = trained.charset if trained else _charset_of_records(training.parts[0], known)
     splits = (*training.parts, held_out)
@@ -55,7 +56,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
         charset = Charset("".join(sorted(set().union(*(split.manifest.characters for split in splits)))))
     with verify.report_damage(*splits):
         objective = Objective(trained.model) if trained else None
-        case, levels = build_case(objective, charset, training, held_out, pixels_per_frame)
+        case, levels = build_case(objective, charset, training, held_out, frame)
         if not known:  # characters without a class would stop the network
             known += examine.examine(case)
         if not trained or not objective or known:
@@ -67,14 +68,14 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
     return watch.report() | ({"standing": reference_levels.standing(losses[max(losses)], levels)} if losses else {})
 
 
-def _training_data(data: str, trained: Trained | None, pixels_per_frame: int) -> Mixture:
+def _training_data(data: str, trained: Trained | None, frame: FrameSize) -> Mixture:
     """Returns the data of the training if it is still there, else the split `train` of `data`."""
     if trained:
         try:
-            return mixture.mix(trained.config.train_data, pixels_per_frame)
+            return mixture.mix(trained.config.train_data, frame)
         except InputError as error:
             _LOG.warning("%s; only %s is examined", error, data)
-    return mixture.mix(data, pixels_per_frame)
+    return mixture.mix(data, frame)
 
 
 def _charset_of_records(split: Split, known: list[Finding]) -> Charset:

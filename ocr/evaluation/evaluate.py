@@ -13,7 +13,7 @@ from ocr import ctc
 from ocr.data import dataset, pipeline, verify
 from ocr.evaluation import report
 from ocr.evaluation.metrics import LineResult, measures
-from ocr.images import preprocess
+from ocr.images.header import SCALED_HEIGHT
 from ocr.model.recogniser import Recogniser
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
@@ -21,12 +21,6 @@ from tfrecords import files
 from tfrecords.errors import IntegrityError
 
 _INPUTS = ("pixels", "width", "labels", "label_lengths")
-_SIGNATURE = [
-    tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8),
-    tf.TensorSpec([None], tf.int32),
-    tf.TensorSpec([None, None], tf.int32),
-    tf.TensorSpec([None], tf.int32),
-]
 
 
 class Evaluator:
@@ -37,7 +31,14 @@ class Evaluator:
     """
 
     def __init__(self, recogniser: Recogniser):
-        @tf.function(input_signature=_SIGNATURE, autograph=False)  # one graph for batches of any shape
+        signature = [
+            tf.TensorSpec([None, recogniser.frame.height, None], tf.uint8),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+
+        @tf.function(input_signature=signature, autograph=False)  # one graph for batches of any shape
         def read(
             pixels: tf.Tensor, width: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -47,7 +48,7 @@ class Evaluator:
             nats = ctc.loss(logits, frames, tf.maximum(labels, 0), label_lengths)
             return *recogniser.texts(logits, frames), tf.where(known, nats, float("inf"))
 
-        self._read = read
+        self._read, self._line_height = read, recogniser.frame.height
 
     def __call__(self, batches: Iterable[dict[str, tf.Tensor]]) -> tuple[list[LineResult], float | None]:
         """Reads lines.
@@ -65,7 +66,8 @@ class Evaluator:
         nats = [np.zeros(0, np.float32)]
         for batch in batches:
             texts, confidences, loss = (value.numpy() for value in self._read(*(batch[name] for name in _INPUTS)))
-            results += _line_results(batch, [text.decode() for text in texts], confidences)
+            scaled = {**batch, "width": batch["width"] * SCALED_HEIGHT // self._line_height}
+            results += _line_results(scaled, [text.decode() for text in texts], confidences)
             nats.append(loss)
         losses = np.concatenate(nats)
         losses = losses[~np.isposinf(losses)]
@@ -96,8 +98,9 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
         folder = stack.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
         if Workdir(model).has_training:
             trained = Workdir(model).load()
-            batches = pipeline.evaluation_batches(split, trained.charset, batch_size)
-            results, loss = Evaluator(Recogniser(trained.model, trained.charset))(batches)
+            recogniser = Recogniser(trained.model, trained.charset)
+            batches = pipeline.evaluation_batches(split, trained.charset, batch_size, recogniser.frame.height)
+            results, loss = Evaluator(recogniser)(batches)
             measured = measures(results) | {"eval_loss": loss}
         else:
             results = _read_export(model, split, batch_size)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from ocr.images import augment_tfa, preprocess
+from ocr.images import augment_tfa
+from ocr.images.header import SCALED_HEIGHT
 
-# Share of lines that get a change. The amounts below are the largest, at strength 1.
+# Share of lines that get a change. The amounts below are the largest, at strength 1; those in pixels are for lines 32 high.
 _WARPED, _BLURRED, _RELIT, _NOISY = 0.3, 0.25, 0.5, 0.3
 _INVERTED = 0.1  # of the relit lines; scaled by the strength, since nothing can be inverted a little
 _SLOPE = 1.5  # pixels that an end of the line rises or falls
@@ -20,10 +21,6 @@ _CONTRAST = 0.4  # lost or gained
 _BRIGHTNESS = 50.0  # grey levels
 _NOISE = 10.0  # standard deviation in grey levels
 _CUT_OUT, _HOLE = 0.3, 8  # share of lines, and side of the square in pixels; with TensorFlow Addons only
-_EDGES = np.diag([-1.0] + [-2.0] * (preprocess.HEIGHT - 2) + [-1.0])
-_CURVATURE = (_EDGES + np.eye(preprocess.HEIGHT, k=1) + np.eye(preprocess.HEIGHT, k=-1)).astype(
-    np.float32
-)  # neighbours minus itself
 
 
 def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False) -> tf.Tensor:
@@ -33,14 +30,14 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     noise. No part of it leaves the image, and only noise clips grey levels. TensorFlow Addons adds cutout.
 
     Args:
-      pixels: uint8[B, 32, W], 0 beyond a line's width.
+      pixels: uint8[B, H, W], 0 beyond a line's width.
       width: int32[B], in pixels, at least 1.
       strength: how much lines are changed, above 0 and at most 1.
       seed: int32[2] or int64[2], which determines the result.
       with_addons: whether TensorFlow Addons slopes and slants the lines, and cuts holes.
 
     Returns:
-      uint8[B, 32, W], 0 beyond a line's width.
+      uint8[B, H, W], 0 beyond a line's width.
 
     Raises:
       ValueError: the strength is out of range.
@@ -57,7 +54,7 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     # A line's last column is repeated beyond its end, so that a warp or a blur draws in nothing else.
     pixels = tf.where(own, pixels, tf.gather(pixels, width[:, tf.newaxis] - 1, axis=2, batch_dims=1))
     warp = augment_tfa.warp if with_addons else _warp
-    pixels = _change(warped, warp, pixels, width, *_geometry(width, signed, amounts[:, 5] * _MARGIN))
+    pixels = _change(warped, warp, pixels, width, *_geometry(pixels.shape[1], width, signed, amounts[:, 5]))
     if with_addons:
         holes = tf.random.stateless_uniform([tf.shape(pixels)[0], 3], tf.random.experimental.stateless_fold_in(seed, 3))
         cut_out = functools.partial(augment_tfa.cut_out, side=2 * max(round(_HOLE * strength / 2), 1))
@@ -81,21 +78,23 @@ def _change(chosen: tf.Tensor, change: Callable[..., tf.Tensor], pixels: tf.Tens
     return tf.dynamic_stitch([tf.range(tf.shape(pixels)[0]), rows], [pixels, changed])  # later values win
 
 
-def _geometry(width: tf.Tensor, signed: tf.Tensor, margin: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _geometry(height: int, width: tf.Tensor, signed: tf.Tensor, margin: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns affine maps that slope, slant, shrink and shift lines without moving any part of them out of the image.
 
     Args:
+      height: in pixels.
       width: int32[B], in pixels.
       signed: float32[B, 3 or more], from -1 to 1: slope, lean and shift, as fractions of their maxima.
-      margin: float32[B], in pixels, above and below.
+      margin: float32[B], above and below, from 0 to 1, as a fraction of its maximum.
 
     Returns:
       slope, lean, along, down and shift, float32[B] each: relative to the line's centre, (x, y) goes to
       (along * x + lean * y, slope * x + down * y + shift).
     """
-    length, middle_y = tf.maximum(_middle(width), 0.5), (preprocess.HEIGHT - 1) / 2.0
-    slope = signed[:, 0] * tf.minimum(_SLOPE / length, _MAX_SLOPE)
-    sideways = signed[:, 1] * tf.minimum(_LEAN, 0.1 * _middle(width))
+    length, middle_y, unit = tf.maximum(_middle(width), 0.5), (height - 1) / 2.0, height / SCALED_HEIGHT
+    margin *= _MARGIN * unit
+    slope = signed[:, 0] * tf.minimum(_SLOPE * unit / length, _MAX_SLOPE)
+    sideways = signed[:, 1] * tf.minimum(_LEAN * unit, 0.1 * _middle(width))
     down = 1.0 - (tf.abs(slope) * length + margin) / middle_y
     return slope, sideways / middle_y, 1.0 - tf.abs(sideways) / length, down, signed[:, 2] * margin
 
@@ -108,8 +107,8 @@ def _middle(width: tf.Tensor) -> tf.Tensor:
 def _warp(
     pixels: tf.Tensor, width: tf.Tensor, slope: tf.Tensor, lean: tf.Tensor, along: tf.Tensor, down: tf.Tensor, shift: tf.Tensor
 ) -> tf.Tensor:
-    """Warps lines uint8[N, 32, W] by the maps that `_geometry` returns."""
-    middle_x, middle_y = _middle(width), (preprocess.HEIGHT - 1) / 2.0
+    """Warps lines uint8[N, H, W] by the maps that `_geometry` returns."""
+    middle_x, middle_y = _middle(width), (pixels.shape[1] - 1) / 2.0
     # The op takes the inverse map, from output to input.
     scale = 1.0 / (along * down - lean * slope)
     a0, a1, b0, b1 = down * scale, -lean * scale, -slope * scale, along * scale
@@ -128,25 +127,31 @@ def _warp(
 
 
 def _blur(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Blurs lines uint8[N, 32, W]; the weights of a neighbour, float32[N, 2], are across and along the line."""
+    """Blurs lines uint8[N, H, W]; the weights of a neighbour, float32[N, 2], are across and along the line."""
     across, along = weights[:, :1, tf.newaxis], weights[:, 1:, tf.newaxis]
-    lines = tf.matmul(tf.eye(preprocess.HEIGHT) + across * _CURVATURE, tf.cast(pixels, tf.float32))
+    lines = tf.matmul(tf.eye(pixels.shape[1]) + across * _curvature(pixels.shape[1]), tf.cast(pixels, tf.float32))
     left = tf.concat([lines[:, :, :1], lines[:, :, :-1]], axis=2)
     right = tf.concat([lines[:, :, 1:], lines[:, :, -1:]], axis=2)
     return _to_uint8(lines * (1.0 - 2.0 * along) + (left + right) * along)
+
+
+def _curvature(height: int) -> np.ndarray:
+    """Returns the matrix, float32[height, height], that gives each row its neighbours minus itself."""
+    edges = np.diag([-1.0] + [-2.0] * (height - 2) + [-1.0])
+    return (edges + np.eye(height, k=1) + np.eye(height, k=-1)).astype(np.float32)
 
 
 def _relight(pixels: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor, inverted: tf.Tensor) -> tf.Tensor:
     """Changes the contrast and brightness of lines without clipping grey levels.
 
     Args:
-      pixels: uint8[N, 32, W].
+      pixels: uint8[N, H, W].
       contrast: float32[N], a factor.
       brightness: float32[N], in grey levels.
       inverted: bool[N].
 
     Returns:
-      uint8[N, 32, W].
+      uint8[N, H, W].
     """
     darkest = tf.cast(tf.reduce_min(pixels, [1, 2]), tf.float32)
     spread = tf.cast(tf.reduce_max(pixels, [1, 2]), tf.float32) - darkest
@@ -158,11 +163,12 @@ def _relight(pixels: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor, inve
 
 
 def _add_noise(pixels: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Adds noise of a standard deviation in grey levels, float32[N], to lines uint8[N, 32, W]."""
+    """Adds noise of a standard deviation in grey levels, float32[N], to lines uint8[N, H, W]."""
     # The number of set bits among 16 is nearly normal with a deviation of 2, and five times as fast to draw.
     shape = tf.shape(pixels)
-    bits = tf.random.stateless_uniform([shape[0], preprocess.HEIGHT // 4 * shape[2]], seed, None, None, tf.uint64)
-    count = tf.reshape(tf.raw_ops.PopulationCount(x=tf.bitcast(bits, tf.uint16)), shape)
+    bits = tf.random.stateless_uniform([shape[0], -(-shape[1] * shape[2] // 4)], seed, None, None, tf.uint64)
+    count = tf.raw_ops.PopulationCount(x=tf.bitcast(bits, tf.uint16))
+    count = tf.reshape(tf.reshape(count, [shape[0], -1])[:, : shape[1] * shape[2]], shape)
     noise = (tf.cast(count, tf.float32) - 8.0) * (deviation[:, tf.newaxis, tf.newaxis] / 2.0)
     return _to_uint8(tf.cast(pixels, tf.float32) + noise)
 

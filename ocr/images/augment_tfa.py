@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from ocr import addons
-from ocr.images.header import HEIGHT
 
 
 def warp(
@@ -14,7 +13,7 @@ def warp(
     A line's (x, y) goes to (along * x + lean * y, slope * x + down * y + shift).
 
     Args:
-      pixels: uint8[N, 32, W].
+      pixels: uint8[N, H, W].
       width: int32[N], in pixels.
       slope: float32[N].
       lean: float32[N].
@@ -23,7 +22,7 @@ def warp(
       shift: float32[N], in pixels.
 
     Returns:
-      uint8[N, 32, W].
+      uint8[N, H, W].
     """
     image = addons.load().image
     # Any such map is a shear with scaling, followed by a rotation.
@@ -31,13 +30,13 @@ def warp(
     cosine, sine = tf.cos(angle), tf.sin(angle)
     stretch_x, sideways, stretch_y = along * cosine + slope * sine, cosine * lean + sine * down, cosine * down - sine * lean
     # Transforms map output to input: they undo the steps, the last first.
-    columns, middle_y = tf.cast(width, tf.float32), (HEIGHT - 1) / 2.0
+    columns, middle_y = tf.cast(width, tf.float32), (pixels.shape[1] - 1) / 2.0
     a0, a1, b1 = 1.0 / stretch_x, -sideways / (stretch_x * stretch_y), 1.0 / stretch_y
     a2 = (1.0 - a0) * (columns - 1.0) / 2.0 - a1 * middle_y - (a0 * sine + a1 * cosine) * shift
     b2 = (1.0 - b1) * middle_y - b1 * cosine * shift
     transforms = [
         tf.stack([a0, a1, a2, zero, b1, b2, zero, zero], axis=1),
-        image.angles_to_projective_transforms(-angle, float(HEIGHT), columns),
+        image.angles_to_projective_transforms(-angle, float(pixels.shape[1]), columns),
     ]
     return image.transform(pixels[..., tf.newaxis], image.compose_transforms(transforms), "bilinear", "nearest")[..., 0]
 
@@ -48,16 +47,16 @@ def cut_out(pixels: tf.Tensor, width: tf.Tensor, place: tf.Tensor, side: int) ->
     Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
 
     Args:
-      pixels: uint8[N, 32, W].
+      pixels: uint8[N, H, W].
       width: int32[N], in pixels.
       place: float32[N, 2], from 0 to 1: the square's centre, as fractions of the line's height and width.
       side: of the square in pixels, even.
 
     Returns:
-      uint8[N, 32, W].
+      uint8[N, H, W].
     """
     own = tf.sequence_mask(width, tf.shape(pixels)[2], tf.float32)[:, tf.newaxis]
-    size = tf.stack([tf.fill(tf.shape(width), HEIGHT), width], axis=1)
+    size = tf.stack([tf.fill(tf.shape(width), pixels.shape[1]), width], axis=1)
     grey = tf.reduce_sum(tf.cast(pixels, tf.float32) * own, [1, 2]) / tf.cast(tf.reduce_prod(size, 1), tf.float32)
 
     def cut() -> tf.Tensor:

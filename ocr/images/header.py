@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from tfrecords.schema import JPEG, PNG
 
-HEIGHT = 32  # pixels, of every line the network sees
+SCALED_HEIGHT = 32  # pixels: "scaled width" is the width of a line once it is so high, whatever height a network takes
 MAX_BYTES = 20_000_000  # of an encoded image
 MAX_PIXELS = 40_000_000  # of a decoded image
-MAX_WIDTH = 8_000  # pixels, once the line is 32 high
+MAX_SCALED_WIDTH = 8_000  # pixels
 PNG_MAGIC, JPEG_MAGIC, GIF_MAGIC, BMP_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 OTHER = ""  # kind of an image that is neither PNG nor JPEG
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
@@ -44,7 +44,12 @@ def read(encoded: bytes) -> Header | None:
 
 def scaled_width(height: int, width: int) -> int:
     """Returns the width in pixels of a line scaled to a height of 32, rounded, at least 1."""
-    return max((2 * width * HEIGHT + height) // (2 * height), 1)
+    return max((2 * width * SCALED_HEIGHT + height) // (2 * height), 1)
+
+
+def max_width(line_height: int) -> int:
+    """Returns how wide a line may be once it is so high; both in pixels."""
+    return MAX_SCALED_WIDTH * line_height // SCALED_HEIGHT
 
 
 def is_too_large(height: Any, width: Any) -> Any:
@@ -57,7 +62,7 @@ def is_too_large(height: Any, width: Any) -> Any:
     Returns:
       bool, or a bool tensor of that shape.
     """
-    return (height * width > MAX_PIXELS) | (width * HEIGHT > MAX_WIDTH * height)
+    return (height * width > MAX_PIXELS) | (width * SCALED_HEIGHT > MAX_SCALED_WIDTH * height)
 
 
 def _png(encoded: bytes) -> Header:

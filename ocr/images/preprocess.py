@@ -5,12 +5,12 @@ Conversion, training, evaluation and the exported graph all use it, so that serv
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from ocr.images import header, header_graph
-from ocr.images.header import HEIGHT
 from tfrecords import schema
 
 READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
@@ -20,9 +20,21 @@ _RECORD_FIELDS = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(("h
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # weights, by number of channels
 
 
-def scaled_width(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Returns the width in pixels of a line scaled to a height of 32, rounded, at least 1. Sizes are int64."""
-    return tf.maximum((2 * width * HEIGHT + height) // (2 * height), 1)
+class FrameSize(NamedTuple):
+    """Size of the frames that a network cuts a line into.
+
+    Attributes:
+      height: in pixels; lines are scaled to it.
+      width: in pixels of a line of that height.
+    """
+
+    height: int
+    width: int
+
+
+def scaled_width(height: tf.Tensor, width: tf.Tensor, line_height: int) -> tf.Tensor:
+    """Returns the width in pixels of a line scaled to another height, rounded, at least 1. Sizes are int64."""
+    return tf.maximum((2 * width * line_height + height) // (2 * height), 1)
 
 
 def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -79,14 +91,15 @@ def shapes(encoded: tf.Tensor) -> tf.Tensor:
     return tf.reshape(flat, [-1, 3])[:count]
 
 
-def to_line(image: tf.Tensor) -> tf.Tensor:
-    """Turns a decoded image into a line: grey, alpha over white, scaled in proportion to 32 pixels high.
+def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
+    """Turns a decoded image into a line: grey, alpha over white, scaled in proportion.
 
     Args:
       image: uint8[H, W, 1 to 4]: grey, grey and alpha, colour, or colour and alpha.
+      line_height: in pixels.
 
     Returns:
-      uint8[32, scaled width].
+      uint8[line_height, scaled width].
     """
     shape = tf.shape(image)
     height, channels = shape[0], shape[2]
@@ -96,66 +109,70 @@ def to_line(image: tf.Tensor) -> tf.Tensor:
         grey = tf.linalg.matvec(tf.cast(image, tf.float32), weights)
         opacity = tf.cond(channels % 2 == 0, lambda: tf.cast(image[:, :, -1], tf.float32) / 255.0, lambda: tf.ones_like(grey))
         grey = 255.0 + (grey - 255.0) * opacity
-        width = scaled_width(tf.cast(height, tf.int64), tf.cast(shape[1], tf.int64))
-        target = tf.stack([HEIGHT, tf.cast(width, tf.int32)])
+        width = scaled_width(tf.cast(height, tf.int64), tf.cast(shape[1], tf.int64), line_height)
+        target = tf.stack([line_height, tf.cast(width, tf.int32)])
         resized = lambda: tf.image.resize(grey[:, :, tf.newaxis], target, antialias=True)[:, :, 0]  # noqa: E731
-        line = tf.cond(height == HEIGHT, lambda: grey, resized)
+        line = tf.cond(height == line_height, lambda: grey, resized)
         return tf.cast(tf.round(tf.clip_by_value(line, 0.0, 255.0)), tf.uint8)
 
-    is_line = tf.logical_and(channels == 1, height == HEIGHT)
-    return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [HEIGHT, None])
+    is_line = tf.logical_and(channels == 1, height == line_height)
+    return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [line_height, None])
 
 
-def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def read_rows(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads image files in the graph; one that cannot be read does not affect the others.
 
     Args:
       encoded: string[B], B at least 1.
+      line_height: H, in pixels, that lines are scaled to.
 
     Returns:
-      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
+      pixels uint8[B, H, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
       the original image, int32[B] in pixels. A line that was not read is one pixel wide.
     """
-    return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded), lambda: _read_many(encoded))
+    return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded, line_height), lambda: _read_many(encoded, line_height))
 
 
 # The graphs of the data sets in these two have no Python control flow, and looking for it takes seconds.
 @tf.autograph.experimental.do_not_convert
-def _read_one(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _read_one(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
     # A data set's graph is prepared again with every call, so only the ops that may fail are inside one.
     def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, fallback: tf.Tensor) -> tf.Tensor:
         failed = tf.data.Dataset.from_tensors(fallback)
         return tf.data.Dataset.from_tensors(file).map(op).ignore_errors().concatenate(failed).take(1).get_single_element()
 
-    return tuple(value[tf.newaxis] for value in _read(encoded[0], attempt))
+    return tuple(value[tf.newaxis] for value in _read(encoded[0], line_height, attempt))
 
 
 @tf.autograph.experimental.do_not_convert
-def _read_many(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _read_many(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
     count = tf.size(encoded)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return number, *_read(encoded[number], lambda op, file, _: op(file))
+        return number, *_read(encoded[number], line_height, lambda op, file, _: op(file))
 
     rows = tf.data.Dataset.range(tf.cast(count, tf.int64), output_type=tf.int32)
     lines = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE)))
+    failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE, line_height)))
     number, *values = lines.concatenate(failed).padded_batch(tf.cast(count, tf.int64) + 1).get_single_element()
     last = tf.size(number) - 1
     position = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), number[:, tf.newaxis], tf.range(last + 1))[:count]
     return tuple(tf.gather(value, position) for value in values)
 
 
-def _read(file: tf.Tensor, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+def _read(
+    file: tf.Tensor, line_height: int, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, ...]:
     """Reads an image file.
 
     Args:
       file: string scalar.
+      line_height: in pixels, that the line is scaled to.
       attempt: calls its first argument, an op, with the second. The op fails if the file is damaged; `attempt` may then
         return its third argument instead.
 
     Returns:
-      pixels uint8[32, W], the line's width, the status and the width of the original image.
+      pixels uint8[line_height, W], the line's width, the status and the width of the original image.
     """
     file = header_graph.first_frame(file)
     height, width = tf.unstack(header_graph.size(file, attempt))
@@ -164,67 +181,70 @@ def _read(file: tf.Tensor, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], t
     image = tf.cond(code == READ, lambda: attempt(decode_image, file, nothing), lambda: nothing)
 
     def read() -> tuple[tf.Tensor, ...]:
-        line = to_line(_without_unused_alpha(file, image))
+        line = to_line(_without_unused_alpha(file, image), line_height)
         return line, tf.shape(line)[1], code, tf.cast(width, tf.int32)
 
-    return tf.cond(tf.size(image) > 0, read, lambda: _unread(tf.where(code == READ, UNDECODABLE, code)))
+    return tf.cond(tf.size(image) > 0, read, lambda: _unread(tf.where(code == READ, UNDECODABLE, code), line_height))
 
 
-def _unread(code: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
+def _unread(code: tf.Tensor | int, line_height: int) -> tuple[tf.Tensor, ...]:
     """Returns what `_read` returns of a file that could not be read: a line one pixel wide."""
-    return tf.zeros([HEIGHT, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
+    return tf.zeros([line_height, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
 
 
-def read_records(record: dict[str, tf.Tensor], only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+def read_records(record: dict[str, tf.Tensor], line_height: int, only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads a batch of images from parsed records, in the graph.
 
     Args:
       record: what `schema.parse` returns, B at least 1.
+      line_height: H, in pixels, that lines are scaled to; raw pixels must have it.
       only_raw: whether all of them hold raw pixels, which makes for a smaller graph.
 
     Returns:
-      pixels uint8[B, 32, W], zero beyond each line's width; width int32[B] in pixels.
+      pixels uint8[B, H, W], zero beyond each line's width; width int32[B] in pixels.
 
     Raises:
       tf.errors.InvalidArgumentError: an image cannot be decoded, or does not have the size that its record says.
     """
-    return _record_decoder(only_raw)({key: record[key] for key in _RECORD_FIELDS})
+    return _record_decoder(line_height, only_raw)({key: record[key] for key in _RECORD_FIELDS})
 
 
 @functools.cache
-def _record_decoder(only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+def _record_decoder(line_height: int, only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a graph that all pipelines of a process share, since building it takes most of a second."""
     signature = {key: tf.TensorSpec([None], dtype) for key, dtype in _RECORD_FIELDS.items()}
-    return tf.function(functools.partial(_decode_records, only_raw=only_raw), [signature], autograph=False)
+    return tf.function(
+        functools.partial(_decode_records, line_height=line_height, only_raw=only_raw), [signature], autograph=False
+    )
 
 
-def _decode_records(record: dict[str, tf.Tensor], only_raw: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode_records(record: dict[str, tf.Tensor], line_height: int, only_raw: bool) -> tuple[tf.Tensor, tf.Tensor]:
     height, width = record["height"], record["width"]
     allowed = (tf.minimum(height, width) > 0) & ~header.is_too_large(height, width)
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(allowed), ["an image's size is out of bounds"])]):
-        scaled = tf.cast(scaled_width(height, width), tf.int32)
+        scaled = tf.cast(scaled_width(height, width, line_height), tf.int32)
     is_raw = record["format"] == schema.RAW
-    encoded, sizes = record["encoded"], HEIGHT * scaled
+    encoded, sizes = record["encoded"], line_height * scaled
     if only_raw:
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_raw), ["an image that is not raw"])]):
             encoded = tf.identity(encoded)
-        return _pad_lines(_decode_raw(encoded, sizes), scaled), scaled
+        return _pad_lines(_decode_raw(encoded, sizes), scaled, line_height), scaled
 
     def line_file(row: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(decode_image(encoded[row]), [HEIGHT, None, 1])
+        return tf.ensure_shape(decode_image(encoded[row]), [line_height, None, 1])
 
     def any_image(row: tf.Tensor) -> tf.Tensor:
-        raw, file = lambda: tf.io.decode_raw(encoded[row], tf.uint8), lambda: to_line(decode_image(encoded[row]))
+        raw, file = lambda: tf.io.decode_raw(encoded[row], tf.uint8), lambda: to_line(decode_image(encoded[row]), line_height)
         return tf.cond(is_raw[row], raw, lambda: tf.reshape(file(), [-1]))
 
     def decode_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], per_turn: int) -> tf.Tensor:
         flat = _join_rows(lambda row: tf.reshape(decode_row(row), [sizes[row]]), tf.size(encoded), tf.uint8, per_turn)
         return flat[: tf.reduce_sum(sizes)]
 
-    # Grey files that are already 32 pixels high need no more than decoding.
-    are_line_files = tf.reduce_all((height == HEIGHT) & (record["channels"] == 1) & ~is_raw)
+    # Grey files that are already as high need no more than decoding.
+    are_line_files = tf.reduce_all((height == line_height) & (record["channels"] == 1) & ~is_raw)
     pixels = tf.cond(are_line_files, lambda: decode_rows(line_file, _PER_TURN), lambda: decode_rows(any_image, 1))
-    return _pad_lines(pixels, scaled), scaled
+    return _pad_lines(pixels, scaled, line_height), scaled
 
 
 def _decode_raw(encoded: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
@@ -254,16 +274,16 @@ def _join_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, d
     return tf.while_loop(lambda turn, _: turn < turns, take_turn, (0, results))[1].concat()
 
 
-def _pad_lines(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Makes a batch of lines that are joined: uint8[32 * sum of widths] and int32[B] -> uint8[B, 32, W]."""
+def _pad_lines(pixels: tf.Tensor, width: tf.Tensor, height: int) -> tf.Tensor:
+    """Makes a batch of lines that are joined: uint8[height * sum of widths] and int32[B] -> uint8[B, height, W]."""
     widest = tf.reduce_max(width)
 
     def padded() -> tf.Tensor:
-        rows = tf.RaggedTensor.from_row_lengths(pixels, tf.repeat(width, HEIGHT), validate=False)
+        rows = tf.RaggedTensor.from_row_lengths(pixels, tf.repeat(width, height), validate=False)
         return rows.to_tensor()
 
     flat = tf.cond(tf.reduce_all(width == widest), lambda: tf.reshape(pixels, [-1, widest]), padded)
-    return tf.ensure_shape(tf.reshape(flat, [-1, HEIGHT, widest]), [None, HEIGHT, None])
+    return tf.ensure_shape(tf.reshape(flat, [-1, height, widest]), [None, height, None])
 
 
 def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:
@@ -275,12 +295,12 @@ def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tu
     """Returns the network's two inputs.
 
     Args:
-      pixels: uint8[B, 32, W], anything beyond a line's width.
+      pixels: uint8[B, H, W], anything beyond a line's width.
       width: int32[B], in pixels.
       pixels_per_frame: width of the network's frames.
 
     Returns:
-      image float32[B, 32, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; and mask
+      image float32[B, H, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; and mask
       float32[B, 1, T, 1], 1 on a line's own frames and 0 beyond. The network multiplies its features with the mask, so that
       a line's result does not depend on what else is in the batch.
     """
@@ -290,4 +310,4 @@ def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tu
     image = (tf.cast(pixels, tf.float32) / 127.5 - 1.0) * own
     image = tf.pad(image, [[0, 0], [0, 0], [0, count * pixels_per_frame - columns]])
     mask = tf.sequence_mask(frames(width, pixels_per_frame), count, tf.float32)
-    return tf.ensure_shape(image[..., tf.newaxis], [None, HEIGHT, None, 1]), mask[:, tf.newaxis, :, tf.newaxis]
+    return image[..., tf.newaxis], mask[:, tf.newaxis, :, tf.newaxis]

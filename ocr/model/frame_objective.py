@@ -31,12 +31,12 @@ class FrameObjective(Objective):
         self._weight = weight
         self._last = model.get_layer("logits")
         self._body = keras.Model(model.inputs, self._last.input)
-        self._pixels_per_frame = networks.network(model.name).pixels_per_frame
+        self._frame_width = networks.network(model.name).frame.width
 
     def losses(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs the network for a training step: see `Objective.losses`."""
-        inputs = preprocess.to_network(batch["pixels"], batch["width"], self._pixels_per_frame)
-        frames = preprocess.frames(batch["width"], self._pixels_per_frame)
+        inputs = preprocess.to_network(batch["pixels"], batch["width"], self._frame_width)
+        frames = preprocess.frames(batch["width"], self._frame_width)
         features = self._body(list(inputs), training=True)  # [B, T, D]
         aligned = {key: value[::_CTC_STRIDE] for key, value in batch.items()}
         line_losses = self.ctc_loss(self._last(features[::_CTC_STRIDE]), frames[::_CTC_STRIDE], aligned)
@@ -56,7 +56,7 @@ class FrameObjective(Objective):
         """
         middles, draws = batch["middles"], batch["draws"]
         known = middles >= 0
-        character_frames = tf.minimum(middles // self._pixels_per_frame, frames[:, tf.newaxis] - 1)
+        character_frames = tf.minimum(middles // self._frame_width, frames[:, tf.newaxis] - 1)
         blank = self._last.units - 1
         targets = tf.fill(tf.shape(features)[:2], blank)  # [B, T]
         targets = tf.tensor_scatter_nd_update(

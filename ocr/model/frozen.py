@@ -35,21 +35,21 @@ def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Ten
       model: built by `networks.build`.
 
     Returns:
-      A function of pixels uint8[B, 32, W] and width int32[B] that returns logits float32[B, T, C] and frames int32[B].
+      A function of pixels uint8[B, H, W] and width int32[B] that returns logits float32[B, T, C] and frames int32[B].
     """
-    pixels_per_frame = networks.network(model.name).pixels_per_frame
+    frame = networks.network(model.name).frame
     values = [np.asarray(variable) for variable in _stored(model)]
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8), tf.TensorSpec([None], tf.int32)],
+        input_signature=[tf.TensorSpec([None, frame.height, None], tf.uint8), tf.TensorSpec([None], tf.int32)],
         autograph=False,
     )
     def logits(pixels: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         weights = {
             id(variable): _constant(*numbered) for variable, numbered in zip(_stored(model), enumerate(values), strict=True)
         }
-        inputs = preprocess.to_network(pixels, width, pixels_per_frame)
-        return keras_compat.call_with(model, weights, inputs), preprocess.frames(width, pixels_per_frame)
+        inputs = preprocess.to_network(pixels, width, frame.width)
+        return keras_compat.call_with(model, weights, inputs), preprocess.frames(width, frame.width)
 
     return logits
 

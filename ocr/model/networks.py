@@ -1,6 +1,6 @@
 """The networks: images in, logits out, built from plain Keras layers.
 
-Each takes the outputs of `preprocess.to_network`, `[image float32[B, 32, T * pixels_per_frame, 1], mask float32[B, 1, T, 1]]`,
+Each takes the outputs of `preprocess.to_network`, `[image float32[B, H, T * frame width, 1], mask float32[B, 1, T, 1]]`,
 and returns logits float32[B, T, C], never a softmax. Before each layer that sees neighbouring columns, everything beyond a
 line's own frames is set to zero, like the padding at the edge of an image. So a line's logits do not depend on what else is
 in the batch.
@@ -17,6 +17,7 @@ from keras import layers
 
 from ocr import keras_compat
 from ocr.images import preprocess
+from ocr.images.preprocess import FrameSize
 from ocr.model import layers as fast_layers
 from tfrecords.errors import InputError
 
@@ -31,12 +32,12 @@ class Network:
 
     Attributes:
       body: takes image, mask and a factory of batch norm layers; returns features [B, T, D].
-      pixels_per_frame: width of a frame, in pixels of scaled width.
+      frame: size of a frame.
       last_layer: initializer of the last layer's kernel.
     """
 
     body: Callable[[Symbolic, Symbolic, BatchNorm], Symbolic]
-    pixels_per_frame: int
+    frame: FrameSize
     last_layer: str = "he_normal"  # of the original networks
 
 
@@ -104,6 +105,41 @@ def _wide(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
     return layers.Dense(128, use_bias=False)(layers.Reshape((-1, 256))(x))
 
 
+def _mobile(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
+    """Print of any kind and size: 48 pixels high, and little arithmetic for each pixel.
+
+    Residual blocks of a depthwise convolution and a multilayer perceptron at each place (Liu et al., 2022, "A ConvNet for the
+    2020s"); those at the end look along the line, 12 frames to either side.
+    """
+
+    def convolve(x: Symbolic, filters: int, kernel: _Size, stride: _Size) -> Symbolic:
+        padding = "valid" if kernel == stride else "same"
+        x = layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal")(x)
+        return batch_norm(momentum=0.98)(x)
+
+    def block(x: Symbolic, kernel: _Size, repeats: int) -> Symbolic:
+        features = x.shape[-1]
+        y = batch_norm(momentum=0.98)(layers.DepthwiseConv2D(kernel, padding="same", use_bias=False)(x))
+        y = layers.Conv2D(2 * features, 1, activation="relu", kernel_initializer="he_normal")(y)
+        y = batch_norm(momentum=0.98)(layers.Conv2D(features, 1, use_bias=False)(y))
+        return _masked(layers.Add()([x, y]), mask, repeats)
+
+    x = _activated(convolve(x, 24, 3, 2), mask, 4)  # 24 x W/2
+    x = _activated(convolve(x, 48, 3, 2), mask, 2)  # 12 x W/4
+    for _ in range(2):
+        x = block(x, 3, 2)
+    x = _masked(convolve(x, 96, (2, 1), (2, 1)), mask, 2)  # 6 x W/4
+    for _ in range(2):
+        x = block(x, 3, 2)
+    x = _masked(convolve(x, 160, (2, 1), (2, 1)), mask, 2)  # 3 x W/4
+    for _ in range(2):
+        x = block(x, 3, 2)
+    x = _masked(convolve(x, 256, (3, 2), (3, 2)), mask, 1)  # 1 x W/8
+    for _ in range(3):
+        x = block(x, (1, 9), 1)
+    return layers.Dense(80, use_bias=False)(layers.Reshape((-1, 256))(x))
+
+
 def _convolution(filters: int, kernel: int, stride: _Size = 1) -> keras.layers.Layer:
     """A convolution of the original networks: no bias, He initialisation, weight decay."""
     return layers.Conv2D(
@@ -153,11 +189,12 @@ def _densenet(x: Symbolic, mask: Symbolic, batch_norm: BatchNorm) -> Symbolic:
 
 
 NETWORKS = {
-    "lite": Network(_lite, 4, "glorot_uniform"),
-    "wide": Network(_wide, 4, "glorot_uniform"),
-    "cnn": Network(_cnn, 8),
-    "crnn": Network(_crnn, 8),
-    "densenet": Network(_densenet, 8),
+    "lite": Network(_lite, FrameSize(32, 4), "glorot_uniform"),
+    "wide": Network(_wide, FrameSize(32, 4), "glorot_uniform"),
+    "mobile": Network(_mobile, FrameSize(48, 8), "glorot_uniform"),
+    "cnn": Network(_cnn, FrameSize(32, 8)),
+    "crnn": Network(_crnn, FrameSize(32, 8)),
+    "densenet": Network(_densenet, FrameSize(32, 8)),
 }
 
 
@@ -187,7 +224,7 @@ def build(name: str, num_classes: int, precision: str = "float32", synchronized:
     Raises:
       InputError: there is no network of that name.
     """
-    image = keras.Input((preprocess.HEIGHT, None, 1), name="image", dtype="float32")
+    image = keras.Input((network(name).frame.height, None, 1), name="image", dtype="float32")
     mask = keras.Input((1, None, 1), name="mask", dtype="float32")
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
@@ -208,16 +245,16 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
 
     Args:
       model: built by `build`.
-      pixels: uint8[B, 32, W], with any values beyond a line's width.
+      pixels: uint8[B, H, W], with any values beyond a line's width.
       width: int32[B], in pixels.
       training: whether dropout and batch norm act as in training.
 
     Returns:
       logits float32[B, T, C] and frames int32[B], how many of the T are a line's own.
     """
-    pixels_per_frame = NETWORKS[model.name].pixels_per_frame
-    inputs = preprocess.to_network(pixels, width, pixels_per_frame)
-    return model(list(inputs), training=training), preprocess.frames(width, pixels_per_frame)
+    frame = NETWORKS[model.name].frame
+    inputs = preprocess.to_network(pixels, width, frame.width)
+    return model(list(inputs), training=training), preprocess.frames(width, frame.width)
 
 
 def weights(model: keras.Model) -> list[tf.Variable]:

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from ocr.charset import Charset
 from ocr.images import header, preprocess
+from ocr.images.preprocess import FrameSize
 from ocr.model import decode, frozen, networks
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
 _AT_ONCE = 32_768  # pixels of width of all lines in a group
-_REACH = header.HEIGHT // 2  # pixels of the gap beside a character that count as part of it, at most
 
 
 class Recogniser:
@@ -26,13 +26,14 @@ class Recogniser:
 
     Attributes:
       charset: as given.
+      frame: size of the network's frames.
       logits: runs the network on pixels and widths: see `networks.logits`.
     """
 
     def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
         self.charset = charset
         self._decode = decode.DECODERS[decoder]
-        self._pixels_per_frame = networks.network(model.name).pixels_per_frame
+        self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
         )
@@ -61,7 +62,9 @@ class Recogniser:
         """
         # Neither a data set nor a convolution gives the right shapes for an empty batch: add a row, drop it later.
         extra = tf.cast(tf.size(image_bytes) == 0, tf.int32)
-        pixels, width, status, given = preprocess.read_rows(tf.concat([image_bytes, tf.fill([extra], "")], axis=0))
+        pixels, width, status, given = preprocess.read_rows(
+            tf.concat([image_bytes, tf.fill([extra], "")], axis=0), self.frame.height
+        )
         outputs = self._read(pixels, width, status, given, detailed)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
 
@@ -69,17 +72,17 @@ class Recogniser:
         """Reads preprocessed lines, as training and evaluation see them.
 
         Args:
-          pixels: uint8[B, 32, W], with any values beyond a line's width; B may be 0.
+          pixels: uint8[B, H, W], with any values beyond a line's width; H is the height of the network's lines, B may be 0.
           width: int32[B], in pixels.
 
         Returns:
           As `read_files`. A line whose width is not 1 to W is undecodable.
         """
-        columns = tf.shape(pixels)[2]
+        columns, max_width = tf.shape(pixels)[2], header.max_width(self.frame.height)
         extra = tf.cast(tf.size(width) == 0, tf.int32)
-        rows = tf.pad(pixels[:, :, : header.MAX_WIDTH], [[0, extra], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
+        rows = tf.pad(pixels[:, :, :max_width], [[0, extra], [0, 0], [0, tf.cast(columns == 0, tf.int32)]])
         padded = tf.pad(width, [[0, extra]])
-        status = tf.where(padded > header.MAX_WIDTH, preprocess.TOO_LARGE, preprocess.READ)
+        status = tf.where(padded > max_width, preprocess.TOO_LARGE, preprocess.READ)
         status = tf.where((padded < 1) | (padded > columns), preprocess.UNDECODABLE, status)
         own = tf.where(status == preprocess.READ, padded, 1)
         outputs = self._read(rows, own, status, own, detailed=False)
@@ -102,7 +105,7 @@ class Recogniser:
             lengths = tf.where(read[begin:end], decoded.lengths, 0)
             outputs = [self._joined(decoded._replace(lengths=lengths)), tf.where(read[begin:end], decoded.confidence, 0.0)]
             if detailed:
-                start, stop = _places(decoded, own, self._pixels_per_frame)
+                start, stop = _places(decoded, own, self.frame)
                 characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
             return end, *(array.write(array.size(), value) for array, value in zip(done, outputs, strict=True))
@@ -125,15 +128,16 @@ class Recogniser:
         return tf.strings.reduce_join(self.charset.decode_graph(decoded.ids, decoded.lengths), axis=1)
 
 
-def _places(decoded: decode.Decoded, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _places(decoded: decode.Decoded, width: tf.Tensor, frame: FrameSize) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the first column of each character and the one after its last, int32[B, N] each.
 
     CTC only tells in which frames a character is recognised. So each is widened by half of the gap to its neighbour, or the
     whole gap to the line's end, but by no more than half a line's height.
     """
-    start, end = decoded.first * pixels_per_frame, tf.minimum((decoded.last + 1) * pixels_per_frame, width[:, tf.newaxis])
+    start, end = decoded.first * frame.width, tf.minimum((decoded.last + 1) * frame.width, width[:, tf.newaxis])
+    reach = frame.height // 2
     number = tf.range(tf.shape(start)[1])
     before = tf.where(number == 0, start, (start - tf.roll(end, 1, axis=1)) // 2)
     behind = (tf.roll(start, -1, axis=1) - end) - (tf.roll(start, -1, axis=1) - end) // 2
     behind = tf.where(number == decoded.lengths[:, tf.newaxis] - 1, width[:, tf.newaxis] - end, behind)
-    return start - tf.minimum(before, _REACH), end + tf.minimum(behind, _REACH)
+    return start - tf.minimum(before, reach), end + tf.minimum(behind, reach)

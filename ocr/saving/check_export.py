@@ -33,7 +33,8 @@ _SIGNATURES = {  # inputs, outputs
 }
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
-_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
+_HEIGHT = 32  # pixels, of the lines that are read
+_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels
 
 
 def inspect(folder: pathlib.Path) -> list[str]:
@@ -95,7 +96,8 @@ def _check_kernels(signatures: Mapping[str, Any]) -> None:
 
 def _check_empty_batches(signatures: Mapping[str, Any]) -> None:
     for name, (inputs, outputs) in _SIGNATURES.items():
-        arrays = {key: tf.zeros([0, preprocess.HEIGHT, 0][:rank], dtype) for key, (dtype, rank) in inputs.items()}
+        height = _line_height(signatures)
+        arrays = {key: tf.zeros([0, height, 0][:rank], dtype) for key, (dtype, rank) in inputs.items()}
         _check_equal({key: value.shape[0] for key, value in signatures[name](**arrays).items()}, dict.fromkeys(outputs, 0))
 
 
@@ -142,7 +144,7 @@ def _check_characters(signatures: Mapping[str, Any]) -> None:
 
 def _check_lines(signatures: Mapping[str, Any]) -> None:
     lines = tf.constant(_draw_lines())
-    pixels, width, _, _ = preprocess.read_rows(lines)
+    pixels, width, _, _ = preprocess.read_rows(lines, _line_height(signatures))
     outputs = signatures["lines"](pixels=pixels, width=width)
     _check_same_predictions(outputs, signatures["serving_default"](image_bytes=lines))
 
@@ -156,6 +158,10 @@ def _check_warm_up(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
     _check_equal(sorted(set(requested)), sorted(_SIGNATURES))
 
 
+def _line_height(signatures: Mapping[str, Any]) -> int:
+    return signatures["lines"].structured_input_signature[1]["pixels"].shape[1]
+
+
 def _draw_lines() -> list[bytes]:
     """Returns image files of lines of a few digits each; the one too narrow for a digit is grey."""
     return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
@@ -163,12 +169,12 @@ def _draw_lines() -> list[bytes]:
 
 def _draw_line(width: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
-    if width < preprocess.HEIGHT:
+    if width < _HEIGHT:
         file = io.BytesIO()
-        Image.new("L", (width, preprocess.HEIGHT), 128).save(file, "png")
+        Image.new("L", (width, _HEIGHT), 128).save(file, "png")
         return file.getvalue()
-    text = "".join(map(str, rng.integers(0, 10, width // preprocess.HEIGHT)))
-    return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, styles.STYLES["screen"], rng).encoded()
+    text = "".join(map(str, rng.integers(0, 10, width // _HEIGHT)))
+    return drawing.draw(text, fonts.open_fonts(())[0], _HEIGHT, width, styles.STYLES["screen"], rng).encoded()
 
 
 def _check_equal(actual: object, expected: object) -> None:

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from ocr import config as configs
 from ocr import options
-from ocr.images import preprocess
-from ocr.model import decode, frozen
+from ocr.model import decode, frozen, networks
 from ocr.model.recogniser import Recogniser
 from ocr.saving import check_export, temperature
 from ocr.saving.workdir import Workdir
@@ -69,7 +68,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             "made_of": provenance,
         }
         files.write_json(extra / "model.json", about)
-        warmup.write(extra / warmup.NAME)
+        warmup.write(extra / warmup.NAME, networks.network(model.name).frame.height)
         check_export.inspect(staging)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}
@@ -79,7 +78,8 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
     """Writes the SavedModel, with the alphabet among its assets."""
     module = tf.Module()
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
-    pixels, width = tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8, "pixels"), tf.TensorSpec([None], tf.int32, "width")
+    pixels = tf.TensorSpec([None, recogniser.frame.height, None], tf.uint8, "pixels")
+    width = tf.TensorSpec([None], tf.int32, "width")
     signatures = {
         "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
         "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),

@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.data import dataset, pipeline, verify
-from ocr.images import preprocess
 from ocr.model.recogniser import Recogniser
 
 _FACTORS = tuple(1.1**step for step in range(-10, 11))  # 0.39 to 2.59
@@ -26,11 +25,11 @@ def find_scale(recogniser: Recogniser, data: str, batch_size: int = 32) -> float
       A factor from 0.39 to 2.59, the inverse of the temperature: above 1 if confidences are too low.
 
     Raises:
-      InputError: there are no such records.
+      InputError: there are no such records, or their raw lines have another height.
       IntegrityError: a record is damaged.
     """
     signature = [
-        tf.TensorSpec([None, preprocess.HEIGHT, None], tf.uint8),
+        tf.TensorSpec([None, recogniser.frame.height, None], tf.uint8),
         tf.TensorSpec([None], tf.int32),
         tf.TensorSpec([None], tf.string),
     ]
@@ -50,6 +49,6 @@ def find_scale(recogniser: Recogniser, data: str, batch_size: int = 32) -> float
     total = np.zeros(len(_FACTORS))
     for split in [dataset.find(name, "eval") for name in data.split(",")]:
         with verify.report_damage(split):
-            for batch in pipeline.evaluation_batches(split, recogniser.charset, batch_size):
+            for batch in pipeline.evaluation_batches(split, recogniser.charset, batch_size, recogniser.frame.height):
                 total += nll(*(batch[name] for name in _INPUTS)).numpy()
     return _FACTORS[int(total.argmin())]

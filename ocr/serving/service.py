@@ -154,8 +154,8 @@ class Service:
         for name, shape in shapes.items():
             if min(shape, default=0) < 0 or not specs[name].shape.is_compatible_with(shape):
                 raise invalid_argument(f"{name}: shape {list(shape)} is not {specs[name].shape}")
-            if name == "pixels" and shape[2] > header.MAX_WIDTH:
-                raise invalid_argument(f"pixels: lines are at most {header.MAX_WIDTH} pixels wide")
+            if name == "pixels" and shape[2] > (max_width := header.max_width(shape[1])):
+                raise invalid_argument(f"pixels: lines are at most {max_width} pixels wide")
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:
             raise invalid_argument(f"the inputs have {' and '.join(map(str, sorted(lines)))} rows")

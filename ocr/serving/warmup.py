@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from ocr.images import preprocess
 from ocr.serving import wire
 
 NAME = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this file
@@ -17,9 +16,14 @@ _BATCH_SIZES = (1, 32)
 _WIDTH = 280  # pixels
 
 
-def write(path: pathlib.Path) -> None:
-    """Writes requests for each signature: a blank line, and for signatures of image files also a batch of them."""
-    line = np.full([1, preprocess.HEIGHT, _WIDTH], 255, np.uint8)
+def write(path: pathlib.Path, line_height: int) -> None:
+    """Writes requests for each signature: a blank line, and for signatures of image files also a batch of them.
+
+    Args:
+      path: of the file.
+      line_height: of the network, in pixels.
+    """
+    line = np.full([1, line_height, _WIDTH], 255, np.uint8)
     image = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
     requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):

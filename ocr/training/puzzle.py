@@ -99,10 +99,10 @@ def reproduce(output: str, steps: int, stop: Callable[[], bool] = lambda: False)
         raise InputError(f"--steps={steps}: must be {2 * _LAST} or more")
     with files.atomic_directory(pathlib.Path(output)) as folder:
         dummy.convert(str(folder / "data"), _RECORDS, _CLASSES)
-        pixels_per_frame = networks.network("cnn").pixels_per_frame
-        data = mixture.mix(str(folder / "data"), pixels_per_frame)
+        frame = networks.network("cnn").frame
+        data = mixture.mix(str(folder / "data"), frame)
         charset = charsets.load_charset(folder / "data" / "charset.txt", data.parts[0].manifest.charset)
-        case, levels = build_case(None, charset, data, data.parts[0], pixels_per_frame)
+        case, levels = build_case(None, charset, data, data.parts[0], frame)
         curves, results = {}, {}
         for name, way in WAYS.items():
             keras.utils.set_random_seed(_SEED)

@@ -63,13 +63,13 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    pixels_per_frame = networks.network(config.model).pixels_per_frame
-    data = mixture.mix(config.train_data, pixels_per_frame)
+    frame = networks.network(config.model).frame
+    data = mixture.mix(config.train_data, frame)
     held_out = dataset.find(config.eval_data, "eval")
     charset = _charset(config, data)
     for split in (*data.parts, held_out):
         split.check_writable_with(charset)
-    _report_unfit(data.skipped, pixels_per_frame)
+    _report_unfit(data.skipped, frame.width)
 
     workdir = Workdir(pathlib.Path(config.workdir))
     with (
@@ -82,13 +82,13 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
         evaluation = EvalModel(
             networks.build(config.model, charset.num_classes),
             charset,
-            pipeline.evaluation_batches(held_out, charset, config.batch_size),
+            pipeline.evaluation_batches(held_out, charset, config.batch_size, frame.height),
         )
         _restore(state, workdir, used)
         batches = _training_batches(config, data, charset, used, state.steps.number)
 
         evaluation.sync(state)
-        case, levels = build_case(Objective(evaluation.model), charset, data, held_out, pixels_per_frame)
+        case, levels = build_case(Objective(evaluation.model), charset, data, held_out, frame)
         watch = _examine(case, levels, config, workdir, used)
         if state.steps.number >= config.steps:
             _LOG.info("nothing to do: step %d is done, --steps=%d", state.steps.number, config.steps)

@@ -63,7 +63,7 @@ def test_png_and_jpeg_files_are_kept_unchanged_and_others_become_png(tmp_path: p
         if name in ("a.png", "b.jpg"):
             assert record["encoded"] == original
         files += [record["encoded"], original]
-    pixels = preprocess.read_rows(tf.constant(files))[0].numpy()
+    pixels = preprocess.read_rows(tf.constant(files), 32)[0].numpy()
     np.testing.assert_array_equal(pixels[::2], pixels[1::2])
 
 
@@ -72,13 +72,13 @@ def test_all_image_formats_hold_the_same_line(tmp_path: pathlib.Path, image_form
     draw(tmp_path / "a.jpg", 90, 48, quality=80)
     pack(tmp_path, ["a.jpg\tabc"], image_format=image_format)
     record = records(tmp_path)["a.jpg"]
-    line = preprocess.read_rows(tf.constant([(tmp_path / "a.jpg").read_bytes()]))[0].numpy()[0]
+    line = preprocess.read_rows(tf.constant([(tmp_path / "a.jpg").read_bytes()]), 32)[0].numpy()[0]
     if image_format == "raw":
         assert (record["height"], record["width"]) == (32, 60)
         stored = np.frombuffer(record["encoded"], np.uint8).reshape(32, 60)
     else:
         assert (record["format"], record["height"], record["width"]) == (b"png", 48, 90)
-        stored = preprocess.read_rows(tf.constant([record["encoded"]]))[0].numpy()[0]
+        stored = preprocess.read_rows(tf.constant([record["encoded"]]), 32)[0].numpy()[0]
     np.testing.assert_array_equal(stored, line)
 
 

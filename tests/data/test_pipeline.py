@@ -7,12 +7,13 @@ from small_splits import DIGITS, take, write
 
 from ocr.data import mixture, pipeline
 from ocr.images.augment import augmenter
+from ocr.images.preprocess import FrameSize
 
 
 def test_evaluation_counts_every_line_once_in_order(tmp_path: pathlib.Path):
     texts, widths = [str(n) for n in range(50)], [20 + n for n in range(50)]
     split = write(tmp_path, texts, widths)
-    seen = list(pipeline.evaluation_batches(split, DIGITS, 8))
+    seen = list(pipeline.evaluation_batches(split, DIGITS, 8, 32))
     assert [batch["width"].shape[0] for batch in seen] == [8] * 6 + [2]
     assert [t.decode() for batch in seen for t in batch["text"].numpy()] == texts
     for batch in seen:
@@ -30,7 +31,7 @@ def test_training_shuffles_and_sees_every_line_equally_often(tmp_path: pathlib.P
     split = write(tmp_path, [str(n) for n in range(60)], [20] * 60, "raw")
 
     def order(seed: int) -> list[int]:
-        batches = pipeline.training_batches(mixture.mix(str(split.folder), 4), DIGITS, 12, seed).take(10)
+        batches = pipeline.training_batches(mixture.mix(str(split.folder), FrameSize(32, 4)), DIGITS, 12, seed).take(10)
         return [int(text) for batch in batches for text in batch["text"].numpy()]
 
     first = order(0)
@@ -63,7 +64,7 @@ def natural(tmp_path_factory: pytest.TempPathFactory) -> mixture.Mixture:
     lengths = rng.integers(1, 31, 600)
     texts = ["".join(map(str, rng.integers(0, 10, length))) for length in lengths]
     split = write(tmp_path_factory.mktemp("natural"), texts, (lengths * 28 + rng.integers(0, 28, 600)).tolist())
-    return mixture.mix(str(split.folder), 4)
+    return mixture.mix(str(split.folder), FrameSize(32, 4))
 
 
 # Step 75 begins a new window.
@@ -104,7 +105,7 @@ def test_lines_of_similar_width_share_batches(natural: mixture.Mixture):
 
 def test_a_split_smaller_than_a_batch_is_repeated(tmp_path: pathlib.Path):
     split = write(tmp_path, ["1", "2", "3"], [40, 50, 60])
-    texts = np.concatenate([batch["text"] for batch in take(mixture.mix(str(split.folder), 4), 3)])
+    texts = np.concatenate([batch["text"] for batch in take(mixture.mix(str(split.folder), FrameSize(32, 4)), 3)])
     assert sorted(texts) == sorted([b"1", b"2", b"3"] * 8)
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import dummy, mixture, pipeline, verify
+from ocr.images.preprocess import FrameSize
 from ocr.training import train
 from tfrecords import files, writer
 from tfrecords.errors import InputError, IntegrityError
@@ -194,7 +195,7 @@ def test_a_folder_without_records_is_refused(tmp_path: pathlib.Path):
 
 def test_damage_that_happens_after_opening_is_reported(intact: pathlib.Path, tmp_path: pathlib.Path):
     shutil.copytree(intact, tmp_path / "records")
-    data = mixture.mix(str(tmp_path / "records"), 4)
+    data = mixture.mix(str(tmp_path / "records"), FrameSize(32, 4))
     charset = charsets.load_charset(tmp_path / "records" / "charset.txt", data.parts[0].manifest.charset)
     swap(shards(tmp_path / "records")[0], shards(tmp_path / "records")[1])
     with pytest.raises(IntegrityError, match="00000-of-00004: damaged"), verify.report_damage(*data.parts):

@@ -48,10 +48,10 @@ def codes(report: dict) -> list[str]:
 
 def build(records: pathlib.Path, model: str = "lite", objective: type[Objective] = Objective) -> Case:
     """Builds the case of a training on records that has not begun."""
-    pixels_per_frame = networks.network(model).pixels_per_frame
-    data, held_out = mixture.mix(str(records), pixels_per_frame), dataset.find(str(records), "eval")
+    frame = networks.network(model).frame
+    data, held_out = mixture.mix(str(records), frame), dataset.find(str(records), "eval")
     network = objective(networks.build(model, DIGITS.num_classes))
-    return build_case(network, DIGITS, data, held_out, pixels_per_frame)[0]
+    return build_case(network, DIGITS, data, held_out, frame)[0]
 
 
 class Drawn(NamedTuple):

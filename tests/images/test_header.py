@@ -31,7 +31,7 @@ def test_a_transparent_colour_leaves_the_number_of_channels_open(tmp_path: pathl
 
 def test_python_and_graph_scale_alike_and_have_the_same_limits():
     sizes = np.random.default_rng(0).integers(1, (60, 12_000), (500, 2))
-    scaled = preprocess.scaled_width(tf.constant(sizes[:, 0]), tf.constant(sizes[:, 1])).numpy().tolist()
+    scaled = preprocess.scaled_width(tf.constant(sizes[:, 0]), tf.constant(sizes[:, 1]), 32).numpy().tolist()
     assert [header.scaled_width(int(height), int(width)) for height, width in sizes] == scaled
     too_large = [
         preprocess.status(tf.constant(b"x"), *map(tf.constant, size)).numpy() == preprocess.TOO_LARGE for size in sizes

@@ -22,10 +22,10 @@ def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
 def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
     """Reads files in one batch, and checks that each gives the same alone, which takes another path in the graph."""
     pixels, width, status, given = (
-        value.numpy() for value in preprocess.read_rows(tf.constant(list(files), tf.string, [len(files)]))
+        value.numpy() for value in preprocess.read_rows(tf.constant(list(files), tf.string, [len(files)]), 32)
     )
     for row, file in enumerate(files):
-        alone = [value.numpy()[0] for value in preprocess.read_rows(tf.constant([file]))]
+        alone = [value.numpy()[0] for value in preprocess.read_rows(tf.constant([file]), 32)]
         np.testing.assert_array_equal(alone[0], pixels[row, :, : width[row]])
         assert alone[1:] == [width[row], status[row], given[row]]
     return pixels, width.tolist(), status.tolist()

@@ -20,11 +20,11 @@ def network(name: str, num_classes: int = 3000) -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    "name", ["lite", "wide", *(pytest.param(n, marks=pytest.mark.slow) for n in ("cnn", "crnn", "densenet"))]
+    "name", ["lite", "wide", "mobile", *(pytest.param(n, marks=pytest.mark.slow) for n in ("cnn", "crnn", "densenet"))]
 )
 def test_an_exported_network_has_the_logits_of_its_source(name: str, tmp_path: pathlib.Path):
     model = network(name)
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 120), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, networks.network(name).frame.height, 120), np.uint8)
     width = tf.constant([120, 77, 5])
     expected, frames = networks.logits(model, tf.constant(pixels), width, training=False)
     inside = frozen.network(model)

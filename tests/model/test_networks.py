@@ -24,7 +24,7 @@ def network(name: str, num_classes: int = 50) -> keras.Model:
 
 def logits_of(model: keras.Model, lines: list[np.ndarray], width: int) -> list[np.ndarray]:
     """Returns each line's own logits when all lines are padded with noise to `width`."""
-    pixels = np.random.default_rng(1).integers(0, 256, (len(lines), 32, width), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (len(lines), len(lines[0]), width), np.uint8)
     for row, line in zip(pixels, lines, strict=True):
         row[:, : line.shape[1]] = line
     widths = tf.constant([line.shape[1] for line in lines])
@@ -32,10 +32,10 @@ def logits_of(model: keras.Model, lines: list[np.ndarray], width: int) -> list[n
     return [row[:count] for row, count in zip(logits.numpy(), frames.numpy(), strict=True)]
 
 
-@pytest.mark.parametrize("name", ["lite", "wide", "cnn", "densenet", pytest.param("crnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["lite", "wide", "mobile", "cnn", "densenet", pytest.param("crnn", marks=pytest.mark.slow)])
 def test_the_logits_of_a_line_do_not_depend_on_what_else_is_in_the_batch(name: str):
     rng = np.random.default_rng(2)
-    lines = [rng.integers(0, 256, (32, width), np.uint8) for width in (1, 37, 64, 121)]
+    lines = [rng.integers(0, 256, (networks.network(name).frame.height, width), np.uint8) for width in (1, 37, 64, 121)]
     model = network(name)
     alone = [logits_of(model, [line], line.shape[1])[0] for line in lines]
     assert np.abs(alone[-1]).max() > 0.01
@@ -44,10 +44,14 @@ def test_the_logits_of_a_line_do_not_depend_on_what_else_is_in_the_batch(name: s
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("lite", 70), ("wide", 70), ("cnn", 35), ("crnn", 35), ("densenet", 35)])
+@pytest.mark.parametrize(
+    ("name", "frames"), [("lite", 70), ("wide", 70), ("mobile", 35), ("cnn", 35), ("crnn", 35), ("densenet", 35)]
+)
 def test_a_line_of_280_pixels_has_one_row_of_logits_per_frame(name: str, frames: int):
     model = network(name)
-    logits, own = networks.logits(model, tf.zeros([2, 32, 280], tf.uint8), tf.constant([280, 9]), training=False)
+    logits, own = networks.logits(
+        model, tf.zeros([2, networks.network(name).frame.height, 280], tf.uint8), tf.constant([280, 9]), training=False
+    )
     assert logits.shape == (2, frames, 50)
     assert logits.dtype == tf.float32
     assert own.numpy().tolist() == [frames, -(-9 // (280 // frames))]
@@ -88,7 +92,7 @@ def test_crnn_is_cnn_with_two_recurrent_layers():
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(InputError, match="--model=vgg: must be one of lite, wide, cnn, crnn, densenet"):
+    with pytest.raises(InputError, match="--model=vgg: must be one of lite, wide, mobile, cnn, crnn, densenet"):
         networks.build("vgg", 10)
 
 

@@ -27,7 +27,7 @@ LINES = int(os.environ.get("SERVE_LINES", "200"))  # `make serve-proof` reads mo
 def test_every_way_of_reading_gives_the_same_texts(trained, server, count: int):
     model, charset, *_ = Workdir(trained.workdir).load()
     split = dataset.find(str(trained.records), "train")
-    batches = pipeline.evaluation_batches(split, charset, 16).take(-(-count // 16))
+    batches = pipeline.evaluation_batches(split, charset, 16, 32).take(-(-count // 16))
     readings, _ = evaluate.Evaluator(Recogniser(model, charset))(batches)
     images = [file for batch in pipeline.image_files(split, 16).take(-(-count // 16)) for file in batch["encoded"].numpy()]
     assert len(images) == len(readings) >= count

@@ -8,6 +8,7 @@ from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import mixture, pipeline
 from ocr.data.mixture import Mixture
+from ocr.images.preprocess import FrameSize
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.training import devices, optimizer
@@ -26,7 +27,7 @@ def _plain(x, mask, batch_norm):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(networks.NETWORKS, "plain", networks.Network(_plain, 4, "glorot_uniform"))
+    monkeypatch.setitem(networks.NETWORKS, "plain", networks.Network(_plain, FrameSize(32, 4), "glorot_uniform"))
 
 
 class Training:
@@ -66,7 +67,7 @@ class Training:
 
 @pytest.fixture(scope="module")
 def digits(trained) -> tuple[Mixture, charsets.Charset]:
-    return mixture.mix(str(trained.records), 4), charsets.charset_by_name("digits")
+    return mixture.mix(str(trained.records), FrameSize(32, 4)), charsets.charset_by_name("digits")
 
 
 def batch_of(count: int, seed: int = 0, label_length: int = 3) -> dict[str, np.ndarray]:

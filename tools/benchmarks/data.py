@@ -15,7 +15,8 @@ from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.data import convert, mixture, pipeline
-from ocr.images.preprocess import HEIGHT
+from ocr.images.header import SCALED_HEIGHT as HEIGHT
+from ocr.model import networks
 from ocr.synthesis import render
 from tools.benchmarks.timing import Comparison, compare
 
@@ -44,7 +45,7 @@ def bench_input() -> Comparison:
         for kind in ("keep", "raw"):
             output = pathlib.Path(packed) / kind
             _pack(folder, output, image_format=kind)
-            data = mixture.mix(str(output), 4)
+            data = mixture.mix(str(output), networks.network("lite").frame)
             ours = iter(pipeline.training_batches(data, charset, _BATCH, seed=0))
             others: dict[str, Iterator] = {f"textbook pipeline, {kind}": iter(_textbook(output, kind == "raw"))}
             if kind == "keep":

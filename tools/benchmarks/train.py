@@ -15,7 +15,7 @@ from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
 from tools.benchmarks.timing import Comparison, compare
 
-_PIXELS_PER_FRAME = networks.network("lite").pixels_per_frame
+_FRAME = networks.network("lite").frame
 
 
 def bench_train(batch: int = 64, width: int = 280, classes: int = 6800, length: int = 10) -> Comparison:
@@ -32,7 +32,7 @@ def bench_train(batch: int = 64, width: int = 280, classes: int = 6800, length: 
     """
     rng = np.random.default_rng(0)
     lines = {
-        "pixels": rng.integers(0, 256, (batch, preprocess.HEIGHT, width), np.uint8),
+        "pixels": rng.integers(0, 256, (batch, _FRAME.height, width), np.uint8),
         "width": np.full(batch, width, np.int32),
         "labels": rng.integers(0, classes - 1, (batch, length)).astype(np.int32),
         "label_lengths": np.full(batch, length, np.int32),
@@ -74,7 +74,7 @@ def _fit(lines: dict[str, np.ndarray], classes: int, jit_compile: bool) -> Calla
         )
 
     model.compile(optimizer=keras.optimizers.Adam(0.001), loss=loss, jit_compile=jit_compile)
-    image, mask = preprocess.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _PIXELS_PER_FRAME)
+    image, mask = preprocess.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _FRAME.width)
     iterator = _repeated(((image, mask), lines["labels"]))
     model.make_train_function()  # what `fit` calls for each batch
     return lambda: tf.nest.map_structure(np.asarray, model.train_function(iterator))
@@ -101,7 +101,7 @@ def _torch(lines: dict[str, np.ndarray], classes: int) -> Callable[[], object]:
     optimizer = torch.optim.Adam([*body.parameters(), *last.parameters()], 0.001)
     image = (torch.from_numpy(lines["pixels"])[:, None].float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
     labels, lengths = torch.from_numpy(lines["labels"]).long(), torch.from_numpy(lines["label_lengths"]).long()
-    frames = torch.full((len(image),), lines["pixels"].shape[2] // _PIXELS_PER_FRAME)
+    frames = torch.full((len(image),), lines["pixels"].shape[2] // _FRAME.width)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
