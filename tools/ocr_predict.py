@@ -30,6 +30,7 @@ flags.DEFINE_string(
     "saved_model", "pretrained", "Export, or one version in it; pretrained: the shipped model for Chinese.", flag_values=FLAGS
 )
 flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server to use instead of an export.", flag_values=FLAGS)
+flags.DEFINE_string("model_name", "ocr", "With --server: name of the model there.", flag_values=FLAGS)
 flags.DEFINE_float("timeout_s", 60.0, "With --server: timeout in seconds of a request of up to 32 images.", flag_values=FLAGS)
 flags.DEFINE_string(
     "tls_ca",
@@ -98,7 +99,7 @@ def _line_reader(values: dict[str, Any]) -> predict.ReadFunction:
     if values["server"]:
         from ocr.serving.client import Client
 
-        return Client(values["server"], values["timeout_s"], authority=values["tls_ca"])
+        return Client(values["server"], values["timeout_s"], model=values["model_name"], authority=values["tls_ca"])
     command.import_tensorflow()
     from ocr.serving import saved_model
 

@@ -12,11 +12,12 @@ import grpc
 from aiohttp import web
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from ocr import version_policy
 from ocr.config import ServeConfig
 from ocr.serving import grpc_api, rest_api
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.service import Service
-from ocr.serving.versions import Versions
+from ocr.serving.versions import Versions, list_numbers
 from tfrecords.errors import InputError
 
 _POLL_S = 0.1  # between two checks whether to stop
@@ -35,7 +36,7 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
       stopped: Returns whether to shut down.
 
     Returns:
-      `interrupted`, and `version`, the last that was served.
+      `interrupted`, and `version`, the newest that was served at last.
 
     Raises:
       InputError: There is no export, a port is taken, or a certificate cannot be read.
@@ -49,9 +50,13 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
             socket.create_server((config.host, port), family=family).close()
         except OSError as error:
             raise InputError(f"--{flag}={port}: cannot listen at {_address(config.host, port)}: {error.strerror}") from error
-    versions = Versions(pathlib.Path(config.export_dir))
+    versions = Versions(pathlib.Path(config.export_dir), version_policy.parse_policy(config.model_version_policy))
+    labels = version_policy.parse_labels(config.version_labels)
+    for label, number in labels.items():
+        if number not in versions.served:
+            _LOG.warning("--version_labels: %s:%d: this version is not served yet", label, number)
     max_bytes = _WAITING_REQUESTS * config.max_request_mb * 2**20
-    service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines)
+    service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines, config.model_name, labels)
     asyncio.run(_serve(config, service, tls, stopped))
     return {"interrupted": True, "version": service.versions.current.number}
 
@@ -78,8 +83,8 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     accepting = asyncio.create_task(connections.run(rest_server.server, tls, service.failures))
     await grpc_server.start()
     _LOG.info(
-        "version %d of %s: gRPC at %s:%d, REST and a page at http%s://%s:%d/",
-        *(service.versions.current.number, config.export_dir, config.host, grpc_port),
+        "version %s of %s: gRPC at %s:%d, REST and a page at http%s://%s:%d/",
+        *(list_numbers(service.versions.served), config.export_dir, config.host, grpc_port),
         *("s" if tls else "", config.host, connections.port),
     )
     while not stopped():
