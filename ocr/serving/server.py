@@ -14,7 +14,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from ocr import version_policy
 from ocr.config import ServeConfig
-from ocr.serving import grpc_api, rest_api
+from ocr.serving import grpc_api, grpc_standard, rest_api
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.service import Service
 from ocr.serving.versions import Versions, list_numbers
@@ -109,6 +109,7 @@ def _grpc_server(config: ServeConfig, service: Service, max_bytes: int, limit: i
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(grpc_api.PredictionServicer(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(grpc_api.ModelServicer(service), server)
+    grpc_standard.add_to_server(server, service, grpc_api.SERVICES, limit)
     address = _address(config.host, config.grpc_port)
     if config.tls_cert:
         pair = (pathlib.Path(config.tls_key).read_bytes(), pathlib.Path(config.tls_cert).read_bytes())
