@@ -272,6 +272,10 @@ class ServeConfig:
     max_request_mb: int = option(64, "Largest size of a request in MiB.")
     max_connections: int = option(1000, "Largest number of open connections to each port.")
     poll_s: float = option(1.0, "Seconds between checks for a new version.")
+    cors_origins: str = option(
+        "",
+        "Origins of other sites, such as https://example.org, separated by commas, whose pages may use REST; * for all.",
+    )
     tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
     tls_key: str = option("", "PEM file with the private key of --tls_cert.")
 
@@ -285,6 +289,10 @@ class ServeConfig:
             if not policy.allowed([number]):
                 served = f"--model_version_policy={self.model_version_policy}"
                 raise InputError(f"--version_labels={self.version_labels}: {label}:{number} is not one of {served}")
+        origins = self.cors_origins.split(",") if self.cors_origins not in ("", "*") else []
+        for origin in origins:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+                raise InputError(f"--cors_origins: {origin!r} must be like https://example.org or http://localhost:3000")
         check_range(values, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
         check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0), max_connections=(1, 10**5))
         if bool(self.tls_cert) != bool(self.tls_key):

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from ocr import version_policy
 from ocr.config import ServeConfig
-from ocr.serving import grpc_api, grpc_standard, rest_api
+from ocr.serving import cors, grpc_api, grpc_standard, rest_api
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.service import Service
 from ocr.serving.versions import Versions, list_numbers
@@ -70,6 +70,8 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     grpc_server, grpc_port = _grpc_server(config, service, max_bytes, limit)
     connections = Connections(limit)
     application = rest_api.application(service, max_bytes, connections)
+    if config.cors_origins:
+        cors.allow(application, config.cors_origins.split(","))
     # aiohttp's own decompression answers damaged bodies with a traceback in the log.
     options: dict[str, Any] = {"auto_decompress": False, "logger": rest_api.HTTP_LOG, "access_log": None}
     rest_server = web.AppRunner(application, shutdown_timeout=_DRAIN_S, **options)
