@@ -2,9 +2,10 @@
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
-from ocr import addons
+from ocr import addons, version_policy
 from ocr.options import check_choice, check_given, check_names, check_range, option, required
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
@@ -255,6 +256,14 @@ class ServeConfig:
     """
 
     export_dir: str = required("Folder of versions that ocr_export writes; pretrained: the shipped model for Chinese.")
+    model_name: str = option("ocr", "Name of the model: clients ask for /v1/models/NAME, and name it in requests of gRPC.")
+    model_version_policy: str = option(
+        "latest",
+        "Versions to serve. latest: the newest. latest:N: the N newest. all: all in the folder. specific:3,5: only these.",
+    )
+    version_labels: str = option(
+        "", "Labels of versions, such as stable:3,canary:5, for /v1/models/NAME/labels/LABEL and version_label."
+    )
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces.")
     grpc_port: int = option(8500, "Port of gRPC; 0 for any free one.")
     rest_port: int = option(8501, "Port of REST and of the web page; 0 for any free one.")
@@ -264,12 +273,27 @@ class ServeConfig:
     max_request_mb: int = option(64, "Largest size of a request in MiB.")
     max_connections: int = option(1000, "Largest number of open connections to each port.")
     poll_s: float = option(1.0, "Seconds between checks for a new version.")
+    cors_origins: str = option(
+        "",
+        "Origins of other sites, such as https://example.org, separated by commas, whose pages may use REST; * for all.",
+    )
     tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
     tls_key: str = option("", "PEM file with the private key of --tls_cert.")
 
     def __post_init__(self) -> None:
         values, ports = dataclasses.asdict(self), (0, 65_535)
         check_given(export_dir=self.export_dir, host=self.host)
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", self.model_name):
+            raise InputError(f"--model_name={self.model_name}: must be of letters, digits, '.', '-' and '_'")
+        policy = version_policy.parse_policy(self.model_version_policy)
+        for label, number in version_policy.parse_labels(self.version_labels).items():
+            if not policy.allowed([number]):
+                served = f"--model_version_policy={self.model_version_policy}"
+                raise InputError(f"--version_labels={self.version_labels}: {label}:{number} is not one of {served}")
+        origins = self.cors_origins.split(",") if self.cors_origins not in ("", "*") else []
+        for origin in origins:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
+                raise InputError(f"--cors_origins: {origin!r} must be like https://example.org or http://localhost:3000")
         check_range(values, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
         check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0), max_connections=(1, 10**5))
         if bool(self.tls_cert) != bool(self.tls_key):

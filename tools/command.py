@@ -325,8 +325,19 @@ def stop_on_signal(promise: str = "saving, then exiting") -> Iterator[Callable[[
         os.close(reading)
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow without its messages on processors and drivers, unless there is a GPU that it cannot use."""
+def define_memory_growth(values: flags.FlagValues, default: bool) -> None:
+    """Defines the flag whose value `import_tensorflow` takes."""
+    text = "On GPUs take memory as it is needed, and leave the rest to other processes; otherwise take all of it at once."
+    flags.DEFINE_bool("gpu_memory_growth", default, text, flag_values=values)
+
+
+def import_tensorflow(gpu_memory_growth: bool = False) -> None:
+    """Imports TensorFlow without its messages on processors and drivers, unless there is a GPU that it cannot use.
+
+    Args:
+      gpu_memory_growth: whether to take the memory of GPUs only as it is needed; later, once TensorFlow has used a GPU, this
+        can no longer be chosen.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as exceptions too
     os.environ["KERAS_HOME"] = os.devnull  # no keras.json is read, nor written
     tempfile.gettempdir()  # if there is none, TensorFlow fails with many words
@@ -335,7 +346,10 @@ def import_tensorflow() -> None:
         import tensorflow
 
         tensorflow.get_logger().setLevel("ERROR")
-        if tensorflow.config.list_physical_devices("GPU") or not os.path.exists("/dev/nvidiactl"):
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        for gpu in gpus if gpu_memory_growth else []:
+            tensorflow.config.experimental.set_memory_growth(gpu, True)
+        if gpus or not os.path.exists("/dev/nvidiactl"):
             drop_messages()
     if stop():
         raise Interrupted(_signalled[-1])

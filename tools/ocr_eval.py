@@ -30,11 +30,12 @@ flags.DEFINE_string(
     "New folder for report.html, a page with the errors and their images, and report.json.",
     flag_values=FLAGS,
 )
+command.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Evaluates a model."""
-    command.import_tensorflow()
+    command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.evaluation import evaluate
 
     return evaluate.evaluate(pathlib.Path(values["model"]), values["data"], report_to=values["report"])

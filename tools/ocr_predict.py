@@ -30,6 +30,7 @@ flags.DEFINE_string(
     "saved_model", "pretrained", "Export, or one version in it; pretrained: the shipped model for Chinese.", flag_values=FLAGS
 )
 flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server to use instead of an export.", flag_values=FLAGS)
+flags.DEFINE_string("model_name", "ocr", "With --server: name of the model there.", flag_values=FLAGS)
 flags.DEFINE_float("timeout_s", 60.0, "With --server: timeout in seconds of a request of up to 32 images.", flag_values=FLAGS)
 flags.DEFINE_string(
     "tls_ca",
@@ -45,6 +46,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runner among them.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to write with the images and the texts read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
+command.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
@@ -87,7 +89,7 @@ def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     if paths or values["server"] or values["picture"]:
         raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
     beam.check_installed()
-    command.import_tensorflow()
+    command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam
 
     model = pathlib.Path(values["saved_model"])
@@ -98,8 +100,8 @@ def _line_reader(values: dict[str, Any]) -> predict.ReadFunction:
     if values["server"]:
         from ocr.serving.client import Client
 
-        return Client(values["server"], values["timeout_s"], authority=values["tls_ca"])
-    command.import_tensorflow()
+        return Client(values["server"], values["timeout_s"], model=values["model_name"], authority=values["tls_ca"])
+    command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import saved_model
 
     return saved_model.load(pathlib.Path(values["saved_model"]))

@@ -18,12 +18,13 @@ from tools import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ServeConfig)
+command.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Serves until a signal is received."""
     config = ServeConfig(**command.fields(values, ServeConfig))
-    command.import_tensorflow()
+    command.import_tensorflow(values["gpu_memory_growth"])
     try:
         from ocr.serving import server
     except ModuleNotFoundError as error:

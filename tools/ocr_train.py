@@ -14,12 +14,13 @@ from tools import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, TrainConfig)
+command.define_memory_growth(FLAGS, default=False)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Trains."""
     config = TrainConfig(**command.fields(values, TrainConfig))
-    command.import_tensorflow()
+    command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.training import train
 
     with command.stop_on_signal() as stop:

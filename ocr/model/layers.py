@@ -37,9 +37,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class MaskedReLU(keras.layers.Layer):
     """ReLU of features, then multiplied by a mask of zeros and ones."""
 
-    def call(self, inputs: tf.Tensor, mask_of_frames: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, mask_of_frames: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Takes float[B, H, W, C] and float[B, 1, W, 1]; returns float[B, H, W, C]."""
-        return _masked_relu(inputs, tf.cast(mask_of_frames, inputs.dtype))
+        mask = tf.cast(mask_of_frames, inputs.dtype)
+        return _masked_relu(inputs, mask) if training else tf.nn.relu(inputs) * mask
 
     def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
         """Returns the shape of the features."""
@@ -55,10 +56,12 @@ class Logits(keras.layers.Dense):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Takes float32[B, T, D]; returns float32[B, T, C]."""
         features = tf.reshape(inputs, [-1, inputs.shape[-1]])
-        logits = _product(features, tf.convert_to_tensor(self.kernel)) + self.bias
+        kernel = tf.convert_to_tensor(self.kernel)
+        logits = (_product(features, kernel) if training else tf.matmul(features, kernel)) + self.bias
         return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
+# Used in training alone: TensorFlow never frees a SavedModel with gradients of its own, once it is loaded.
 _WithGradient = tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]
 
 

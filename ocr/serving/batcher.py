@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.serving import warmup
-from ocr.serving.versions import Version, Versions
+from ocr.serving.versions import Version
 
 # What running a signature may raise, all else is a bug; LookupError if a new version lacks the signature.
 READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, MemoryError)
@@ -23,13 +23,15 @@ class _PendingRequest(NamedTuple):
     """A request in the queue.
 
     Attributes:
+      version: Reads it.
       signature: Name of the signature to run.
       inputs: Its inputs by name.
       lines: First dimension of all inputs.
       size: Size of the inputs in bytes.
-      result: The version that read the request, and the outputs by name.
+      result: The outputs by name.
     """
 
+    version: Version
     signature: str
     inputs: dict[str, np.ndarray]
     lines: int
@@ -38,10 +40,9 @@ class _PendingRequest(NamedTuple):
 
 
 class Batcher:
-    """Reads requests in the order of their arrival; image files waiting for the same signature share a batch.
+    """Reads requests in the order of their arrival; image files for the same signature of a version share a batch.
 
     Args:
-      versions: Of the model.
       max_batch: Lines of a batch; a request of more lines is a batch of its own.
       max_waiting: Lines that may wait.
       max_bytes: Total size of the inputs that may wait.
@@ -50,24 +51,23 @@ class Batcher:
       waiting: Number of lines that wait.
     """
 
-    def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int):
-        self._versions = versions
+    def __init__(self, max_batch: int, max_waiting: int, max_bytes: int):
         self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
         self._queue: collections.deque[_PendingRequest] = collections.deque()
         self._arrival = asyncio.Event()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "reader")
         self.waiting = self._waiting_bytes = 0
 
-    async def read(self, signature: str, inputs: dict[str, np.ndarray]) -> tuple[Version, dict[str, np.ndarray]]:
+    async def read(self, version: Version, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Queues a request and waits for its outputs.
 
         Args:
+          version: Reads it.
           signature: Name of the signature to run.
           inputs: Its inputs by name, with the same first dimension.
 
         Returns:
-          The version that read the request, and the signature's outputs by name. They are padded to the longest text of this
-          request, whatever else was in the batch.
+          The signature's outputs by name. They are padded to the longest text of this request, whatever else was in the batch.
 
         Raises:
           OverloadedError: Too many lines wait; the request is dropped.
@@ -77,7 +77,7 @@ class Batcher:
         full = self.waiting + lines > self._max_waiting or self._waiting_bytes + size > self._max_bytes
         if self._queue and full:
             raise OverloadedError(f"overloaded: {self.waiting} lines of {self._waiting_bytes} bytes are waiting; retry later")
-        request = _PendingRequest(signature, inputs, lines, size, asyncio.get_running_loop().create_future())
+        request = _PendingRequest(version, signature, inputs, lines, size, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self.waiting += lines
         self._waiting_bytes += size
@@ -86,25 +86,26 @@ class Batcher:
 
     async def run(self) -> None:
         """Reads batches until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._arrival.wait()
-            if not (batch := self._next_batch()):
+            if batch := self._next_batch():
+                await self._read_batch(batch)
+            else:
                 self._arrival.clear()
-                continue
-            version = self._versions.current
-            try:
-                outputs = await loop.run_in_executor(self._executor, _read, version, batch)
-            except Exception as error:  # noqa: BLE001 - those who wait are told, whatever it is
-                for request in batch:
-                    if not request.result.done():
-                        request.result.set_exception(error)
-                continue
-            begin = 0
+
+    async def _read_batch(self, batch: list[_PendingRequest]) -> None:
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._executor, _read, batch)
+        except Exception as error:  # noqa: BLE001 - those who wait are told, whatever it is
             for request in batch:
                 if not request.result.done():
-                    request.result.set_result((version, _slice_rows(outputs, begin, begin + request.lines)))
-                begin += request.lines
+                    request.result.set_exception(error)
+            return
+        begin = 0
+        for request in batch:
+            if not request.result.done():
+                request.result.set_result(_slice_rows(outputs, begin, begin + request.lines))
+            begin += request.lines
 
     def _next_batch(self) -> list[_PendingRequest]:
         """Takes the next batch from the queue, skipping requests whose clients have left."""
@@ -114,7 +115,8 @@ class Batcher:
             request = self._queue[0]
             cancelled = request.result.done()
             fits = not batch or (
-                request.signature == batch[0].signature
+                request.version is batch[0].version
+                and request.signature == batch[0].signature
                 and request.inputs.keys() == {"image_bytes"}
                 and lines + request.lines <= self._max_batch
             )
@@ -133,9 +135,9 @@ def _size_in_bytes(value: np.ndarray) -> int:
     return sum(map(len, value)) if value.dtype == object else value.nbytes
 
 
-def _read(version: Version, batch: list[_PendingRequest]) -> dict[str, np.ndarray]:
+def _read(batch: list[_PendingRequest]) -> dict[str, np.ndarray]:
     inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
-    outputs = version.export.signatures[batch[0].signature](**warmup.to_tensors(inputs))
+    outputs = batch[0].version.export.signatures[batch[0].signature](**warmup.to_tensors(inputs))
     return {name: value.numpy() for name, value in outputs.items()}
 
 

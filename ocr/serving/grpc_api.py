@@ -10,14 +10,20 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
+    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
 )
 
-from ocr.serving import wire
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
+from ocr.serving.versions import END
 from tfrecords import errors
+
+_FILES = (prediction_service_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR)
+SERVICES = tuple(each.full_name for file in _FILES for each in file.services_by_name.values())
+_UNKNOWN = grpc.StatusCode.UNKNOWN.value[0]
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -40,10 +46,10 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        model = _model_request(request.model_spec)
+        signature = self._service.find_signature(_model_request(request.model_spec))
         shapes = {name: tuple(d.size for d in value.tensor_shape.dim) for name, value in request.inputs.items()}
         # A small message can claim a large shape, so check before decoding.
-        self._service.check_shapes(model, shapes)
+        self._service.check_shapes(signature, shapes)
         for name, shape in shapes.items():
             sent = len(request.inputs[name].string_val) if name == "image_bytes" else request.ByteSize()
             if math.prod(shape) > sent:
@@ -52,8 +58,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         except (ValueError, TypeError, LookupError, OverflowError) as error:
             raise invalid_argument(f"inputs: {error}") from error
-        version, outputs = await self._service.predict(model, inputs, context.time_remaining())
-        response = predict_pb2.PredictResponse(model_spec=_model_spec(version.number, model.signature or "serving_default"))
+        outputs = await self._service.predict(signature, inputs, context.time_remaining())
+        spec = _model_spec(self._service, signature.version.number, signature.name)
+        response = predict_pb2.PredictResponse(model_spec=spec)
         requested = set(request.output_filter)
         if unknown := requested - outputs.keys():
             raise invalid_argument(f"output_filter: there is no {', '.join(sorted(unknown))}")
@@ -71,7 +78,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             if unknown := set(request.metadata_field) - {"signature_def"}:
                 raise invalid_argument(f"metadata_field: there is no {', '.join(sorted(unknown))}")
             version = self._service.find_version(_model_request(request.model_spec))
-            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(version.number))
+            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(self._service, version.number))
             response.metadata["signature_def"].Pack(version.signatures)
             return response
 
@@ -96,18 +103,23 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def model_status(service: Service, model: ModelRequest) -> get_model_status_pb2.GetModelStatusResponse:
-    """Returns the states of all versions, or of the one that is named.
+    """Returns the states of all versions, or of the one that is named; those that cannot be loaded have an error.
 
     Raises:
       RequestError: There is no such model or version.
     """
-    states = service.versions.states
-    if model.name != wire.MODEL or model.label or model.version not in (None, *states):
-        service.find_version(model)
+    wanted = service.version_number(model)
+    failures = service.versions.failures()
+    states = {**dict.fromkeys(failures, END), **service.versions.states}
+    if wanted not in (None, *states):
+        raise service.not_served(model)
     response = get_model_status_pb2.GetModelStatusResponse()
-    for number, state in sorted(states.items(), reverse=True):
-        if model.version in (None, number):
-            response.model_version_status.add(version=number, state=state).status.error_code = 0
+    for number in sorted(states if wanted is None else [wanted], reverse=True):
+        status = response.model_version_status.add(version=number, state=states[number]).status
+        if number in failures:
+            status.error_code, status.error_message = _UNKNOWN, failures[number]
+        else:
+            status.error_code = 0
     return response
 
 
@@ -129,7 +141,7 @@ def _model_request(spec: model_pb2.ModelSpec) -> ModelRequest:
     return ModelRequest(spec.name, version, spec.version_label, spec.signature_name)
 
 
-def _model_spec(version: int, signature: str = "") -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=wire.MODEL, signature_name=signature)
+def _model_spec(service: Service, version: int, signature: str = "") -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
     spec.version.value = version
     return spec

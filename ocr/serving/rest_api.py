@@ -14,7 +14,7 @@ import prometheus_client
 from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
-from ocr.serving import grpc_api, rest_json, wire
+from ocr.serving import grpc_api, rest_json
 from ocr.serving.connections import Connections
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
 from tfrecords import errors
@@ -71,7 +71,8 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
       max_bytes: Size of a request.
       connections: Learns which of them wait for their clients.
     """
-    files = {path: (_WEB / name).read_bytes() for path, (name, _) in _FILES.items()}
+    name = service.model_name.encode()
+    files = {path: (_WEB / file).read_bytes().replace(b"{model_name}", name) for path, (file, _) in _FILES.items()}
 
     @web.middleware
     async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -94,8 +95,9 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
             body = await _read_body(request, service, max_bytes)
             with connections.answering(request.protocol):
                 # In threads: large bodies would block the event loop.
-                model, inputs, rows = await asyncio.to_thread(rest_json.parse_request, _model_request(request), body, service)
-                _, outputs = await service.predict(model, inputs, None)
+                model = _model_request(request)
+                signature, inputs, rows = await asyncio.to_thread(rest_json.parse_request, model, body, service)
+                outputs = await service.predict(signature, inputs, None)
                 return _json_response(await asyncio.to_thread(rest_json.format_outputs, outputs, rows))
 
     async def status(request: web.Request) -> web.StreamResponse:
@@ -109,7 +111,7 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
     async def metadata(request: web.Request) -> web.StreamResponse:
         version = service.find_version(_model_request(request))
         signatures = json_format.MessageToDict(version.signatures, preserving_proto_field_name=True)
-        spec = {"name": wire.MODEL, "signature_name": "", "version": str(version.number)}
+        spec = {"name": service.model_name, "signature_name": "", "version": str(version.number)}
         return _json_response({"model_spec": spec, "metadata": {"signature_def": signatures}})
 
     async def metrics(_: web.Request) -> web.StreamResponse:

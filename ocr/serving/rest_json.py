@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ocr.images import header
-from ocr.serving.service import ModelRequest, Service, invalid_argument
+from ocr.serving.service import ModelRequest, Service, Signature, invalid_argument
 
 _DATA_URL = "data:"  # how a browser begins base64
 _BEGINNING = 4 * 16  # characters of base64 that tell an image's kind
 _SHORTEST_IMAGE = 32  # characters of base64
 
 
-def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[ModelRequest, dict[str, np.ndarray], bool]:
+def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[Signature, dict[str, np.ndarray], bool]:
     """Parses the body of a request.
 
     Args:
@@ -27,7 +27,7 @@ def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[M
       service: Knows the model's signatures, and the limits.
 
     Returns:
-      The model with the signature that the body names, the inputs by name, and whether they came row by row.
+      The signature that the body names, the inputs by name, and whether they came row by row.
 
     Raises:
       RequestError: The body is malformed or too large, or the model is not served.
@@ -38,11 +38,11 @@ def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[M
         raise invalid_argument(f"the body is not JSON: {error}") from error
     if not isinstance(fields, dict) or ("instances" in fields) == ("inputs" in fields):
         raise invalid_argument("the body must be an object with either instances or inputs")
-    signature = fields.get("signature_name", "")
-    if not isinstance(signature, str):
+    name = fields.get("signature_name", "")
+    if not isinstance(name, str):
         raise invalid_argument("signature_name must be a string")
-    model = model._replace(signature=signature)
-    specs = service.signature_inputs(model)
+    signature = service.find_signature(model._replace(signature=name))
+    specs = signature.inputs
     if isinstance(fields.get("instances"), list):
         service.check_line_count(len(fields["instances"]))  # before anything is allocated for each
     columns = _columns(fields["instances"], list(specs)) if "instances" in fields else fields["inputs"]
@@ -59,8 +59,8 @@ def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[M
             inputs[name][:] = [_to_bytes(value) for value in values]
         elif name in specs:
             inputs[name] = _to_array(name, values, specs[name].dtype.as_numpy_dtype)
-    service.check_shapes(model, {name: inputs[name].shape if name in inputs else () for name in columns})
-    return model, inputs, "instances" in fields
+    service.check_shapes(signature, {name: inputs[name].shape if name in inputs else () for name in columns})
+    return signature, inputs, "instances" in fields
 
 
 def format_outputs(outputs: dict[str, np.ndarray], rows: bool) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import grpc
 from aiohttp import web
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from ocr import version_policy
 from ocr.config import ServeConfig
-from ocr.serving import grpc_api, rest_api
+from ocr.serving import cors, grpc_api, grpc_standard, rest_api
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.service import Service
-from ocr.serving.versions import Versions
+from ocr.serving.versions import Versions, list_numbers
 from tfrecords.errors import InputError
 
 _POLL_S = 0.1  # between two checks whether to stop
@@ -35,7 +36,7 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
       stopped: Returns whether to shut down.
 
     Returns:
-      `interrupted`, and `version`, the last that was served.
+      `interrupted`, and `version`, the newest that was served at last.
 
     Raises:
       InputError: There is no export, a port is taken, or a certificate cannot be read.
@@ -49,9 +50,13 @@ def serve(config: ServeConfig, stopped: Callable[[], bool]) -> dict:
             socket.create_server((config.host, port), family=family).close()
         except OSError as error:
             raise InputError(f"--{flag}={port}: cannot listen at {_address(config.host, port)}: {error.strerror}") from error
-    versions = Versions(pathlib.Path(config.export_dir))
+    versions = Versions(pathlib.Path(config.export_dir), version_policy.parse_policy(config.model_version_policy))
+    labels = version_policy.parse_labels(config.version_labels)
+    for label, number in labels.items():
+        if number not in versions.served:
+            _LOG.warning("--version_labels: %s:%d: this version is not served yet", label, number)
     max_bytes = _WAITING_REQUESTS * config.max_request_mb * 2**20
-    service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines)
+    service = Service(versions, config.max_batch, config.max_waiting, max_bytes, config.max_lines, config.model_name, labels)
     asyncio.run(_serve(config, service, tls, stopped))
     return {"interrupted": True, "version": service.versions.current.number}
 
@@ -65,6 +70,8 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     grpc_server, grpc_port = _grpc_server(config, service, max_bytes, limit)
     connections = Connections(limit)
     application = rest_api.application(service, max_bytes, connections)
+    if config.cors_origins:
+        cors.allow(application, config.cors_origins.split(","))
     # aiohttp's own decompression answers damaged bodies with a traceback in the log.
     options: dict[str, Any] = {"auto_decompress": False, "logger": rest_api.HTTP_LOG, "access_log": None}
     rest_server = web.AppRunner(application, shutdown_timeout=_DRAIN_S, **options)
@@ -78,8 +85,8 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     accepting = asyncio.create_task(connections.run(rest_server.server, tls, service.failures))
     await grpc_server.start()
     _LOG.info(
-        "version %d of %s: gRPC at %s:%d, REST and a page at http%s://%s:%d/",
-        *(service.versions.current.number, config.export_dir, config.host, grpc_port),
+        "version %s of %s: gRPC at %s:%d, REST and a page at http%s://%s:%d/",
+        *(list_numbers(service.versions.served), config.export_dir, config.host, grpc_port),
         *("s" if tls else "", config.host, connections.port),
     )
     while not stopped():
@@ -104,6 +111,7 @@ def _grpc_server(config: ServeConfig, service: Service, max_bytes: int, limit: i
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(grpc_api.PredictionServicer(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(grpc_api.ModelServicer(service), server)
+    grpc_standard.add_to_server(server, service, grpc_api.SERVICES, limit)
     address = _address(config.host, config.grpc_port)
     if config.tls_cert:
         pair = (pathlib.Path(config.tls_key).read_bytes(), pathlib.Path(config.tls_cert).read_bytes())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import grpc
@@ -15,7 +15,7 @@ import tensorflow as tf
 from ocr.images import header
 from ocr.serving import background, wire
 from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
-from ocr.serving.versions import Version, Versions
+from ocr.serving.versions import Version, Versions, list_numbers
 from tfrecords import errors
 
 # A message may quote the client's own words, and gRPC carries messages of a few thousand bytes only.
@@ -55,6 +55,20 @@ class ModelRequest(NamedTuple):
     signature: str = ""
 
 
+class Signature(NamedTuple):
+    """A signature that a request is for.
+
+    Attributes:
+      version: The version that answers, also if it is unloaded meanwhile.
+      name: Name of the signature.
+      inputs: What it takes, by name.
+    """
+
+    version: Version
+    name: str
+    inputs: dict[str, tf.TensorSpec]
+
+
 class Service:
     """Answers requests.
 
@@ -64,19 +78,31 @@ class Service:
       max_waiting: Lines that may wait; requests beyond that are refused.
       max_bytes: Total size of the inputs that may wait; likewise.
       max_lines: Lines of a request.
+      model_name: Name of the model.
+      labels: Version numbers by their labels.
 
     Attributes:
       versions: As given.
+      model_name: Likewise.
       registry: Holds the metrics.
       failures: Logs what fails unexpectedly.
       draining: Whether the server is shutting down and refuses new requests.
     """
 
-    def __init__(self, versions: Versions, max_batch: int, max_waiting: int, max_bytes: int, max_lines: int):
-        self.versions = versions
+    def __init__(
+        self,
+        versions: Versions,
+        max_batch: int,
+        max_waiting: int,
+        max_bytes: int,
+        max_lines: int,
+        model_name: str = wire.MODEL,
+        labels: Mapping[str, int] | None = None,
+    ):
+        self.versions, self.model_name, self._labels = versions, model_name, labels or {}
         self.draining = False
         self.failures = background.FailureLog()
-        self._batcher = Batcher(versions, max_batch, max_waiting, max_bytes)
+        self._batcher = Batcher(max_batch, max_waiting, max_bytes)
         self._max_lines = max_lines
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter("ocr_requests", "Requests.", ["code"], registry=self.registry)
@@ -86,7 +112,7 @@ class Service:
         )
         waiting = prometheus_client.Gauge("ocr_waiting_lines", "Lines that wait to be read.", registry=self.registry)
         waiting.set_function(lambda: self._batcher.waiting)
-        version = prometheus_client.Gauge("ocr_version", "The version that is served.", registry=self.registry)
+        version = prometheus_client.Gauge("ocr_version", "The newest version that is served.", registry=self.registry)
         version.set_function(lambda: versions.current.number)
 
     async def run(self, poll_s: float) -> None:
@@ -122,33 +148,52 @@ class Service:
         Raises:
           RequestError: It is not served.
         """
-        current = self.versions.current
-        if model.name != wire.MODEL or model.label or model.version not in (None, current.number):
-            named = f"model {model.name!r}"
-            named += f", version {model.version}," if model.version is not None else ""
-            named += f", label {model.label!r}," if model.label else ""
-            served = f"version {current.number} of {wire.MODEL!r} is"
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"{named} is not served; {served}")
-        return current
+        number, served = self.version_number(model), self.versions.served
+        if number is None:
+            return self.versions.current
+        if number not in served:
+            raise self.not_served(model)
+        return served[number]
 
-    def signature_inputs(self, model: ModelRequest) -> dict[str, tf.TensorSpec]:
-        """Returns the inputs by name that the signature takes.
+    def version_number(self, model: ModelRequest) -> int | None:
+        """Returns the version number that a request names itself or by a label; None for the newest.
+
+        Raises:
+          RequestError: There is no such model or label.
+        """
+        if model.name != self.model_name or (model.label and model.label not in self._labels):
+            raise self.not_served(model)
+        return self._labels[model.label] if model.label else model.version
+
+    def not_served(self, model: ModelRequest) -> RequestError:
+        """Returns the error of a request for what is not served."""
+        named = f"model {model.name!r}"
+        named += f", version {model.version}," if model.version is not None else ""
+        named += f", label {model.label!r}," if model.label else ""
+        named += f" which is version {self._labels[model.label]}," if model.label in self._labels else ""
+        numbers = self.versions.served.keys()
+        served = f"version{'s' * (len(numbers) > 1)} {list_numbers(numbers)} of {self.model_name!r}"
+        return RequestError(grpc.StatusCode.NOT_FOUND, f"{named} is not served; {served} {'are' if len(numbers) > 1 else 'is'}")
+
+    def find_signature(self, model: ModelRequest) -> Signature:
+        """Returns the signature that a request names.
 
         Raises:
           RequestError: There is no such signature, or the version is not served.
         """
-        signatures = self.find_version(model).export.signatures
+        version = self.find_version(model)
+        signatures = version.export.signatures
         if (name := model.signature or "serving_default") not in signatures:
             raise invalid_argument(f"signature {name!r}: the model has {', '.join(signatures)}")
-        return signatures[name].structured_input_signature[1]
+        return Signature(version, name, signatures[name].structured_input_signature[1])
 
-    def check_shapes(self, model: ModelRequest, shapes: dict[str, tuple[int, ...]]) -> None:
+    def check_shapes(self, signature: Signature, shapes: dict[str, tuple[int, ...]]) -> None:
         """Validates the names and shapes of inputs, and their size, before they are decoded.
 
         Raises:
           RequestError: They are not what the signature takes, or too large.
         """
-        specs = self.signature_inputs(model)
+        specs = signature.inputs
         if shapes.keys() != specs.keys():
             raise invalid_argument(f"the inputs are {', '.join(shapes) or 'none'}; they must be {', '.join(specs)}")
         for name, shape in shapes.items():
@@ -171,30 +216,30 @@ class Service:
             raise invalid_argument(f"{count} lines in a request; at most {self._max_lines} are allowed")
 
     async def predict(
-        self, model: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
-    ) -> tuple[Version, dict[str, np.ndarray]]:
+        self, signature: Signature, inputs: dict[str, np.ndarray], timeout_s: float | None
+    ) -> dict[str, np.ndarray]:
         """Reads lines.
 
         Args:
-          model: The model and its signature.
+          signature: Reads them.
           inputs: By name; their shapes have passed `check_shapes`.
           timeout_s: How long the client waits; None if it does not say.
 
         Returns:
-          The version that read them, and the signature's outputs by name.
+          The signature's outputs by name.
 
         Raises:
           RequestError: They were not read.
         """
-        version, outputs = await self._read(model, inputs, timeout_s)
+        outputs = await self._read(signature, inputs, timeout_s)
         for status, count in zip(*np.unique(outputs["status"], return_counts=True), strict=True):
             self._lines.labels(str(status)).inc(count)
-        return version, outputs
+        return outputs
 
     async def _read(
-        self, model: ModelRequest, inputs: dict[str, np.ndarray], timeout_s: float | None
-    ) -> tuple[Version, dict[str, np.ndarray]]:
-        specs = self.signature_inputs(model)
+        self, signature: Signature, inputs: dict[str, np.ndarray], timeout_s: float | None
+    ) -> dict[str, np.ndarray]:
+        specs = signature.inputs
         for name, value in inputs.items():
             if value.dtype != specs[name].dtype.as_numpy_dtype:
                 raise invalid_argument(f"{name}: {value.dtype} is not {specs[name].dtype.name}")
@@ -202,7 +247,7 @@ class Service:
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._batcher.read(model.signature or "serving_default", inputs)
+                return await self._batcher.read(signature.version, signature.name, inputs)
         except TimeoutError:
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, "not read before the deadline") from None
         except OverloadedError as error:

@@ -31,11 +31,12 @@ def test_fused_batch_norm_equals_that_of_keras(training: bool):
         np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=1e-4)
 
 
-def test_masked_relu_and_its_gradient():
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_relu_and_its_gradient(training: bool):
     x, mask = tf.constant([[[[1.0], [-2.0], [3.0]]]]), tf.constant([[[[1.0], [1.0], [0.0]]]])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = layers.MaskedReLU()(x, mask)
+        y = layers.MaskedReLU()(x, mask, training=training)
     np.testing.assert_array_equal(y, [[[[1.0], [0.0], [0.0]]]])
     gradient = tape.gradient(y, x, tf.constant([[[[5.0], [6.0], [7.0]]]]))
     np.testing.assert_array_equal(gradient, [[[[5.0], [0.0], [0.0]]]])
@@ -48,9 +49,10 @@ def test_logits_equal_those_of_a_dense_layer_and_gradients_nearly():
         layer = kind(50)
         layer.build(x.shape)
         layer.set_weights([tf.random.stateless_normal([16, 50], seed=[3, 4]), tf.random.stateless_normal([50], seed=[5, 6])])
+        options = {"training": True} if kind is layers.Logits else {}
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(tf.nn.softmax(y := layer(x))[..., 7])
+            loss = tf.reduce_sum(tf.nn.softmax(y := layer(x, **options))[..., 7])
         results.append([y, *tape.gradient(loss, [x, *map(keras_compat.variable, (layer.kernel, layer.bias))])])
     np.testing.assert_allclose(*(result.pop(0) for result in results), rtol=1e-5, atol=1e-5)
     for exact, ours in zip(*results, strict=True):

@@ -1,3 +1,4 @@
+import gc
 import pathlib
 
 import pytest
@@ -44,3 +45,15 @@ def test_a_model_with_another_signature_is_refused(tmp_path: pathlib.Path):
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": serve})
     with pytest.raises(InputError, match="does not take image_bytes"):
         saved_model.load(tmp_path)
+
+
+def test_a_model_that_is_no_longer_used_leaves_no_graph_in_memory(trained):
+    def graphs() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
+
+    before = graphs()
+    model = saved_model.load(trained.export)
+    assert graphs() > before
+    del model
+    assert graphs() == before

@@ -15,6 +15,7 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
 
 import ocr
 import tools
@@ -416,3 +417,25 @@ def test_log_records_of_this_project_are_shown_as_bare_messages(invoke, monkeypa
         done = invoke("render_lines", "--output=lines")
         assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "step 5\nrejected\n")
     assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
+
+
+GPU_COMMANDS = {
+    "ocr_predict": ["--saved_model=none", "line.png"],
+    "ocr_eval": ["--model=none", "--data=none"],
+    "ocr_serve": ["--export_dir=none"],
+    "ocr_train": ["--train_data=none", "--eval_data=none", "--workdir=run"],
+}
+
+
+@pytest.mark.parametrize("name", GPU_COMMANDS)
+def test_gpus_memory_grows_as_it_is_needed(invoke, monkeypatch: pytest.MonkeyPatch, name: str):
+    gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU") for number in (0, 1)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else [])
+    grows = {
+        flag: invoke(name, *GPU_COMMANDS[name], *flag.split()) for flag in ("", "--gpu_memory_growth", "--nogpu_memory_growth")
+    }
+    # There are no such GPUs, so TensorFlow refuses to change the first of them.
+    refused = {
+        flag: "Unrecognized device: PhysicalDevice(name='/physical_device:GPU:0'" in done.stderr for flag, done in grows.items()
+    }
+    assert refused == {"": name != "ocr_train", "--gpu_memory_growth": True, "--nogpu_memory_growth": False}

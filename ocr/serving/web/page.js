@@ -15,7 +15,7 @@ const MESSAGES = {
   },
 };
 const BATCH_SIZE = 8; // images per request
-const MODEL = "v1/models/ocr";
+const MODEL = `v1/models/${encodeURIComponent(document.documentElement.dataset.model)}`;
 
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
 const lines = []; // shown on the page: {item, name, url, file, prediction, error}
