@@ -123,7 +123,8 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
 
     Returns:
       float32[B], from 0 to 1; 0 where the probability underflows float32, below 1e-38, and where the label has no alignment
-      or the label or a length is invalid, as in `loss`. Else it is NaN where a logit is NaN or plus infinity.
+      or a class that is ruled out, or the label or a length is invalid, as in `loss`. Else it is NaN where a logit is NaN or
+      plus infinity.
 
     Raises:
       TypeError: labels or lengths are not integers, or the logits not floating-point numbers.
@@ -134,6 +135,9 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     length = tf.shape(labels)[1]
     columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
     emitted = tf.gather(tf.nn.softmax(logits), columns, batch_dims=1, axis=2)  # [B, T, N + 1]
+    # In a frame of minus infinity only the softmax is NaN, where these classes are ruled out.
+    ruled_out = tf.gather(logits, columns, batch_dims=1, axis=2) == -float("inf")
+    emitted = tf.where(ruled_out, 0.0, emitted)
     # Frames beyond a line's own are blank with probability 1, so each line ends in its last state.
     certain = tf.one_hot(length, length + 1)
     emitted = tf.where(tf.sequence_mask(frames, time)[:, :, tf.newaxis], emitted, certain)
