@@ -6,14 +6,17 @@ import shutil
 import pytest
 from trainings import config
 
+from ocr import charset as charsets
 from ocr.evaluation import evaluate
-from ocr.saving import check_export, export
+from ocr.model import networks
+from ocr.saving import check_export, export, warm_start
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
 from ocr.training import train
-from tfrecords.errors import IntegrityError
+from tfrecords.errors import InputError, IntegrityError
 from tfrecords.files import no_wildcards
 
+DIGITS = charsets.charset_by_name("digits")
 NAMES = ["run [1]", "a*b?", "m\\1", "[!a-z]", "**", "\\"]
 
 
@@ -32,8 +35,23 @@ def test_a_folder_that_looks_like_a_pattern_is_not_confused_with_one_that_matche
     shutil.copytree(trained.workdir, tmp_path / "run[1]")
     for path in (tmp_path / "run[1]" / "best").glob("*.index"):
         path.unlink()
-    with pytest.raises(IntegrityError, match="damaged checkpoint"):
+    with pytest.raises(IntegrityError, match="damaged checkpoint") as raised:
         Workdir(tmp_path / "run[1]").load()
+    assert f"for {tmp_path}/run[1]/best/ckpt-" in str(raised.value)
+    assert "/proc/" not in str(raised.value)
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.index"])
+def test_damage_below_such_a_folder_is_reported_with_the_folders_own_path(trained, tmp_path: pathlib.Path, file: str):
+    version = shutil.copytree(trained.export, tmp_path / "m[1]") / "1"
+    (version / file).unlink()
+    if file == "saved_model.pb":
+        (version / file).mkdir()
+    for load in (saved_model.load, lambda path: warm_start.take_weights(networks.build("lite", 11), DIGITS, str(path))):
+        with pytest.raises((InputError, IntegrityError)) as raised:
+            load(version)
+        assert str(raised.value).startswith(str(version))
+        assert "/proc/" not in str(raised.value)
 
 
 def test_another_path_is_given_only_where_there_are_wildcards(tmp_path: pathlib.Path):
