@@ -23,6 +23,7 @@ from typing import Any
 from absl import flags
 
 import ocr
+from ocr import options
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
@@ -83,9 +84,9 @@ def define_fields(values: flags.FlagValues, config: type) -> None:
 
 
 def fields(values: Mapping[str, Any], config: type) -> dict[str, Any]:
-    """Returns the values of a configuration's fields from the values of all flags."""
+    """Returns the values of a configuration's fields from the values of all flags; lists are lists of paths."""
     chosen = {field.name: values[field.name] for field in dataclasses.fields(config)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    return {name: tuple(options.join_paths(value)) if isinstance(value, list) else value for name, value in chosen.items()}
 
 
 def run(
