@@ -21,15 +21,26 @@ class Spelling:
 
     def hint(self, name: str) -> str:
         """Returns a text that names the file which is there, and how its name differs; empty if there is none."""
+        found = self.find(name)
+        return f"; there is {found!r}{_difference(name, found)}" if found not in ("", name) else ""
+
+    def find(self, name: str, with_extension: bool = False) -> str:
+        """Returns the path of the file that a name means; empty if there is none.
+
+        Args:
+          name: as it is spelled.
+          with_extension: whether the file must have the extension of the name.
+        """
         parts = [part for part in name.strip().strip("\"'").replace("\\", "/").split("/") if part not in ("", ".")]
         if ".." in parts or "\0" in name:
             return ""
         for start in range(len(parts)):  # a path may begin with folders that lead to this one
-            if (found := self._find(parts[start:])) and found != name:
-                return f"; there is {found!r}{_difference(name, found)}"
+            found = self._find_parts(parts[start:])
+            if found and not (with_extension and _folded(pathlib.PurePath(found).name) != _folded(parts[-1])):
+                return found
         return ""
 
-    def _find(self, parts: list[str]) -> str:
+    def _find_parts(self, parts: list[str]) -> str:
         """Returns the path of the file whose components are spelled like `parts`; empty if there is none."""
         path = self._path
         for part in parts:
