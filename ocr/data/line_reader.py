@@ -147,6 +147,8 @@ class _Folder:
         Raises:
           Reject: `outside_images`, `missing_file` or `too_large`.
         """
+        if len(name.encode("utf-8")) > labels.MAX_PATH_BYTES:
+            raise Reject("missing_file", os.strerror(errno.ENAMETOOLONG))
         try:
             descriptor = self._file(name)
         except _OutsideError as error:

@@ -6,6 +6,7 @@ import unicodedata
 
 _MAX_FILES = 100_000  # of a folder that is searched
 _MAX_FOLDERS = 64  # whose files are remembered
+_MAX_LENGTH = 4096  # of a path, in characters: the system takes no more bytes
 
 
 class Spelling:
@@ -31,6 +32,8 @@ class Spelling:
           name: as it is spelled.
           with_extension: whether the file must have the extension of the name.
         """
+        if len(name) > _MAX_LENGTH:
+            return ""
         parts = [part for part in name.strip().strip("\"'").replace("\\", "/").split("/") if part not in ("", ".")]
         if ".." in parts or "\0" in name:
             return ""

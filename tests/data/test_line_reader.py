@@ -320,6 +320,11 @@ def test_check_header_does_not_notice_damaged_image_data(images: pathlib.Path, t
     assert pack(folder, rows, tmp_path / "header", check="header")["reasons"] in ({}, {"undecodable": 1})
 
 
+@pytest.mark.parametrize("line", ["12\t{path}", "{path}\t12", "{path}"])
+def test_a_path_of_a_million_folders_takes_no_time(images: pathlib.Path, tmp_path: pathlib.Path, line: str):
+    assert pack(images, f"a.png\t1\n{line.format(path='a/' * 500_000)}\n".encode(), tmp_path)["records"] == 1
+
+
 def test_a_line_of_ten_megabytes_is_one_bad_line(images: pathlib.Path, tmp_path: pathlib.Path):
     rows = b"a.png\t1\n" + b"b.jpg\t" + b"7" * 10_000_000 + b"\n" + b"deep/c.png\t2\n"
     assert pack(images, rows, tmp_path) == {"records": 2, "rejects": 1, "shards": 1, "reasons": {"bad_line": 1}}
