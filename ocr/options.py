@@ -85,13 +85,13 @@ def join_paths(pieces: Sequence[str]) -> list[str]:
     start = 0
     while start < len(pieces):
         ends = range(min(start + _MAX_PIECES, len(pieces)), start + 1, -1)
-        end = next((end for end in ends if _is_there(",".join(pieces[start:end]))), start + 1)
+        end = next((end for end in ends if is_there(",".join(pieces[start:end]))), start + 1)
         paths.append(",".join(pieces[start:end]))
         start = end
     return paths
 
 
-def _is_there(item: str) -> bool:
+def is_there(item: str) -> bool:
     """Returns whether an item of a list names an existing path, with or without what may follow it."""
     return _names_path(item) or _names_path(re.sub(":[^:/,]*$", "", item))
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+from PIL import ImageFont
 
 
 def test_flags_are_read_from_a_flag_file(invoke, last_json, tmp_path: pathlib.Path):
@@ -64,3 +65,23 @@ def test_home_is_put_in_the_place_of_a_tilde(invoke, monkeypatch, tmp_path: path
     assert invoke(name, *arguments).returncode == 0
     given = [one.format(home=tmp_path) for one in value] if isinstance(value, list) else value.format(home=tmp_path)
     assert taken[flag] == given
+
+
+@pytest.mark.parametrize("name", [" a ", '"', '"a', "it's", "a\nb", "a,b", ", ", "a:b", "a:3", "[a]", "#1", "a,b:2"])
+def test_paths_in_a_list_may_have_any_names(invoke, last_json, tmp_path: pathlib.Path, name: str):
+    for folder in (name, "z"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("words to draw")
+        (tmp_path / folder / f"{name}.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
+    texts, fonts = f"{name}/{name}:2,z/{name}:1", f"{name}/{name}.ttf,z/{name}.ttf#0"
+    done = invoke("render_lines", "--output=new", "--count=2", "--workers=1", f"--words={texts}", f"--fonts={fonts}")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done)["lines"] == 2
+
+
+def test_paths_in_a_list_may_be_quoted_and_have_blanks_after_commas(invoke, last_json, tmp_path: pathlib.Path):
+    for name in ("a,b.txt", "c.txt"):
+        (tmp_path / name).write_text("words to draw")
+    done = invoke("render_lines", "--output=new", "--count=2", "--workers=1", '--words="a,b.txt:2", c.txt:1')
+    assert done.returncode == 0, done.stderr
+    assert last_json(done)["lines"] == 2
