@@ -87,7 +87,9 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
         if missing := picture.missing_glyphs([prediction.text for prediction in predictions], font):
             print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
         rows = [
-            (picture.open_image(prediction.path), prediction.text, f"{prediction.confidence:.1%}") for prediction in predictions
+            # What was not read is not opened either: a link may lead out of a folder.
+            (None if each.reason else picture.open_image(each.path), each.text, f"{each.confidence:.1%}")
+            for each in predictions
         ]
         files.write_bytes(target, picture.draw(rows, font))
     if failed:

@@ -136,7 +136,7 @@ class _Folder:
         self._opened: dict[str, int] = {}
         self._follow_links = follow_links
         self._path, self._real = path, os.path.realpath(path)
-        self._spelling = Spelling(self._real)
+        self._spelling = Spelling(self._real, follow_links)
 
     def __del__(self) -> None:
         self._close()

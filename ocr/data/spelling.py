@@ -14,10 +14,11 @@ class Spelling:
 
     Args:
       path: real path of the folder.
+      follow_links: whether links may lead elsewhere.
     """
 
-    def __init__(self, path: str):
-        self._path = pathlib.Path(path)
+    def __init__(self, path: str, follow_links: bool):
+        self._path, self._follow_links = pathlib.Path(path), follow_links
         self._folders: dict[pathlib.Path, dict[str, str]] = {}
 
     def hint(self, name: str) -> str:
@@ -54,7 +55,7 @@ class Spelling:
         return str(path.relative_to(self._path)) if self._is_inside(path) and path.is_file() else ""
 
     def _is_inside(self, path: pathlib.Path) -> bool:
-        return pathlib.Path(os.path.realpath(path)).is_relative_to(self._path)
+        return self._follow_links or pathlib.Path(os.path.realpath(path)).is_relative_to(self._path)
 
     def _names(self, folder: pathlib.Path) -> dict[str, str]:
         """Returns the names of what is in a folder, by their folded forms with and without extension."""

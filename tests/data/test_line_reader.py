@@ -271,6 +271,12 @@ def test_a_reject_says_if_the_columns_are_swapped(images: pathlib.Path, tmp_path
     assert ("swapped" in detail) == bool(file)
 
 
+def test_hints_follow_links_where_lines_do(images: pathlib.Path, tmp_path: pathlib.Path):
+    for follow_links, file in ((False, ""), (True, "out")):
+        pack(images, b"b.jpg\t1\n12\tout\n", tmp_path / file, follow_links=follow_links)
+        assert (f"{file!r} is a file" in rejects(tmp_path / file)[0][3]) == follow_links
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
