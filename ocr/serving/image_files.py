@@ -9,7 +9,8 @@ from ocr.images import header
 from tfrecords import files
 
 STDIN = "-"
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".webp")  # some are refused by name
+# TIFF and WebP are not read, but reported rather than passed over.
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read(arguments: Iterable[str], follow_links: bool = False) -> Iterator[tuple[str, bytes, str]]:
@@ -23,7 +24,7 @@ def read(arguments: Iterable[str], follow_links: bool = False) -> Iterator[tuple
     for argument in arguments:
         if argument == STDIN:
             yield (argument, *_read_stdin())
-        elif os.path.isdir(argument):  # noqa: PTH112  # a path with a zero byte is none
+        elif os.path.isdir(argument):  # noqa: PTH112  # pathlib's fails in folders that must not be searched
             yield from _read_folder(argument, follow_links)
         else:
             yield (argument, *read_file(argument))
