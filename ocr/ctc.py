@@ -135,9 +135,6 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     length = tf.shape(labels)[1]
     columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
     emitted = tf.gather(tf.nn.softmax(logits), columns, batch_dims=1, axis=2)  # [B, T, N + 1]
-    # In a frame of minus infinity only the softmax is NaN, where these classes are ruled out.
-    ruled_out = tf.gather(logits, columns, batch_dims=1, axis=2) == -float("inf")
-    emitted = tf.where(ruled_out, 0.0, emitted)
     # Frames beyond a line's own are blank with probability 1, so each line ends in its last state.
     certain = tf.one_hot(length, length + 1)
     emitted = tf.where(tf.sequence_mask(frames, time)[:, :, tf.newaxis], emitted, certain)
@@ -154,6 +151,13 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
         return before
 
     total = tf.gather(tf.foldl(advance, chunks, start), 2 * label_lengths, batch_dims=1)
+
+    def without_ruled_out() -> tf.Tensor:
+        ruled_out = tf.reduce_all(tf.gather(logits, columns, batch_dims=1, axis=2) == -float("inf"), axis=2)  # [B, T]
+        return tf.where(tf.reduce_any(ruled_out & tf.sequence_mask(frames, time), axis=1), 0.0, total)
+
+    # In a frame of minus infinity only the softmax is NaN, although every class is ruled out.
+    total = tf.cond(tf.reduce_any(tf.math.is_nan(total)), without_ruled_out, lambda: total)
     return tf.where(valid, tf.minimum(total, 1.0), 0.0)
 
 
