@@ -56,6 +56,11 @@ class ConvertConfig:
         "full",
         "full: decode every image. header: read only the size of PNG and JPEG files that are kept unchanged.",
     )
+    follow_links: bool = option(
+        False,
+        "Also read images outside of --images, where links or absolute paths in the labels file lead, as with data that DVC or "
+        "git-annex keeps.",
+    )
     strict: bool = option(False, "Stop at the first line that cannot be used.")
     resume: bool = option(False, "Resume an interrupted run on the same input; a finished one is left unchanged.")
     engine: str = option("local", "local: this machine. beam: Apache Beam, on the machines of its runner.")

@@ -123,7 +123,8 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
 
     Returns:
       float32[B], from 0 to 1; 0 where the probability underflows float32, below 1e-38, and where the label has no alignment
-      or the label or a length is invalid, as in `loss`. Else it is NaN where a logit is NaN or plus infinity.
+      or a class that is ruled out, or the label or a length is invalid, as in `loss`. Else it is NaN where a logit is NaN or
+      plus infinity.
 
     Raises:
       TypeError: labels or lengths are not integers, or the logits not floating-point numbers.
@@ -134,6 +135,12 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     length = tf.shape(labels)[1]
     columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
     emitted = tf.gather(tf.nn.softmax(logits), columns, batch_dims=1, axis=2)  # [B, T, N + 1]
+
+    def without_ruled_out() -> tf.Tensor:
+        return tf.where(tf.gather(logits, columns, batch_dims=1, axis=2) == -float("inf"), 0.0, emitted)
+
+    # In a frame of minus infinity only the softmax is NaN, although every class is ruled out.
+    emitted = tf.cond(tf.reduce_any(tf.math.is_nan(emitted)), without_ruled_out, lambda: emitted)
     # Frames beyond a line's own are blank with probability 1, so each line ends in its last state.
     certain = tf.one_hot(length, length + 1)
     emitted = tf.where(tf.sequence_mask(frames, time)[:, :, tf.newaxis], emitted, certain)
@@ -142,11 +149,13 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     emitted = tf.gather(tf.concat([emitted, padding], axis=1), tf.where(states % 2 == 1, states // 2, length), axis=2)
     chunks = tf.reshape(tf.transpose(emitted, [1, 0, 2]), [-1, _UNROLLED, batch, 2 * length + 1])  # [T / 8, 8, B, S]
     start, skips = (tf.exp(value) for value in _start_and_skips(emitted, labels))
+    minus_skips = -skips
 
     def advance(before: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
         for emission in tf.unstack(chunk, _UNROLLED):
             earlier = tf.pad(before, [[0, 0], [2, 0]])
-            before = (before + earlier[:, 1:-1] + earlier[:, :-2] * skips) * emission
+            # Not a sum of three: TensorFlow makes that an AddN, and one in a loop may fail where memory runs short.
+            before = (before + earlier[:, 1:-1] - earlier[:, :-2] * minus_skips) * emission
         return before
 
     total = tf.gather(tf.foldl(advance, chunks, start), 2 * label_lengths, batch_dims=1)

@@ -4,12 +4,15 @@ A flag has the name of its field, so a check that fails names the flag.
 """
 
 import dataclasses
-import pathlib
+import os
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrecords.errors import InputError
+
+_MAX_PIECES = 32  # of one path that has commas
 
 
 def option(default: Any, help: str, *, may_change: bool = False, path: bool = False) -> Any:
@@ -72,6 +75,32 @@ def check_names(name: str, split: str) -> None:
             raise InputError(f"--{flag}={value}: must be of letters, digits and underscores")
 
 
+def join_paths(pieces: Sequence[str]) -> list[str]:
+    """Returns the paths of a list that was split at each comma, although commas may be in names.
+
+    Adjacent pieces are one path, as many as possible, if with the commas between them they name something that exists; a path
+    may be followed by `@SPLIT` or `#INDEX`, and `:WEIGHT`.
+    """
+    paths: list[str] = []
+    start = 0
+    while start < len(pieces):
+        ends = range(min(start + _MAX_PIECES, len(pieces)), start + 1, -1)
+        end = next((end for end in ends if is_there(",".join(pieces[start:end]))), start + 1)
+        paths.append(",".join(pieces[start:end]))
+        start = end
+    return paths
+
+
+def is_there(item: str) -> bool:
+    """Returns whether an item of a list names an existing path, with or without what may follow it."""
+    return _names_path(item) or _names_path(re.sub(":[^:/,]*$", "", item))
+
+
+def _names_path(item: str) -> bool:
+    """Returns whether an item names an existing path, with `@SPLIT` or `#INDEX` or without."""
+    return os.path.exists(item) or os.path.exists(re.sub(r"(@\w+|#[0-9]+)$", "", item))
+
+
 def parse_weighted(item: str) -> tuple[str, float | None]:
     """Splits `NAME:WEIGHT`, or `NAME` alone, whose weight is None.
 
@@ -79,7 +108,7 @@ def parse_weighted(item: str) -> tuple[str, float | None]:
       InputError: the weight is not a number from 1e-6 to 1e6.
     """
     name, colon, weight = item.rpartition(":")
-    if not colon or pathlib.Path(item).exists():  # an existing file whose name has a colon
+    if not colon or "/" in weight or _names_path(item):  # a name with a colon
         return item, None
     try:
         if 1e-6 <= (number := float(weight)) <= 1e6:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import stat
@@ -15,6 +16,7 @@ from typing import Any
 from tfrecords.errors import InputError, IntegrityError
 
 _MAX_JSON_BYTES = 2**30
+_DESCRIPTORS = "/proc/self/fd"
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -111,7 +113,8 @@ def make_folder(path: pathlib.Path) -> None:
 def no_wildcards(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives another path of a folder, without wildcards, if its own has some.
 
-    TensorFlow takes the name of a checkpoint, and so of a SavedModel, for a pattern when it reads it.
+    TensorFlow takes the name of a checkpoint, and so of a SavedModel, for a pattern when it reads it. `own_path` puts the
+    folder's own path back into messages.
 
     Raises:
       OSError: there is no such folder.
@@ -121,9 +124,14 @@ def no_wildcards(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         return
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+        yield pathlib.Path(f"{_DESCRIPTORS}/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def own_path(message: str, folder: pathlib.Path) -> str:
+    """Puts a folder's own path in a message in the place of the one that `no_wildcards` gave."""
+    return re.sub(f"{_DESCRIPTORS}/[0-9]+", lambda _: str(folder), message)
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ class SplitWriter:
     def _check_provenance(self, saved: Mapping[str, Any]) -> None:
         differences = [
             f"{key}: saved {saved.get(key)}, given {given}"
-            for key, given in self._provenance.items()
+            for key, given in {**dict.fromkeys(saved), **self._provenance}.items()
             if saved.get(key) != given
         ]
         if differences:

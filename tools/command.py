@@ -23,6 +23,7 @@ from typing import Any
 from absl import flags
 
 import ocr
+from ocr import options
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
@@ -36,12 +37,26 @@ _HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
 _VERSION = {"--version", "-version"}
 _LISTS = ("train_data", "calibrate")  # of folders, separated by commas
 _ELSEWHERE = ("serving_base_path",)  # paths on another machine
+
+
+class _PathsParser(flags.ListParser):
+    """Splits paths at commas; names of paths that are there may have commas, quotes, blanks at an end and line ends."""
+
+    def parse(self, argument: Any) -> list[str]:
+        paths = options.join_paths(argument.split(",")) if isinstance(argument, str) else argument
+        return paths if all(map(options.is_there, paths)) else super().parse(argument)
+
+
+def _define_paths(name: str, default: Any, help: str, **options: Any) -> None:
+    flags.DEFINE(_PathsParser(), name, default, help, serializer=flags.CsvListSerializer(","), **options)
+
+
 _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
-    list: flags.DEFINE_list,
+    list: _define_paths,
 }
 
 _LOGGERS = ("ocr", "tfrecords", "tools")
@@ -83,9 +98,9 @@ def define_fields(values: flags.FlagValues, config: type) -> None:
 
 
 def fields(values: Mapping[str, Any], config: type) -> dict[str, Any]:
-    """Returns the values of a configuration's fields from the values of all flags."""
+    """Returns the values of a configuration's fields from the values of all flags; lists are lists of paths."""
     chosen = {field.name: values[field.name] for field in dataclasses.fields(config)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    return {name: tuple(options.join_paths(value)) if isinstance(value, list) else value for name, value in chosen.items()}
 
 
 def run(

@@ -1,16 +1,19 @@
-"""Reads image files with an exported model or a server, and prints a line `file<TAB>text<TAB>confidence` for each.
+"""Reads images with an exported model or a server, and prints a line `file<TAB>text<TAB>confidence` for each.
 
 For example:
 
   ocr_predict line1.png line2.jpg
-  ocr_predict --saved_model=export line1.png line2.jpg
+  ocr_predict --saved_model=export --json lines
+  curl -s https://example.com/line.png | ocr_predict -
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
   ocr_predict --engine=beam --beam_options=--runner=FlinkRunner --input='images/**/*.png' --output=read/lines
 
+Of a folder its image files are read, and those in its folders, in the order of their names; - is an image on standard input.
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
 """
 
+import json
 import pathlib
 import sys
 from typing import Any
@@ -20,7 +23,7 @@ from absl import flags
 from ocr import beam, charset, options
 from ocr.config import ENGINES
 from ocr.evaluation import picture
-from ocr.serving import predict
+from ocr.serving import image_files, predict
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
@@ -44,6 +47,13 @@ flags.DEFINE_string(
     "output", "", "With --engine=beam: prefix of the names of the output files, which are JSON lines.", flag_values=FLAGS
 )
 flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runner among them.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "json",
+    False,
+    "Print a JSON object for each image: file, text, confidence, status, and the reason if not read.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool("follow_links", False, "Also read what links in a folder lead to outside of it.", flag_values=FLAGS)
 flags.DEFINE_string("picture", "", "PNG file to write with the images and the texts read.", flag_values=FLAGS)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
 command.define_memory_growth(FLAGS, default=True)
@@ -56,17 +66,20 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)
     if not paths:
-        raise InputError("no image named; give their files as arguments")
+        raise InputError("no image named; give files or folders as arguments, or - for standard input")
     target = pathlib.Path(values["picture"])
     if values["picture"]:
+        if image_files.STDIN in paths:
+            raise InputError("--picture: not drawn of standard input; give a file")
         if not target.parent.is_dir():
             raise InputError(f"--picture={target}: no such folder")
         if target.suffix.lower() != ".png":
             raise InputError(f"--picture={target}: must end in .png")
     picture.open_font(values["picture_font"])
     predictions, failed = [], False
-    for prediction in predict.predict_files(_line_reader(values), paths):
-        print(f"{files.escape_cell(prediction.path)}\t{prediction.text}\t{prediction.confidence:.4f}", flush=True)
+    images = image_files.read(paths, values["follow_links"])
+    for prediction in predict.predict_images(_line_reader(values), images):
+        print(_json(prediction) if values["json"] else _row(prediction), flush=True)
         predictions.append(prediction)
         if prediction.reason:
             print(f"{files.escape_cell(prediction.path)}: {prediction.reason}", file=sys.stderr)
@@ -76,7 +89,9 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
         if missing := picture.missing_glyphs([prediction.text for prediction in predictions], font):
             print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
         rows = [
-            (picture.open_image(prediction.path), prediction.text, f"{prediction.confidence:.1%}") for prediction in predictions
+            # What was not read is not opened either: a link may lead out of a folder.
+            (None if each.reason else picture.open_image(each.path), each.text, f"{each.confidence:.1%}")
+            for each in predictions
         ]
         files.write_bytes(target, picture.draw(rows, font))
     if failed:
@@ -84,10 +99,28 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     return None
 
 
+def _row(prediction: predict.Prediction) -> str:
+    return f"{files.escape_cell(prediction.path)}\t{prediction.text}\t{prediction.confidence:.4f}"
+
+
+def _json(prediction: predict.Prediction) -> str:
+    fields: dict[str, Any] = {
+        "file": prediction.path,
+        "text": prediction.text,
+        "confidence": round(prediction.confidence, 6),
+        "status": prediction.status,
+        **({"reason": prediction.reason} if prediction.reason else {}),
+    }
+    # Bytes of a name that are not UTF-8 are surrogates, which JSON escapes.
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     options.check_given(input=values["input"], output=values["output"])
-    if paths or values["server"] or values["picture"]:
-        raise InputError("--engine=beam: takes --input in place of images, and neither --server nor --picture")
+    if paths or values["server"] or values["picture"] or values["json"] or values["follow_links"]:
+        raise InputError(
+            "--engine=beam: takes --input in place of images, and no --server, --picture, --json or --follow_links"
+        )
     beam.check_installed()
     command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam

@@ -71,6 +71,7 @@ def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_
         "pixels_per_frame": config.pixels_per_frame,
         "check": config.check,
         "num_shards": config.num_shards,
+        **({"follow_links": True} if config.follow_links else {}),  # missing in what older versions wrote
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
     return SplitWriter(*split, num_shards, index.count, provenance, config.resume)

@@ -35,6 +35,7 @@ REASONS = (
 _LOG = logging.getLogger(__name__)
 _MAX_LINE_BYTES = 2**20
 _CHUNK_LINES, _MAX_CHUNK_BYTES = 256, 2**22
+MAX_PATH_BYTES = 4096  # that the system takes; a longer one would only take time
 
 
 class Reject(Exception):
@@ -203,7 +204,7 @@ class _OwnNames:
         self._folder = functools.lru_cache(4096)(self._real_folder)
 
     def __call__(self, name: bytes) -> bytes:
-        if b"/" not in name:
+        if b"/" not in name or len(name) > MAX_PATH_BYTES:
             return name
         folder, _, base = name.rpartition(b"/")
         return self._folder(folder or b"/") + base

@@ -68,7 +68,7 @@ class LineReader:
         self._label_format, self._charset = label_format, charsets.charset_by_name(config.charset)
         self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
         self._keep_undecoded = config.image_format == "keep" and config.check == "header"
-        self._folder = _Folder(config.images)
+        self._folder = _Folder(config.images, config.follow_links)
 
     def read(self, chunk: labels.Chunk) -> list[EncodedRow | PendingImage | Rejected]:
         """Reads a chunk of the labels file and the images it names."""
@@ -89,7 +89,8 @@ class LineReader:
             image = PendingImage(line.number, name, text, encoded, *header)
             return image.encoded_row if self._keep_undecoded and header.channels else image
         except Reject as reject:
-            return Rejected(line.number, reject.name or name, reject.reason, reject.detail)
+            swapped = self._folder.explain_swapped(line) if self._label_format == labels.TEXT else ""
+            return Rejected(line.number, reject.name or name, reject.reason, reject.detail + swapped)
 
 
 def check_size(kind: str, height: int, width: int) -> None:
@@ -124,12 +125,18 @@ class _OutsideError(Exception):
 
 
 class _Folder:
-    """Reads regular files inside a folder, and nothing outside it, whatever names and symbolic links say."""
+    """Reads regular files inside a folder, and nothing outside it, whatever names and symbolic links say.
 
-    def __init__(self, path: str):
+    Args:
+      path: of the folder.
+      follow_links: whether links and absolute paths may lead outside nevertheless.
+    """
+
+    def __init__(self, path: str, follow_links: bool):
         self._opened: dict[str, int] = {}
+        self._follow_links = follow_links
         self._path, self._real = path, os.path.realpath(path)
-        self._spelling = Spelling(self._real)
+        self._spelling = Spelling(self._real, follow_links)
 
     def __del__(self) -> None:
         self._close()
@@ -140,12 +147,17 @@ class _Folder:
         Raises:
           Reject: `outside_images`, `missing_file` or `too_large`.
         """
+        if len(name.encode("utf-8")) > labels.MAX_PATH_BYTES:
+            raise Reject("missing_file", os.strerror(errno.ENAMETOOLONG))
         try:
             descriptor = self._file(name)
         except _OutsideError as error:
-            raise Reject("outside_images", f"{name} is not in {self._path}{self._spelling.hint(name)}") from error
+            hint = self._spelling.hint(name) or ("" if _leads_up(name) else "; --follow_links reads it")
+            raise Reject("outside_images", f"{name} is not in {self._path}{hint}") from error
         except (OSError, ValueError) as error:
             detail = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, FileNotFoundError) and pathlib.Path(self._path, name).is_symlink():
+                detail = "a link to a file that is not there"
             raise Reject("missing_file", detail + self._spelling.hint(name)) from error
         try:
             status = os.fstat(descriptor)
@@ -158,6 +170,13 @@ class _Folder:
             raise Reject("missing_file", error.strerror or "") from error
         finally:
             os.close(descriptor)
+
+    def explain_swapped(self, line: labels.Line) -> str:
+        """Says that a line may be `text<TAB>name`, if what should be the text names a file and the name none."""
+        name, _, text = line.content.decode("utf-8", "replace").partition("\t")
+        if not (found := self._spelling.find(text, with_extension=True)) or self._spelling.find(name, with_extension=True):
+            return ""
+        return f"; {found!r} is a file: are the columns swapped? Write name<TAB>text"
 
     def _file(self, name: str) -> int:
         """Opens a file; returns its descriptor."""
@@ -193,9 +212,16 @@ class _Folder:
           _OutsideError: it is not inside the folder.
         """
         real = os.path.realpath(pathlib.Path(self._path, name))
+        if self._follow_links and not _leads_up(name):
+            return real
         if os.path.commonpath([real, self._real]) != self._real:
             raise _OutsideError
         return real
+
+
+def _leads_up(name: str) -> bool:
+    """Returns whether a name leads out of the folder by itself, through `..`."""
+    return os.path.normpath(name).split("/", 1)[0] == ".."
 
 
 _line_reader: LineReader | None = None  # of a worker process

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import pathlib
 from collections import Counter
 
 import numpy as np
@@ -13,7 +12,7 @@ from ocr.data import dataset, verify
 from ocr.data.dataset import Split
 from ocr.images import header, preprocess
 from ocr.images.preprocess import FrameSize
-from ocr.options import parse_weighted
+from ocr.options import join_paths, parse_weighted
 from tfrecords import reader, schema
 from tfrecords.errors import InputError
 
@@ -83,7 +82,7 @@ def mix(spec: str, frame: FrameSize) -> Mixture:
       InputError: there is no such split, no line fits the network, raw lines have another height, or a weight is invalid.
       IntegrityError: a split is damaged.
     """
-    items = [parse_weighted(item) for item in ([spec] if pathlib.Path(spec).is_dir() else spec.split(","))]
+    items = [parse_weighted(item) for item in join_paths(spec.split(","))]
     given = [weight for _, weight in items if weight is not None]
     if len(given) not in (0, len(items)):
         raise InputError(f"{spec}: give all of them a weight, as in A:3,B:1, or none")

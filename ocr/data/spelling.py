@@ -6,6 +6,7 @@ import unicodedata
 
 _MAX_FILES = 100_000  # of a folder that is searched
 _MAX_FOLDERS = 64  # whose files are remembered
+_MAX_LENGTH = 4096  # of a path, in characters: the system takes no more bytes
 
 
 class Spelling:
@@ -13,23 +14,37 @@ class Spelling:
 
     Args:
       path: real path of the folder.
+      follow_links: whether links may lead elsewhere.
     """
 
-    def __init__(self, path: str):
-        self._path = pathlib.Path(path)
+    def __init__(self, path: str, follow_links: bool):
+        self._path, self._follow_links = pathlib.Path(path), follow_links
         self._folders: dict[pathlib.Path, dict[str, str]] = {}
 
     def hint(self, name: str) -> str:
         """Returns a text that names the file which is there, and how its name differs; empty if there is none."""
+        found = self.find(name)
+        return f"; there is {found!r}{_difference(name, found)}" if found not in ("", name) else ""
+
+    def find(self, name: str, with_extension: bool = False) -> str:
+        """Returns the path of the file that a name means; empty if there is none.
+
+        Args:
+          name: as it is spelled.
+          with_extension: whether the file must have the extension of the name.
+        """
+        if len(name) > _MAX_LENGTH:
+            return ""
         parts = [part for part in name.strip().strip("\"'").replace("\\", "/").split("/") if part not in ("", ".")]
         if ".." in parts or "\0" in name:
             return ""
         for start in range(len(parts)):  # a path may begin with folders that lead to this one
-            if (found := self._find(parts[start:])) and found != name:
-                return f"; there is {found!r}{_difference(name, found)}"
+            found = self._find_parts(parts[start:])
+            if found and not (with_extension and _folded(pathlib.PurePath(found).name) != _folded(parts[-1])):
+                return found
         return ""
 
-    def _find(self, parts: list[str]) -> str:
+    def _find_parts(self, parts: list[str]) -> str:
         """Returns the path of the file whose components are spelled like `parts`; empty if there is none."""
         path = self._path
         for part in parts:
@@ -40,7 +55,7 @@ class Spelling:
         return str(path.relative_to(self._path)) if self._is_inside(path) and path.is_file() else ""
 
     def _is_inside(self, path: pathlib.Path) -> bool:
-        return pathlib.Path(os.path.realpath(path)).is_relative_to(self._path)
+        return self._follow_links or pathlib.Path(os.path.realpath(path)).is_relative_to(self._path)
 
     def _names(self, folder: pathlib.Path) -> dict[str, str]:
         """Returns the names of what is in a folder, by their folded forms with and without extension."""

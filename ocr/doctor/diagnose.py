@@ -18,7 +18,7 @@ from ocr.images.preprocess import FrameSize
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser
-from ocr.saving import workdir as workdirs
+from ocr.saving import metrics_file
 from ocr.saving.workdir import Trained, Workdir
 from tfrecords.errors import InputError, IntegrityError
 
@@ -64,7 +64,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
         watch = Watch(objective, levels, trained.config.learning_rate, known, write_report=lambda _: None)
         results, _ = Evaluator(Recogniser(trained.model, charset))(case.held_out)
         watch.after_evaluation(results, charset, case.held_out[0])
-    losses = workdirs.losses(pathlib.Path(workdir))
+    losses = metrics_file.losses(pathlib.Path(workdir))
     return watch.report() | ({"standing": reference_levels.standing(losses[max(losses)], levels)} if losses else {})
 
 

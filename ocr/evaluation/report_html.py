@@ -8,8 +8,9 @@ from typing import Any
 
 from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
+from ocr.images import header as headers
 
-_KINDS = {"png": b"\x89PNG", "jpeg": b"\xff\xd8", "gif": b"GIF8", "bmp": b"BM"}
+_KINDS = {"png": headers.PNG_MAGIC, "jpeg": headers.JPEG_MAGIC, "gif": headers.GIF_MAGIC, "bmp": headers.BMP_MAGIC}
 _STYLE = """
 :root { color-scheme: light dark; --faint: #8888; --bad: #c0143c; --good: #16794a }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ocr import charset as charsets
 from ocr.images import preprocess
+from ocr.images.header import PNG_MAGIC
 from ocr.model import frozen
 from ocr.serving import saved_model, warmup
 from ocr.synthesis import drawing, fonts, styles
@@ -105,7 +106,7 @@ def _check_bad_images(serve: Any) -> None:
     good = _draw_lines()
     alone = serve(image_bytes=tf.constant(good))
     _check_equal(alone["status"].numpy().tolist(), [preprocess.READ] * len(good))
-    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
+    header = PNG_MAGIC + struct.pack(">I", 13) + b"IHDR"
     bomb = header + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0) + bytes(4)
     bad = [b"", b"no image", bytes(1000), good[0][:-40], header, bomb]
     statuses = [preprocess.UNDECODABLE] * 5 + [preprocess.TOO_LARGE]

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from ocr.data import dataset, pipeline, verify
 from ocr.model.recogniser import Recogniser
+from ocr.options import join_paths
 
 _FACTORS = tuple(1.1**step for step in range(-10, 11))  # 0.39 to 2.59
 _MIN_PROBABILITY = 1e-6
@@ -47,7 +48,7 @@ def find_scale(recogniser: Recogniser, data: str, batch_size: int = 32) -> float
         return tf.map_fn(nll_of, tf.constant(_FACTORS, tf.float32))
 
     total = np.zeros(len(_FACTORS))
-    for split in [dataset.find(name, "eval") for name in data.split(",")]:
+    for split in [dataset.find(name, "eval") for name in join_paths(data.split(","))]:
         with verify.report_damage(split):
             for batch in pipeline.evaluation_batches(split, recogniser.charset, batch_size, recogniser.frame.height):
                 total += nll(*(batch[name] for name in _INPUTS)).numpy()

@@ -10,7 +10,7 @@ from ocr.charset import Charset
 from ocr.model import frozen, networks
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
-from tfrecords import files
+from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -73,5 +73,5 @@ def _load_export(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
         if frozen.fingerprint(model) != about["weights"]:
             raise ValueError("its weights do not match their fingerprint")
     except (OSError, ValueError, LookupError, TypeError, AssertionError, InputError, tf.errors.OpError) as error:
-        raise IntegrityError(f"{folder}: damaged export ({str(error).splitlines()[0]})") from error
+        raise IntegrityError(f"{folder}: damaged export ({files.own_path(errors.first_line(error), folder)})") from error
     return model, charset

@@ -1,18 +1,14 @@
-"""The folder of a training: its configuration, alphabet, checkpoints, best weights, and what its metrics say."""
+"""The folder of a training: its configuration, alphabet, checkpoints and best weights."""
 
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import pathlib
-import re
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 
 from ocr import charset as charsets
 from ocr import config as configs
@@ -22,6 +18,8 @@ from ocr.config import TrainConfig
 from ocr.data.dataset import Split
 from ocr.data.mixture import Mixture
 from ocr.model import networks
+from ocr.saving import checkpoint
+from ocr.saving.best import rank
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -49,8 +47,7 @@ class Trained(NamedTuple):
 class Workdir:
     """The folder of a training: what it needs to resume, and its results.
 
-    A checkpoint is two files, `ckpt-STEP.data-00000-of-00001` and `ckpt-STEP.index`; it exists once its index does. The best
-    weights are those of the step that `best/metrics.json` names.
+    The best weights are those of the step that `best/metrics.json` names.
 
     Args:
       path: of the folder, which need not exist.
@@ -68,7 +65,7 @@ class Workdir:
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return bool(_steps(self._newest))
+        return bool(checkpoint.steps(self._newest))
 
     @contextlib.contextmanager
     def begin(
@@ -121,7 +118,7 @@ class Workdir:
 
     def newest(self) -> int:
         """Returns the step of the newest checkpoint, 0 if there is none."""
-        return max(_steps(self._newest), default=0)
+        return max(checkpoint.steps(self._newest), default=0)
 
     def load(self) -> Trained:
         """Loads the network with its best weights, or the newest weights if none have been evaluated yet.
@@ -141,7 +138,7 @@ class Workdir:
         charset = charsets.load_charset(self.path / "charset.txt", provenance["alphabet"])
         model = networks.build(config.model, charset.num_classes)
         if best := self.best():
-            _restore(_prefix(self._best, best["step"]), {"model": model})
+            checkpoint.restore(self._best, best["step"], {"model": model})
         elif not self.restore({"model": model}):
             raise InputError(f"{self.path}: no checkpoint yet; let ocr_train run until its first one")
         return Trained(model, charset, config, provenance, best)
@@ -162,10 +159,10 @@ class Workdir:
         Raises:
           IntegrityError: there are checkpoints, but all are damaged.
         """
-        steps = _steps(self._newest)
+        steps = checkpoint.steps(self._newest)
         for step in steps:
             try:
-                _restore(_prefix(self._newest, step), parts)
+                checkpoint.restore(self._newest, step, parts)
                 return True
             except IntegrityError as error:
                 if step == steps[-1]:
@@ -183,11 +180,11 @@ class Workdir:
           keep: how many checkpoints to keep.
           parts: trackable objects by name.
         """
-        _save(self._newest, step, parts)
-        saved = _steps(self._newest)
+        checkpoint.save(self._newest, step, parts)
+        saved = checkpoint.steps(self._newest)
         kept = [one for one in saved if one <= step][:keep]
         for other in {*saved} - {*kept}:
-            _remove(self._newest, other)
+            checkpoint.remove(self._newest, other)
 
     def best(self) -> dict[str, Any]:
         """Returns the metrics of the best evaluation: `step`, `cer` and others; empty if there was none.
@@ -216,112 +213,8 @@ class Workdir:
         """
         if rank(self.best()) < rank(metrics):
             return
-        _save(self._best, step, {"model": model})
+        checkpoint.save(self._best, step, {"model": model})
         files.write_json(self._best / "metrics.json", {"step": step, **metrics})
-        for other in _steps(self._best):
+        for other in checkpoint.steps(self._best):
             if other != step:
-                _remove(self._best, other)
-
-
-def _prefix(folder: pathlib.Path, step: int) -> pathlib.Path:
-    return folder / f"ckpt-{step}"
-
-
-def _steps(folder: pathlib.Path) -> list[int]:
-    """Returns the steps of a folder's checkpoints, the newest first."""
-    names = (path.stem.removeprefix("ckpt-") for path in folder.glob("ckpt-*.index"))
-    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
-
-
-def _save(folder: pathlib.Path, step: int, parts: dict[str, Any]) -> None:
-    """Writes a checkpoint to a temporary folder and moves it here, its index last."""
-    with files.temporary_directory(folder / ".partial") as staging:
-        tf.train.Checkpoint(**parts).write(str(_prefix(staging, step)))
-        for path in sorted(staging.iterdir()):  # "data" before "index"
-            files.sync_file(path)
-            path.rename(folder / path.name)
-    files.sync_folder(folder)
-
-
-def _remove(folder: pathlib.Path, step: int) -> None:
-    """Removes a checkpoint, its index first."""
-    for path in sorted(folder.glob(f"ckpt-{step}.*"), reverse=True):
-        path.unlink()
-
-
-def _restore(prefix: pathlib.Path, parts: dict[str, Any]) -> None:
-    """Restores parts from a checkpoint.
-
-    Raises:
-      IntegrityError: it is damaged, or lacks some of the parts.
-    """
-    try:
-        with files.no_wildcards(prefix.parent) as folder:
-            status = tf.train.Checkpoint(**parts).read(str(folder / prefix.name))
-            status.expect_partial().assert_existing_objects_matched()
-    except (OSError, ValueError, IndexError, AssertionError, tf.errors.OpError) as error:
-        cause = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])  # internal names of TensorFlow
-        raise IntegrityError(f"{prefix}: damaged checkpoint ({cause})") from error
-
-
-class Best:
-    """The best evaluation so far, as a checkpoint stores it.
-
-    Attributes:
-      state: what a checkpoint holds.
-    """
-
-    def __init__(self) -> None:
-        initial = {"cer": math.inf, "eval_loss": math.inf, "poorer": 0.0}
-        self.state = {name: tf.Variable(tf.constant(value, tf.float64), trainable=False) for name, value in initial.items()}
-
-    @property
-    def evals_since_best(self) -> int:
-        """Number of evaluations since the best one."""
-        return int(self.state["poorer"])
-
-    def update(self, metrics: dict[str, Any]) -> bool:
-        """Takes an evaluation into account; returns whether it is better than all before."""
-        new = rank(metrics)
-        if new < (float(self.state["cer"]), float(self.state["eval_loss"])):
-            for name, value in zip(self.state, (*new, 0.0), strict=True):
-                self.state[name].assign(value)
-            return True
-        self.state["poorer"].assign_add(1.0)
-        return False
-
-
-def rank(metrics: dict[str, Any]) -> tuple[float, float]:
-    """Returns what evaluations are compared by, lower is better: CER, then the loss; infinite where unknown."""
-    cer, loss = (metrics.get(name) for name in ("cer", "eval_loss"))
-    return math.inf if cer is None else cer, math.inf if loss is None else loss
-
-
-def losses(workdir: pathlib.Path) -> dict[int, float]:
-    """Returns the training losses by step.
-
-    Raises:
-      IntegrityError: a line of `metrics.jsonl` is damaged.
-    """
-    path = workdir / "metrics.jsonl"
-    lines = [json.loads(line) for line in metrics_until(sys.maxsize, path)] if path.exists() else []
-    return {line["step"]: line["loss"] for line in lines if line.get("loss") is not None}
-
-
-def metrics_until(step: int, path: pathlib.Path) -> Iterator[str]:
-    """Yields the lines of a `metrics.jsonl` up to a step, without one that was cut off while it was written.
-
-    Raises:
-      IntegrityError: a line is damaged.
-    """
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if line.endswith("\n") and json.loads(line, parse_constant=_reject)["step"] <= step:
-                    yield line
-            except (ValueError, TypeError, KeyError) as error:
-                raise IntegrityError(f"{path}: line {number}: damaged ({error})") from error
-
-
-def _reject(constant: str) -> None:
-    raise ValueError(f"{constant} in it")
+                checkpoint.remove(self._best, other)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocr.images import header
-from tfrecords import files
+from ocr.serving import image_files
 
 _BATCH_SIZE = 32
 _REASONS = {
@@ -20,12 +19,16 @@ ReadFunction = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
 
 
 class Prediction(NamedTuple):
-    """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why."""
+    """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why.
+
+    `status` is that of the exported model: 0 if the image was read.
+    """
 
     path: str
     text: str
     confidence: float
     reason: str
+    status: int
 
 
 def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
@@ -35,7 +38,7 @@ def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Predicti
       read: An export or a client.
       paths: Image files.
     """
-    return predict_images(read, ((path, *_read_file(path)) for path in paths))
+    return predict_images(read, ((path, *image_files.read_file(path)) for path in paths))
 
 
 def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]]) -> Iterator[Prediction]:
@@ -49,12 +52,4 @@ def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]])
     while batch := list(itertools.islice(images, _BATCH_SIZE)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
         for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
-            yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
-
-
-def _read_file(path: str) -> tuple[bytes, str]:
-    """Returns a file's bytes and "", or b"" and why it could not be read."""
-    try:
-        return files.read_at_most(path, header.MAX_BYTES + 1), ""  # the byte too many makes it `too large`
-    except (OSError, ValueError) as error:
-        return b"", getattr(error, "strerror", None) or str(error)
+            yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""), int(status))

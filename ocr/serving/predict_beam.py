@@ -58,7 +58,8 @@ def run(model: pathlib.Path, pattern: str, output: str, beam_options: str) -> di
     """
     pipeline = engine.pipeline(beam_options)
     version = saved_model.newest_version(model)
-    paths = sorted(path for path in glob.glob(pattern, recursive=True) if not pathlib.Path(path).is_dir())
+    matched = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
+    paths = sorted(path for path in matched if not pathlib.Path(path).is_dir())
     if not paths:
         raise InputError(f"--input={pattern}: matches no file")
     if not pathlib.Path(f"{output}-").parent.is_dir():

@@ -103,7 +103,9 @@ def load(path: pathlib.Path) -> Export:
         with files.no_wildcards(version) as folder:
             model = tf.saved_model.load(str(folder))
     except errors.damage_errors() as error:
-        raise IntegrityError(f"{version}: damaged, cannot be loaded ({errors.first_line(error)})") from error
+        raise IntegrityError(
+            f"{version}: damaged, cannot be loaded ({files.own_path(errors.first_line(error), version)})"
+        ) from error
     serve = model.signatures.get("serving_default")
     inputs = list(serve.structured_input_signature[1].values()) if serve else []
     if [(t.name, t.dtype) for t in inputs] != [("image_bytes", tf.string)] or not serve.structured_outputs.keys() >= _OUTPUTS:

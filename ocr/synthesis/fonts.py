@@ -2,6 +2,7 @@
 
 import functools
 import glob
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -146,9 +147,10 @@ def open_fonts(patterns: tuple[str, ...]) -> list[Font]:
     wanted: dict[tuple[str, int], float] = {}
     for pattern in patterns:
         name, weight = parse_weighted(pattern)
-        name, number, index = name.rpartition("#")
-        name, index = (name, index) if number and index.isdecimal() else (name + number + index, "0")
-        if not (matched := sorted(glob.glob(name, recursive=True))):
+        file, _, index = name.rpartition("#")
+        name, index = (file, index) if file and index.isdecimal() and not os.path.exists(name) else (name, "0")
+        matched = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+        if not matched:
             raise InputError(f"--fonts={pattern}: matches no file")
         for path in matched:
             wanted[path, int(index)] = 1.0 if weight is None else weight / len(matched)

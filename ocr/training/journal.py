@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ocr.saving import workdir as workdirs
+from ocr.saving import metrics_file
 from tfrecords import files
 
 
@@ -62,7 +62,7 @@ class Journal:
         files.make_folder(workdir / "events")
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
-            files.write_text(self._path, "".join(workdirs.metrics_until(step, self._path)))
+            files.write_text(self._path, "".join(metrics_file.lines_until(step, self._path)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
         self._events = tf.summary.create_file_writer(str(workdir / "events"))
         self._levels = {tf.summary.create_file_writer(str(workdir / "events" / name)): levels[name] for name in levels}

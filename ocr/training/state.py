@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ocr import keras_compat
 from ocr.model import networks
-from ocr.saving.workdir import Best
+from ocr.saving.best import Best
 from ocr.training.steps import Steps
 from ocr.training.weight_update import Optimizer
 from tfrecords.errors import IntegrityError

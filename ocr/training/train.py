@@ -25,7 +25,8 @@ from ocr.model import networks
 from ocr.model.frame_objective import FrameObjective
 from ocr.model.objective import Objective
 from ocr.saving import warm_start
-from ocr.saving.workdir import Best, Workdir
+from ocr.saving.best import Best
+from ocr.saving.workdir import Workdir
 from ocr.training import devices, optimizer, trainers
 from ocr.training.devices import Devices
 from ocr.training.eval_model import EvalModel

@@ -45,7 +45,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (folder / "inside").symlink_to(folder / "a.png")
     (folder / "up").symlink_to(here)
     (folder / "loop").symlink_to(folder / "loop")
+    (folder / "to_loop").symlink_to("loop")
+    (folder / "gone.png").symlink_to(here / "gone.png")
+    (here / "store").mkdir()
+    (here / "store" / "object.png").symlink_to(here / "secret.png")
+    (folder / "annex").symlink_to("../store")
     os.mkfifo(folder / "fifo")
+    os.mkfifo(here / "fifo")
     return folder
 
 
@@ -139,6 +145,42 @@ def test_an_absolute_name_that_leads_outside_is_rejected(images: pathlib.Path, t
     assert [row[2] for row in rejects(tmp_path)] == ["outside_images"]
 
 
+FOLLOWED = ["out", "up/secret.png", "{images}/../secret.png", "{images}/out", "annex/object.png", "deep/../out"]
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_links_and_absolute_names_may_lead_outside_if_followed(images: pathlib.Path, tmp_path: pathlib.Path, name: str):
+    row = f"a.png\t1\n{name.format(images=images)}\t2\n".encode()
+    assert pack(images, row, tmp_path / "not")["reasons"] == {"outside_images": 1}
+    assert rejects(tmp_path / "not")[0][3].endswith("; --follow_links reads it")
+    assert pack(images, row, tmp_path / "followed", follow_links=True)["records"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "detail"),
+    [
+        ("../secret.png", "outside_images", "../secret.png is not in {images}"),
+        ("deep/../../secret.png", "outside_images", "deep/../../secret.png is not in {images}"),
+        ("loop", "missing_file", "Too many levels of symbolic links"),
+        ("to_loop", "missing_file", "Too many levels of symbolic links"),
+        ("gone.png", "missing_file", "a link to a file that is not there"),
+        ("{images}/../fifo", "missing_file", "not a regular file"),
+        ("up", "missing_file", "not a regular file"),
+    ],
+)
+def test_even_then_a_line_without_an_image_is_rejected(
+    images: pathlib.Path, tmp_path: pathlib.Path, name: str, reason: str, detail: str
+):
+    row = f"a.png\t1\n{name.format(images=images)}\t2\n".encode()
+    assert pack(images, row, tmp_path, follow_links=True)["records"] == 1
+    assert [row[2:] for row in rejects(tmp_path)] == [[reason, detail.format(images=images)]]
+
+
+def test_links_to_one_file_are_images_of_their_own(images: pathlib.Path, tmp_path: pathlib.Path):
+    # Where files are stored by their content, images that are equal are links to one file.
+    assert pack(images, b"a.png\t1\ninside\t1\nout\t2\nup/secret.png\t3\n", tmp_path, follow_links=True)["records"] == 4
+
+
 @pytest.mark.parametrize("engine", ["local", pytest.param("beam", marks=pytest.mark.slow)])
 def test_an_image_under_several_spellings_is_packed_once(images: pathlib.Path, tmp_path: pathlib.Path, engine: str):
     names = ["none.png", "./a.png", "a.png", "deep/../a.png", "deep/c.png", "deep//c.png", f"{images}/deep/c.png", "b.jpg"]
@@ -209,6 +251,32 @@ def test_a_reject_says_what_is_wrong_with_the_line(images: pathlib.Path, tmp_pat
     assert hint in detail
 
 
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("12\ta.png", "a.png"),
+        ("12\tdeep/c.png", "deep/c.png"),
+        ("12\timages/A.PNG", "a.png"),
+        ("\ta.png", "a.png"),
+        ("12\ta", ""),
+        ("a.png\tb.jpg", ""),
+        ("12\tnone.png", ""),
+        ("12\t../secret.png", ""),
+    ],
+)
+def test_a_reject_says_if_the_columns_are_swapped(images: pathlib.Path, tmp_path: pathlib.Path, line: str, file: str):
+    pack(images, f"b.jpg\t1\n{line}\n".encode(), tmp_path)
+    ((*_, detail),) = rejects(tmp_path)
+    assert (f"; {file!r} is a file: are the columns swapped? Write name<TAB>text" in detail) == bool(file)
+    assert ("swapped" in detail) == bool(file)
+
+
+def test_hints_follow_links_where_lines_do(images: pathlib.Path, tmp_path: pathlib.Path):
+    for follow_links, file in ((False, ""), (True, "out")):
+        pack(images, b"b.jpg\t1\n12\tout\n", tmp_path / file, follow_links=follow_links)
+        assert (f"{file!r} is a file" in rejects(tmp_path / file)[0][3]) == follow_links
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -256,6 +324,11 @@ def test_check_header_does_not_notice_damaged_image_data(images: pathlib.Path, t
     rows = b"a.png\t1\ncut.png\t2\ncut.jpg\t3\n"
     assert pack(folder, rows, tmp_path / "full")["reasons"] == {"undecodable": 2}
     assert pack(folder, rows, tmp_path / "header", check="header")["reasons"] in ({}, {"undecodable": 1})
+
+
+@pytest.mark.parametrize("line", ["12\t{path}", "{path}\t12", "{path}"])
+def test_a_path_of_a_million_folders_takes_no_time(images: pathlib.Path, tmp_path: pathlib.Path, line: str):
+    assert pack(images, f"a.png\t1\n{line.format(path='a/' * 500_000)}\n".encode(), tmp_path)["records"] == 1
 
 
 def test_a_line_of_ten_megabytes_is_one_bad_line(images: pathlib.Path, tmp_path: pathlib.Path):

@@ -151,13 +151,15 @@ def test_what_is_beyond_a_lines_frames_has_no_influence(junk: float, classes: sl
     assert not junk_gradient[1, 11:].any()
 
 
-def test_a_frame_of_minus_infinity_gives_an_infinite_loss_and_no_gradient():
+def test_a_frame_of_minus_infinity_gives_an_infinite_loss_no_gradient_and_no_probability():
     logits = np.random.default_rng(7).normal(size=(2, 4, 3)).astype("f")
     expected = loss_and_gradient(logits, [4, 4], [[1], [1]], [1, 1])
     logits[0, 1] = -np.inf
     losses, gradient = loss_and_gradient(logits, [4, 4], [[1], [1]], [1, 1])
     assert losses[0] == np.inf
     assert not gradient[0].any()
+    probability = np.exp(-expected[0][1])
+    np.testing.assert_allclose(ctc.probability(logits, [4, 4], [[1], [1]], [1, 1]), [0.0, probability], rtol=1e-5)
     np.testing.assert_allclose(losses[1], expected[0][1], rtol=1e-6)
     np.testing.assert_allclose(gradient[1], expected[1][1], atol=1e-6)
 

@@ -1,3 +1,7 @@
+import io
+import json
+import shutil
+
 import pytest
 
 from ocr.serving import predict
@@ -20,6 +24,26 @@ def test_predictions_come_in_order_and_bad_files_are_reported(trained, invoke, t
         "junk.png: not an image that can be decoded",
     ]
     assert (tmp_path / "read.png").stat().st_size > 10_000
+
+
+def test_folders_and_standard_input_are_read_and_printed_as_json(trained, invoke, tmp_path, monkeypatch):
+    good = sorted((trained.lines / "eval").glob("*.png"))[:3]
+    for folder in ("lines", "empty"):
+        (tmp_path / folder).mkdir()
+    for path in good[:2]:
+        shutil.copy(path, tmp_path / "lines")
+    (tmp_path / "lines" / "junk\udcff.png").write_bytes(b"junk")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(good[2].read_bytes())))
+    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--json", "lines", "-", "empty", "-")
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [*(f"lines/{path.name}" for path in good[:2]), "lines/junk\udcff.png", "-", "empty", "-"]
+    assert [(row["file"], row["status"]) for row in rows] == list(zip(names, [0, 0, 1, 0, 1, 1], strict=True))
+    truths = dict(line.split("\t") for line in (trained.lines / "eval" / "labels.txt").read_text().splitlines())
+    assert sum(rows[row]["text"] == truths[path.name] for row, path in zip((0, 1, 3), good, strict=True)) >= 2
+    assert min(rows[row]["confidence"] for row in (0, 1, 3)) > 0.3
+    assert [row.get("reason", "")[:14] for row in rows] == ["", "", "not an image t", "", "no image in it", "standard input"]
+    assert len(done.stderr.splitlines()) == 3
 
 
 def test_a_server_predicts_what_its_export_predicts(trained, server, invoke, tmp_path):

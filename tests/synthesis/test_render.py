@@ -94,6 +94,15 @@ def test_fonts_are_opened_by_glob_patterns(tmp_path: pathlib.Path):
     assert draw(tmp_path, fonts=(f"{tmp_path}/**/*.ttf",)).values()
 
 
+@pytest.mark.parametrize("name", ["[a]*.ttf", "a#1", "a:b", "a\\1.ttf"])
+def test_a_font_that_is_there_is_opened_whatever_its_name(tmp_path: pathlib.Path, name: str):
+    (tmp_path / name).write_bytes(ImageFont.load_default(20).font_bytes)
+    (tmp_path / "a").touch()
+    for pattern, weight in ((f"{tmp_path}/{name}", 1.0), (f"{tmp_path}/{name}:2", 2.0), (f"{tmp_path}/{name}#0", 1.0)):
+        ((font,), expected) = fonts.open_fonts((pattern,)), f"{tmp_path}/{name}"
+        assert (font.path, font.weight) == (expected, weight)
+
+
 def test_a_text_too_long_for_the_width_is_scaled_down_and_not_cut(tmp_path: pathlib.Path):
     texts = draw(tmp_path, min_chars=30, max_chars=30, width=200)
     for name in texts:

@@ -115,6 +115,8 @@ def test_resuming_refuses_other_settings(tmp_path: pathlib.Path, monkeypatch: py
     interrupt(tmp_path, provenance={"labels": "a"})
     with pytest.raises(InputError, match="labels: saved a, given b"):
         write(tmp_path, num_shards=4, positions=10, provenance={"labels": "b"}, resume=True)
+    with pytest.raises(InputError, match="labels: saved a, given None"):
+        write(tmp_path, num_shards=4, positions=10, resume=True)
     monkeypatch.setattr(writer.SplitWriter, "_publish", lambda _: 1 / 0)  # killed just before the last step
     with pytest.raises(ZeroDivisionError):
         write(tmp_path, num_shards=4, positions=10, provenance={"labels": "a"}, resume=True)

@@ -1,15 +1,12 @@
 """What users and scripts rely on: exit status, one line on stderr, one JSON object at the end.
 
-Most cases run within this process; exit codes, closed streams and signals are tested on real processes.
+Most cases run within this process; exit codes are tested on real processes.
 """
 
 import errno
-import json
-import logging
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,14 +17,9 @@ import tensorflow as tf
 import ocr
 import tools
 from tfrecords import files
-from tools import command
 
 NOT_COMMANDS = ("__init__", "command", "demo")
 COMMANDS = sorted(path.stem for path in pathlib.Path(tools.__file__).parent.glob("*.py") if path.stem not in NOT_COMMANDS)
-
-
-STOPPING = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-STOPPING_NAMES = [number.name for number, _ in STOPPING]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -130,117 +122,6 @@ def test_a_full_disk_is_reported_and_leaves_nothing_behind(invoke, tmp_path: pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), STOPPING, ids=STOPPING_NAMES)
-def test_a_command_may_finish_its_work_after_a_signal(
-    invoke, last_json, monkeypatch: pytest.MonkeyPatch, number: int, status: int
-):
-    def main(*_: object) -> dict:
-        with command.stop_on_signal() as stop:
-            os.kill(os.getpid(), number)
-            while not stop():
-                time.sleep(0.01)
-        return {"saved": True, "interrupted": True}
-
-    monkeypatch.setattr("tools.render_lines.main", main)
-    done = invoke("render_lines", "--output=lines")
-    assert (done.returncode, last_json(done)) == (status, {"saved": True, "interrupted": True})
-    assert done.stderr == f"\n{number.name}: saving, then exiting; send it again to exit at once\n"
-    monkeypatch.undo()
-    assert invoke("render_lines", "--help").returncode == 0, "a later command in the same process is not interrupted"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), STOPPING, ids=STOPPING_NAMES)
-def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: pathlib.Path, number: int, status: int):
-    line = [sys.executable, "-m", "tools.ocr_train", f"--train_data={trained.records}", f"--eval_data={trained.records}"]
-    line += ["--workdir=run", "--steps=100000", "--batch_size=4", "--log_every=1"]
-    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        journal = tmp_path / "run" / "metrics.jsonl"
-        while not (journal.exists() and journal.read_text()):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.1)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == status
-    result = json.loads(out.splitlines()[-1])
-    assert result["interrupted"] is True
-    assert result["steps"] > 0
-    assert "saving, then exiting" in err
-    more = [*line[:-3], f"--steps={result['steps'] + 2}", *line[-2:]]
-    done = subprocess.run(more, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"resuming from step {result['steps']}" in done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["steps"] == result["steps"] + 2
-
-
-def test_a_second_signal_ends_the_process_at_once(tmp_path: pathlib.Path):
-    # A call that does not return to Python stands in for a long step of TensorFlow.
-    code = (
-        "import ctypes, sys; from tools import command\n"
-        "with command.stop_on_signal():\n"
-        "    print('ready', flush=True)\n"
-        "    for _ in range(4): ctypes.CDLL(None).usleep(30_000_000)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        assert "send it again to exit at once" in process.stderr.readline() + process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
-
-
-SLOW_IMPORT = (
-    "import logging, time, types\n"
-    "time.sleep(1)\n"
-    "get_logger = logging.getLogger\n"
-    "config = types.SimpleNamespace(list_physical_devices=lambda kind: [])\n"
-)
-
-
-@pytest.mark.parametrize("tensorflow", ["stand-in", pytest.param("real", marks=pytest.mark.slow)])
-def test_a_signal_during_the_import_of_tensorflow_is_not_lost(tmp_path: pathlib.Path, tensorflow: str):
-    if tensorflow == "stand-in":
-        (tmp_path / "tensorflow.py").write_text(SLOW_IMPORT)
-    code = (
-        "import os, signal, sys, threading; from absl import flags; from tools import command\n"
-        f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "def main(*_):\n"
-        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
-        "    command.import_tensorflow()\n"
-        "    return {'done': True}\n"
-        "command.run(main, flags.FlagValues(), '')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (143, '{"interrupted": true}\n')
-
-
-@pytest.mark.parametrize(
-    ("line", "key"),
-    [
-        pytest.param("render_lines --count=3 --workers=1", "lines", id="without TensorFlow"),
-        pytest.param("make_tfrecords --dummy=3 --num_classes=5", "records", id="with TensorFlow", marks=pytest.mark.slow),
-    ],
-)
-def test_a_command_works_with_stdin_and_stderr_closed(tmp_path: pathlib.Path, line: str, key: str):
-    shell = f"{sys.executable} -m tools.{line} --output={tmp_path}/output 2>&- 0<&-"
-    done = subprocess.run(shell, shell=True, stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)[key] == 3
-
-
-def test_interrupted_rendering_leaves_nothing_behind(tmp_path: pathlib.Path):
-    line = [sys.executable, "-m", "tools.render_lines", "--output=lines", "--count=1000000"]
-    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob(".lines.partial/*/*.png")):
-            assert process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert json.loads(out) == {"interrupted": True}
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_file_names_with_tabs_or_line_ends_are_escaped(trained, invoke, tmp_path: pathlib.Path):
     shutil.copy(next((trained.lines / "eval").glob("*.png")), tmp_path / "a\tb\nc.png")
     os.mkfifo(tmp_path / "fifo")
@@ -266,157 +147,12 @@ def test_rendering_ends_if_a_worker_is_killed(tmp_path: pathlib.Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_standard_output_is_reported(tmp_path: pathlib.Path):
-    shell = f"{sys.executable} -m tools.render_lines --output={tmp_path}/lines --count=3 --workers=1 > /dev/full"
-    done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: standard output: No space left on device"
-
-
-def test_flags_are_read_from_a_flag_file(invoke, last_json, tmp_path: pathlib.Path):
-    (tmp_path / "recipe").write_text("--count=3\n--charset=digits\n")
-    done = invoke("render_lines", "--flagfile=recipe", "--output=lines")
-    assert done.returncode == 0, done.stderr
-    assert last_json(done)["lines"] == 3
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("first", ["--count=3", "# of Windows", "--flagfile=inner"])
-def test_a_flag_file_may_have_a_byte_order_mark(invoke, last_json, tmp_path: pathlib.Path, first: str, encoding: str):
-    (tmp_path / "recipe").write_text(f"{first}\r\n--charset=digits\r\n--count=3\r\n", encoding)
-    (tmp_path / "inner").write_text("--seed=2\n", encoding)
-    done = invoke("render_lines", "--output=lines", "--flagfile", "recipe")
-    assert done.returncode == 0, done.stderr
-    assert last_json(done)["lines"] == 3
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"--count=3\n--charset=\xff\n", "is not UTF-8"),
-        (b"--flagfile=recipe", "names itself"),
-        (None, "No such file or directory"),
-    ],
-)
-def test_a_flag_file_that_cannot_be_read_is_refused(invoke, tmp_path: pathlib.Path, content: bytes | None, message: str):
-    if content:
-        (tmp_path / "recipe").write_bytes(content)
-    done = invoke("render_lines", "--flagfile=recipe", "--output=lines")
-    assert (done.returncode, done.stderr) == (1, f"error: --flagfile=recipe: {message}\n")
-
-
-@pytest.mark.parametrize(
-    ("line", "flag", "value"),
-    [
-        ("render_lines --output=~/lines --count=1", "output", "{home}/lines"),
-        ("render_lines --output=~ --count=1", "output", "{home}"),
-        ("render_lines --output=x --count=1 --fonts=~/a/*.ttf:2,~/b.ttf", "fonts", ["{home}/a/*.ttf:2", "{home}/b.ttf"]),
-        ("render_lines --output=x --count=1 --charset=chinese_ocr:~/file", "charset", "chinese_ocr:{home}/file"),
-        ("render_lines --output=./~/a~b --count=1", "output", "./~/a~b"),
-        ("render_lines --output=~nobody-here/x --count=1", "output", "~nobody-here/x"),
-        ("render_lines --output=a,~/b --count=1", "output", "a,~/b"),
-        (
-            "ocr_train --train_data=~/a:3,~/b@eval --eval_data=~@eval --workdir=~root/w",
-            "train_data",
-            "{home}/a:3,{home}/b@eval",
-        ),
-        ("ocr_train --train_data=a --eval_data=~@eval --workdir=w", "eval_data", "{home}@eval"),
-        ("ocr_export --workdir=w --export_dir=x --serving_base_path=~/models", "serving_base_path", "~/models"),
-    ],
-)
-def test_home_is_put_in_the_place_of_a_tilde(invoke, monkeypatch, tmp_path: pathlib.Path, line: str, flag: str, value):
-    name, *arguments = line.split()
-    taken = {}
-    monkeypatch.setattr(f"tools.{name}.main", lambda values, _: taken.update(values))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert invoke(name, *arguments).returncode == 0
-    given = [one.format(home=tmp_path) for one in value] if isinstance(value, list) else value.format(home=tmp_path)
-    assert taken[flag] == given
-
-
-ABORTING = "import os, signal\nos.write(2, b'the last words\\n')\n"
-
-
-@pytest.mark.parametrize(
-    "end", ["os.abort()", "os.kill(os.getpid(), signal.SIGILL)", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "1 / 0"]
-)
-def test_what_tensorflow_says_before_it_aborts_is_shown(command, tmp_path: pathlib.Path, end: str):
-    (tmp_path / "tensorflow").mkdir()
-    (tmp_path / "tensorflow" / "__init__.py").write_text(ABORTING + end)
-    done = command("ocr_predict", "line.png")
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[0] == "the last words"
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs to start a namespace of processes")
-def test_the_same_for_the_first_process_of_a_container(tmp_path: pathlib.Path):
-    (tmp_path / "tensorflow").mkdir()
-    (tmp_path / "tensorflow" / "__init__.py").write_text(f"{ABORTING}os.abort()")
-    line = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "tools.ocr_predict", "line.png"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[0] == "the last words"
-
-
-def test_a_command_that_nohup_started_goes_on_after_sighup(tmp_path: pathlib.Path):
-    code = "import os, signal; from absl import flags; from tools import command\n"
-    code += "command.run(lambda v, a: os.kill(os.getpid(), signal.SIGHUP) or {}, flags.FlagValues(), '')"
-    for nohup, expected in ((["nohup"], (0, "{}\n")), ([], (129, '{"interrupted": true}\n'))):
-        done = subprocess.run([*nohup, sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == expected
-
-
-def test_a_command_saves_its_work_though_its_terminal_is_gone(tmp_path: pathlib.Path):
-    code = (
-        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools import command\n"
-        "def main(*_):\n"
-        "    with command.stop_on_signal() as stop:\n"
-        "        while not stop():\n"
-        "            sys.stderr.write('\\rworking'); sys.stderr.flush(); time.sleep(0.01)\n"
-        "        time.sleep(0.2); print('saving', file=sys.stderr); pathlib.Path('saved').touch()\n"
-        "    return {'interrupted': True}\n"
-        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-        "command.run(main, flags.FlagValues(), '')"
-    )
-    ours, theirs = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=tmp_path,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        assert b"working" in os.read(ours, 100)
-        os.close(ours)
-        assert process.wait(timeout=20) == 129
-    assert (tmp_path / "saved").exists()
-
-
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_other_systems_than_linux_are_refused_in_one_line(platform: str):
     code = f"import sys; sys.platform = {platform!r}; import tools.render_lines"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "error: line-ocr runs on Linux only: on Windows in WSL 2, on macOS in a Linux container\n"
-
-
-def test_log_records_of_this_project_are_shown_as_bare_messages(invoke, monkeypatch: pytest.MonkeyPatch):
-    def main(*_: object) -> dict:
-        logging.getLogger("ocr.training").info("step %d", 5)
-        logging.getLogger("tfrecords").warning("rejected")
-        logging.getLogger("ocr").debug("hidden")
-        logging.getLogger("urllib3").info("hidden too")
-        return {}
-
-    monkeypatch.setattr("tools.render_lines.main", main)
-    loggers = [logging.getLogger(name) for name in ("ocr", "tfrecords", "tools")]
-    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
-    for _ in range(2):  # a second command in the same process shows them once, too
-        done = invoke("render_lines", "--output=lines")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "step 5\nrejected\n")
-    assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
 
 
 GPU_COMMANDS = {
