@@ -157,7 +157,7 @@ def _check_warm_up(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
 
 
 def _draw_lines() -> list[bytes]:
-    """Returns image files of lines of a few digits each; the one too narrow for a digit is grey."""
+    """Returns image files of lines of a few digits each; the one too narrow for a digit has a stroke."""
     return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
 
 
@@ -165,7 +165,9 @@ def _draw_line(width: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     if width < preprocess.HEIGHT:
         file = io.BytesIO()
-        Image.new("L", (width, preprocess.HEIGHT), 128).save(file, "png")
+        line = Image.new("L", (width, preprocess.HEIGHT), 255)
+        line.paste(0, (0, 8, width, 24))
+        line.save(file, "png")
         return file.getvalue()
     text = "".join(map(str, rng.integers(0, 10, width // preprocess.HEIGHT)))
     return drawing.draw(text, fonts.open_fonts(())[0], preprocess.HEIGHT, width, styles.STYLES["screen"], rng).encoded()

@@ -13,19 +13,26 @@ _BATCH_SIZE = 32
 _REASONS = {
     1: "not an image that can be decoded",
     2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
+    3: "blank: nothing stands out from its ground",
 }
+_TALL = "higher than wide: text that stands upright or runs downwards is not read; turn the image, or crop single lines"
+_DOUBTFUL = 0.5  # confidence: a single character may be higher than wide, and is read all the same
 
 # Encoded image files -> their texts, confidences float32[B] and statuses int32[B]: an export, or a client.
 ReadFunction = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
 
 
 class Prediction(NamedTuple):
-    """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why."""
+    """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why.
+
+    `warning` says why a text may be wrong, if there is something to say.
+    """
 
     path: str
     text: str
     confidence: float
     reason: str
+    warning: str = ""
 
 
 def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
@@ -48,8 +55,16 @@ def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]])
     images = iter(images)
     while batch := list(itertools.islice(images, _BATCH_SIZE)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
-        for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
-            yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""))
+        for (name, content, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
+            reason = reason or _REASONS.get(int(status), "")
+            is_doubtful = not reason and (not text or confidence < _DOUBTFUL)
+            yield Prediction(name, text, float(confidence), reason, _TALL if is_doubtful and _is_tall(content) else "")
+
+
+def _is_tall(content: bytes) -> bool:
+    """Returns whether an image is higher than wide; False for a GIF or BMP."""
+    shape = header.read(content)
+    return shape is not None and shape.height > shape.width
 
 
 def _read_file(path: str) -> tuple[bytes, str]:

@@ -18,8 +18,9 @@ _WIDTH = 280  # pixels
 
 
 def write(path: pathlib.Path) -> None:
-    """Writes requests for each signature: a blank line, and for signatures of image files also a batch of them."""
+    """Writes requests for each signature: a line of strokes, and for signatures of image files also a batch of them."""
     line = np.full([1, preprocess.HEIGHT, _WIDTH], 255, np.uint8)
+    line[:, 8:24, 20:-20:10] = 0
     image = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
     requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):

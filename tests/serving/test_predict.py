@@ -1,6 +1,11 @@
+import pathlib
+
 import pytest
+from PIL import Image
 
 from ocr.serving import predict
+
+DATA = pathlib.Path(__file__).parents[1] / "data"
 
 
 def test_predictions_come_in_order_and_bad_files_are_reported(trained, invoke, tmp_path):
@@ -38,6 +43,23 @@ def test_a_server_that_cannot_be_reached_is_reported(invoke):
     done = invoke("ocr_predict", "--server=localhost:1", "--timeout_s=1", "line.png")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "--server=localhost:1: " in done.stderr
+
+
+def test_blank_images_and_lines_that_stand_upright_are_reported(invoke, tmp_path):
+    line = Image.open(next(DATA.glob("欢迎*.jpg"))).convert("L")
+    Image.new("L", (200, 32), 255).save(tmp_path / "blank.png")
+    line.save(tmp_path / "line.png")
+    line.rotate(90, expand=True).save(tmp_path / "tall.png")
+    line.crop((0, 0, 28, 32)).resize((28, 40)).save(tmp_path / "character.png")  # higher than wide, and read
+    done = invoke("ocr_predict", "--picture=read.png", "blank.png", "line.png", "character.png")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "blank.png\t\t0.0000"
+    assert [message for message in done.stderr.splitlines() if "font" not in message] == [
+        "blank.png: blank: nothing stands out from its ground"
+    ]
+    done = invoke("ocr_predict", "line.png", "tall.png")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+    assert "tall.png: higher than wide" in done.stderr
 
 
 @pytest.mark.parametrize(
