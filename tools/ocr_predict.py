@@ -43,7 +43,12 @@ flags.DEFINE_string(
     "output", "", "With --engine=beam: prefix of the names of the output files, which are JSON lines.", flag_values=FLAGS
 )
 flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runner among them.", flag_values=FLAGS)
-flags.DEFINE_string("picture", "", "PNG file to write with the images and the texts read.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "picture",
+    "",
+    f"PNG file to write with the lines as they were read and their texts, of the first {picture.MAX_ROWS} images.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
 
 
@@ -66,16 +71,18 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     for prediction in predict.predict_files(_line_reader(values), paths):
         print(f"{files.escape_cell(prediction.path)}\t{prediction.text}\t{prediction.confidence:.4f}", flush=True)
         predictions.append(prediction)
-        if prediction.reason:
-            print(f"{files.escape_cell(prediction.path)}: {prediction.reason}", file=sys.stderr)
-            failed = True
+        if message := prediction.reason or prediction.warning:
+            print(f"{files.escape_cell(prediction.path)}: {message}", file=sys.stderr)
+        failed = failed or bool(prediction.reason)
     if values["picture"]:
-        font = values["picture_font"]
-        if missing := picture.missing_glyphs([prediction.text for prediction in predictions], font):
+        font, drawn = values["picture_font"], predictions[: picture.MAX_ROWS]
+        if missing := picture.missing_glyphs([prediction.text for prediction in drawn], font):
             print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
-        rows = [
-            (picture.open_image(prediction.path), prediction.text, f"{prediction.confidence:.1%}") for prediction in predictions
-        ]
+        if len(drawn) < len(predictions):
+            print(f"{target}: shows the first {len(drawn)} of {len(predictions)} images", file=sys.stderr)
+        command.import_tensorflow()
+        lines = picture.open_lines([prediction.path for prediction in drawn])
+        rows = [(line, read.text, f"{read.confidence:.1%}") for line, read in zip(lines, drawn, strict=True)]
         files.write_bytes(target, picture.draw(rows, font))
     if failed:
         sys.exit(1)
