@@ -7,6 +7,7 @@ if TYPE_CHECKING:  # writing records must not wait for TensorFlow to start
     import tensorflow as tf
 
 PNG, JPEG, RAW = "png", "jpeg", "raw"
+_UPRIGHT = 1  # the orientation of images without one
 
 
 class Record(NamedTuple):
@@ -15,13 +16,14 @@ class Record(NamedTuple):
     Attributes:
       encoded: the image file's bytes; for `raw`, height * width grey values, row by row.
       image_format: `png`, `jpeg` or `raw`.
-      height: of the stored image, in pixels.
-      width: of the stored image, in pixels.
+      height: of the image as it is shown, in pixels.
+      width: of the image as it is shown, in pixels.
       channels: of the stored image; 0 if its header does not say.
       text: the line's text.
       filename: the image's name as the labels file has it.
       font: font that the line was drawn with; empty if unknown.
-      middles: column of each character's middle, in pixels of the stored image; empty if unknown.
+      middles: column of each character's middle, in pixels of the image as it is shown; empty if unknown.
+      orientation: how the stored image must be turned to be shown, 1 to 8 as in Exif.
     """
 
     encoded: bytes
@@ -33,6 +35,7 @@ class Record(NamedTuple):
     filename: str
     font: str = ""
     middles: tuple[int, ...] = ()
+    orientation: int = _UPRIGHT
 
     def serialize(self) -> bytes:
         """Returns the record as a serialized Example; equal records give equal bytes.
@@ -49,6 +52,7 @@ class Record(NamedTuple):
                 _octets(b"image/format", self.image_format.encode("ascii")),
                 _ints(b"image/height", self.height),
                 _ints(b"image/middles", *self.middles) if self.middles else b"",
+                _ints(b"image/orientation", self.orientation) if self.orientation != _UPRIGHT else b"",
                 _octets(b"image/text", self.text.encode("utf-8")),
                 _ints(b"image/width", self.width),
             )
@@ -95,8 +99,8 @@ def parse(serialized: "tf.Tensor", middles: bool = False) -> dict[str, "tf.Tenso
       middles: whether to parse the characters' middles too.
 
     Returns:
-      `encoded`, `format`, `text`, `filename`, `font`: string[B]; `height`, `width`, `channels`: int64[B]; and, if asked
-      for, `middles`: ragged int64[B, (N)], an empty row where they are unknown.
+      `encoded`, `format`, `text`, `filename`, `font`: string[B]; `height`, `width`, `channels`, `orientation`: int64[B]; and,
+      if asked for, `middles`: ragged int64[B, (N)], an empty row where they are unknown.
     """
     import tensorflow as tf
 
@@ -104,6 +108,8 @@ def parse(serialized: "tf.Tensor", middles: bool = False) -> dict[str, "tf.Tenso
     sizes = {key: tf.io.FixedLenFeature([], tf.int64) for key in ("height", "width", "channels")}
     features = {f"image/{key}": feature for key, feature in (strings | sizes).items()}
     features["image/font"] = tf.io.FixedLenFeature([], tf.string, "")
+    # Earlier records lack it: their images are read as they are stored, in which size their records give them.
+    features["image/orientation"] = tf.io.FixedLenFeature([], tf.int64, _UPRIGHT)
     if middles:
         features["image/middles"] = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
     parsed = tf.io.parse_example(serialized, features)

@@ -54,7 +54,12 @@ flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 flags.DEFINE_bool("follow_links", False, "Also read what links in a folder lead to outside of it.", flag_values=FLAGS)
-flags.DEFINE_string("picture", "", "PNG file to write with the images and the texts read.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "picture",
+    "",
+    f"PNG file to write with the lines as they were read and their texts, of the first {picture.MAX_ROWS} images.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
 command.define_memory_growth(FLAGS, default=True)
 
@@ -81,18 +86,19 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     for prediction in predict.predict_images(_line_reader(values), images):
         print(_json(prediction) if values["json"] else _row(prediction), flush=True)
         predictions.append(prediction)
-        if prediction.reason:
-            print(f"{files.escape_cell(prediction.path)}: {prediction.reason}", file=sys.stderr)
-            failed = True
+        if message := prediction.reason or prediction.warning:
+            print(f"{files.escape_cell(prediction.path)}: {message}", file=sys.stderr)
+        failed = failed or bool(prediction.reason)
     if values["picture"]:
-        font = values["picture_font"]
-        if missing := picture.missing_glyphs([prediction.text for prediction in predictions], font):
+        font, drawn = values["picture_font"], predictions[: picture.MAX_ROWS]
+        if missing := picture.missing_glyphs([prediction.text for prediction in drawn], font):
             print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
-        rows = [
-            # What was not read is not opened either: a link may lead out of a folder.
-            (None if each.reason else picture.open_image(each.path), each.text, f"{each.confidence:.1%}")
-            for each in predictions
-        ]
+        if len(drawn) < len(predictions):
+            print(f"{target}: shows the first {len(drawn)} of {len(predictions)} images", file=sys.stderr)
+        command.import_tensorflow()
+        # What was not read is not opened either: a link may lead out of a folder.
+        lines = picture.open_lines(["" if each.reason else each.path for each in drawn])
+        rows = [(line, read.text, f"{read.confidence:.1%}") for line, read in zip(lines, drawn, strict=True)]
         files.write_bytes(target, picture.draw(rows, font))
     if failed:
         sys.exit(1)

@@ -17,7 +17,7 @@ from ocr.config import ConvertConfig
 from ocr.data import labels, line_reader
 from ocr.data.labels import LabelsIndex, Reject
 from ocr.data.line_reader import EncodedRow, PendingImage, Rejected
-from ocr.images import header, header_graph, preprocess
+from ocr.images import exif, exif_graph, header, header_graph, preprocess
 from tfrecords import files, schema
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.schema import Record
@@ -170,7 +170,7 @@ def encode_rows(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Re
             encoded.append(row)
         elif row.number not in shapes:
             encoded.append(_encode(row, config))
-        elif shapes[row.number] != (row.height, row.width, row.channels):
+        elif shapes[row.number] != row.stored_shape:
             encoded.append(Rejected(row.number, row.name, "undecodable", f"damaged {row.kind.upper()}"))
         else:
             encoded.append(row.encoded_row)
@@ -215,8 +215,10 @@ def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
     if stored == schema.RAW:
         record = Record(line.tobytes(), stored, line.shape[0], line.shape[1], 1, row.text, row.name)
     else:
-        encoded = row.encoded if keep_file else png
-        record = Record(encoded, stored, int(height), int(width), int(channels), row.text, row.name)
+        # What was decoded for a PNG has been turned already.
+        encoded, orientation = (row.encoded, row.orientation) if keep_file else (png, exif.UPRIGHT)
+        size = int(height), int(width), int(channels)
+        record = Record(encoded, stored, *size, row.text, row.name, orientation=orientation)
     return row.number, row.name, record.serialize(), row.text, header.scaled_width(record.height, record.width)
 
 
@@ -231,14 +233,16 @@ def _decode_file(encoded: tf.Tensor, as_png: tf.Tensor, line_height: int) -> tup
     """Decodes an image file.
 
     Returns:
-      height, width, status, the line's pixels, the image as a PNG file if asked for, and the number of channels.
+      height and width as it is shown, status, the line's pixels, the image as a PNG file if asked for, and the number of
+      channels.
     """
     encoded = header_graph.first_frame(encoded)
-    height, width = tf.unstack(header_graph.size(encoded))
+    orientation = exif_graph.orientation(encoded)
+    height, width = tf.unstack(exif_graph.shown(header_graph.size(encoded), orientation))
     status = preprocess.status(encoded, height, width)
 
     def decoded() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = preprocess.decode(encoded)
+        image = preprocess.decode(encoded, orientation)
         png = tf.cond(as_png, lambda: tf.io.encode_png(image), lambda: b"")
         return preprocess.to_line(image, line_height), png, tf.shape(image)[2]
 

@@ -11,6 +11,7 @@ from ocr.config import ConvertConfig
 from ocr.data import labels
 from ocr.data.labels import Reject
 from ocr.data.spelling import Spelling
+from ocr.images import exif
 from ocr.images import header as headers
 from tfrecords.schema import Record
 
@@ -33,6 +34,7 @@ class PendingImage(NamedTuple):
       height: from the image's header.
       width: from the image's header.
       channels: from the image's header.
+      orientation: from the image's header.
     """
 
     number: int
@@ -43,12 +45,19 @@ class PendingImage(NamedTuple):
     height: int
     width: int
     channels: int
+    orientation: int
+
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the image before it is turned."""
+        is_sideways = self.orientation in exif.SIDEWAYS
+        return (self.width, self.height, self.channels) if is_sideways else (self.height, self.width, self.channels)
 
     @property
     def encoded_row(self) -> EncodedRow:
         """The line with its file unchanged; the file must be a PNG or JPEG whose header is right."""
-        _, name, text, encoded, kind, height, width, channels = self
-        record = Record(encoded, kind, height, width, channels, text, name)
+        _, name, text, encoded, kind, height, width, channels, orientation = self
+        record = Record(encoded, kind, height, width, channels, text, name, orientation=orientation)
         return self.number, name, record.serialize(), text, headers.scaled_width(height, width)
 
 

@@ -13,6 +13,7 @@ from ocr import ctc
 from ocr.data import dataset, pipeline, verify
 from ocr.evaluation import report
 from ocr.evaluation.metrics import LineResult, measures
+from ocr.images import preprocess
 from ocr.images.header import SCALED_HEIGHT
 from ocr.model.recogniser import Recogniser
 from ocr.saving.workdir import Workdir
@@ -106,7 +107,7 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
             results = _read_export(model, split, batch_size)
             measured = measures(results)
         if folder:
-            report.write(folder, f"{model} on {data}", results, measured, functools.partial(_image_files, split, batch_size))
+            report.write(folder, f"{model} on {data}", results, measured, functools.partial(_lines_as_png, split, batch_size))
         return measured
 
 
@@ -115,17 +116,25 @@ def _read_export(export: pathlib.Path, split: dataset.Split, batch_size: int) ->
     results = []
     for batch in pipeline.image_files(split, batch_size):
         texts, confidences, statuses = read(batch["encoded"].numpy().tolist())
-        if statuses.any():
-            name = batch["filename"].numpy()[statuses.argmax()].decode("utf-8", "replace")
+        damaged = np.isin(statuses, (preprocess.UNDECODABLE, preprocess.TOO_LARGE))
+        if damaged.any():
+            name = batch["filename"].numpy()[damaged.argmax()].decode("utf-8", "replace")
             raise IntegrityError(f"{split.folder}: the image of {name} cannot be decoded")
         results += _line_results(batch, texts, confidences)
     return results
 
 
-def _image_files(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
-    """Returns the encoded images of the lines with these numbers."""
+def _lines_as_png(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
+    """Returns the lines with these numbers as the network gets them, as PNG files."""
     batches = (batch["encoded"].numpy() for batch in pipeline.image_files(split, batch_size))
-    return {number: encoded for number, encoded in enumerate(itertools.chain.from_iterable(batches)) if number in numbers}
+    encoded = {number: file for number, file in enumerate(itertools.chain.from_iterable(batches)) if number in numbers}
+    return {number: _line_as_png(file).numpy() for number, file in encoded.items()}
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _line_as_png(encoded: tf.Tensor) -> tf.Tensor:
+    pixels, *_ = preprocess.read_rows(encoded[tf.newaxis], SCALED_HEIGHT)
+    return tf.io.encode_png(pixels[0][:, :, tf.newaxis])
 
 
 def _line_results(batch: dict[str, tf.Tensor], texts: Sequence[str], confidences: np.ndarray) -> list[LineResult]:

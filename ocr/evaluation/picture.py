@@ -1,15 +1,18 @@
-"""A picture of line images with the text read from each beside it."""
+"""A picture of lines with the text read from each beside it."""
 
+import functools
 import io
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from ocr.images import header
 from ocr.synthesis.fonts import Font
 from tfrecords import files
 from tfrecords.errors import InputError
 
-_MAX_BYTES = 20_000_000  # of an image file
+MAX_ROWS = 300  # of a picture: many programs show none that is higher than 16,384 pixels
+_BATCH_SIZE = 32
 _ROW, _LINE, _GAP, _WIDTH = 48, 32, 16, 420  # pixels
 _INK, _FAINT, _PAPER, _BAD = "#1a1a1a", "#808080", "#ffffff", "#b00020"
 
@@ -26,17 +29,32 @@ def open_font(font: str) -> Font:
         raise InputError(f"--picture_font={font}: cannot be read as a font ({error})") from error
 
 
-def open_image(file: str) -> Image.Image | None:
-    """Returns the image in a file, or None if it cannot be read."""
+def open_lines(paths: Sequence[str]) -> list[Image.Image | None]:
+    """Returns the lines in image files as the network gets them, or None for a file that cannot be read."""
+    import tensorflow as tf  # which takes seconds, and drawing does not need it
+
+    from ocr.images import preprocess
+
+    read_rows = functools.partial(preprocess.read_rows, line_height=header.SCALED_HEIGHT)
+    read = tf.function(read_rows, [tf.TensorSpec([None], tf.string)], autograph=False)
+    lines: list[Image.Image | None] = []
+    for start in range(0, len(paths), _BATCH_SIZE):
+        encoded = tf.constant([_content(path) for path in paths[start : start + _BATCH_SIZE]])
+        for line, width, status, _ in zip(*(value.numpy() for value in read(encoded)), strict=True):
+            lines.append(Image.fromarray(line[:, :width]) if status == preprocess.READ else None)
+    return lines
+
+
+def _content(path: str) -> bytes:
+    """Returns a file's bytes, or none if it cannot be read."""
     try:
-        content = io.BytesIO(files.read_at_most(file, _MAX_BYTES))
-        return Image.open(content, formats=("PNG", "JPEG", "GIF", "BMP")).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+        return files.read_at_most(path, header.MAX_BYTES)
+    except (OSError, ValueError):
+        return b""
 
 
 def draw(rows: Sequence[tuple[Image.Image | None, str, str]], font: str = "") -> bytes:
-    """Draws a row for each line: its image, its text and a note.
+    """Draws a row for each line: its image, its text and a note; at most MAX_ROWS.
 
     Args:
       rows: image, text, note. "no image" is written in place of an image that is None.
@@ -48,7 +66,7 @@ def draw(rows: Sequence[tuple[Image.Image | None, str, str]], font: str = "") ->
     Raises:
       InputError: the file is not a font.
     """
-    text_font = open_font(font)
+    rows, text_font = rows[:MAX_ROWS], open_font(font)
     large, small = text_font.at(20), text_font.at(13)
     sheet = Image.new("RGB", (2 * _WIDTH, _ROW * len(rows) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)

@@ -8,9 +8,7 @@ from typing import Any
 
 from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
-from ocr.images import header as headers
 
-_KINDS = {"png": headers.PNG_MAGIC, "jpeg": headers.JPEG_MAGIC, "gif": headers.GIF_MAGIC, "bmp": headers.BMP_MAGIC}
 _STYLE = """
 :root { color-scheme: light dark; --faint: #8888; --bad: #c0143c; --good: #16794a }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
@@ -33,13 +31,12 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
       title: of the page.
       content: see `report.contents`.
       lines: the results of all lines.
-      images: by line number, the encoded images of the lines that `content` shows.
+      images: by line number, PNG files of the lines that `content` shows.
     """
 
     def picture(number: int) -> str:
-        kind = next((kind for kind, magic in _KINDS.items() if images[number].startswith(magic)), "png")
         data = base64.b64encode(images[number]).decode("ascii")
-        return f'<img alt="line {number}" src="data:image/{kind};base64,{data}">'
+        return f'<img alt="line {number}" src="data:image/png;base64,{data}">'
 
     figures = content["figures"]
     ranges = {key: " to ".join(f"{bound:.2%}" for bound in figures[f"{key}_interval"]) for key in ("cer", "line_accuracy")}

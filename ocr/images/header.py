@@ -3,6 +3,7 @@
 import struct
 from typing import Any, NamedTuple
 
+from ocr.images import exif
 from tfrecords.schema import JPEG, PNG
 
 SCALED_HEIGHT = 32  # pixels: "scaled width" is the width of a line once it is so high, whatever height a network takes
@@ -12,9 +13,8 @@ MAX_SCALED_WIDTH = 8_000  # pixels
 PNG_MAGIC, JPEG_MAGIC, GIF_MAGIC, BMP_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 OTHER = ""  # kind of an image that is neither PNG nor JPEG
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
-_BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of a header with the image's size
-_SCAN_MARKER = 0xDA  # after which the image's data begin
+_END_OF_JPEG = b"\xff\xd9"
 
 
 class Header(NamedTuple):
@@ -22,23 +22,25 @@ class Header(NamedTuple):
 
     Attributes:
       kind: `png`, `jpeg`, or OTHER for GIF and BMP, whose size is not read here.
-      height: in pixels; 0 if the header is damaged.
-      width: in pixels; 0 if the header is damaged.
+      height: in pixels, of the image as it is shown; 0 if the file is damaged, as far as its header tells.
+      width: likewise.
       channels: number of channels of the decoded image; 0 if the header does not determine it.
+      orientation: how to turn the decoded image to show it, 1 to 8: see `exif`.
     """
 
     kind: str
     height: int
     width: int
     channels: int
+    orientation: int = exif.UPRIGHT
 
 
 def read(encoded: bytes) -> Header | None:
     """Reads the header of an image file; returns None if the file is of no supported kind."""
     if encoded.startswith(PNG_MAGIC):
-        return _png(encoded)
+        return _shown(PNG, encoded, *_png(encoded))
     if encoded.startswith(JPEG_MAGIC):
-        return Header(JPEG, *_jpeg(encoded))
+        return _shown(JPEG, encoded, *_jpeg(encoded))
     return Header(OTHER, 0, 0, 0) if encoded.startswith((GIF_MAGIC, BMP_MAGIC)) else None
 
 
@@ -65,16 +67,28 @@ def is_too_large(height: Any, width: Any) -> Any:
     return (height * width > MAX_PIXELS) | (width * SCALED_HEIGHT > MAX_SCALED_WIDTH * height)
 
 
-def _png(encoded: bytes) -> Header:
+def _shown(kind: str, encoded: bytes, height: int, width: int, channels: int) -> Header:
+    """Returns the header of a file whose image is stored in this size."""
+    orientation = exif.orientation(encoded, kind)
+    if orientation in exif.SIDEWAYS:
+        height, width = width, height
+    return Header(kind, height, width, channels, orientation)
+
+
+def _png(encoded: bytes) -> tuple[int, int, int]:
+    """Returns height, width and number of channels, or zeros."""
     if len(encoded) < 26 or encoded[12:16] != b"IHDR":
-        return Header(PNG, 0, 0, 0)
+        return 0, 0, 0
     width, height, _, colour = struct.unpack_from(">IIBB", encoded, 16)
     has_transparent_colour = encoded.find(b"tRNS", 26, encoded.find(b"IDAT", 26)) >= 0  # decoded as one more channel
-    return Header(PNG, height, width, 0 if has_transparent_colour else _PNG_CHANNELS.get(colour, 0))
+    return height, width, 0 if has_transparent_colour else _PNG_CHANNELS.get(colour, 0)
 
 
 def _jpeg(encoded: bytes) -> tuple[int, int, int]:
-    """Finds the frame header (ITU-T T.81, B.2.2); returns height, width and number of components, or zeros."""
+    """Finds the frame header (ITU-T T.81, B.2.2); returns height, width and number of components, or zeros.
+
+    A file without an end has been cut: libjpeg would write nameless complaints to stderr before it fails.
+    """
     position, size = 2, len(encoded)
     while position + 9 < size:
         if encoded[position] != 0xFF:
@@ -82,13 +96,15 @@ def _jpeg(encoded: bytes) -> tuple[int, int, int]:
             continue
         marker = encoded[position + 1]
         if marker in _FRAME_MARKERS:
+            if not encoded.endswith(_END_OF_JPEG) and encoded.find(_END_OF_JPEG, position) < 0:
+                break
             height, width, components = struct.unpack_from(">HHB", encoded, position + 5)
             return height, width, components if components in (1, 3) else 0  # some decoders convert four to three
-        if marker == _SCAN_MARKER:
+        if marker == exif.SCAN_MARKER:
             break
         if marker == 0xFF:  # fill byte
             position += 1
-        elif marker in _BARE_MARKERS or marker == 0:
+        elif marker in exif.BARE_MARKERS or marker == 0:
             position += 2
         else:
             position += 2 + int.from_bytes(encoded[position + 2 : position + 4])

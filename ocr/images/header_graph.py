@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from ocr.images import exif_graph
 from ocr.images.header import BMP_MAGIC, GIF_MAGIC, JPEG_MAGIC, PNG_MAGIC
+from ocr.images.rare import rare
 
 _HEADER_BYTES = 70  # enough for all that is read here
 # Where a header holds the height and width: first byte, number of bytes, whether the least significant comes first.
@@ -20,7 +22,7 @@ _MAX_BLOCKS, _BYTES_PER_BLOCK = 500, 128
 
 
 def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -> tf.Tensor:
-    """Reads an image's size from its header.
+    """Reads from its header the size that an image is stored in; it may be shown turned: see `exif_graph`.
 
     Args:
       encoded: string scalar, a PNG, JPEG or BMP file, or a GIF file that `first_frame` has passed.
@@ -28,7 +30,8 @@ def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -
         `attempt` may then return its third argument instead.
 
     Returns:
-      int64[2]: height and width in pixels; zeros for any other kind of file, and for a BMP that TensorFlow decodes wrongly.
+      int64[2]: height and width in pixels; zeros for any other kind of file, for a JPEG that has been cut, and for a BMP that
+      TensorFlow decodes wrongly.
 
     Raises:
       tf.errors.InvalidArgumentError: a JPEG's header is damaged.
@@ -42,7 +45,9 @@ def size(encoded: tf.Tensor, attempt: Callable = lambda op, file, _: op(file)) -
     pixels = tf.where(tf.logical_and(pixels >= 2**31, is_bmp), 2**32 - pixels, pixels)
     pixels = tf.cond(is_bmp, lambda: tf.where(_is_supported_bmp(encoded, octets), pixels, 0), lambda: pixels)
     jpeg = lambda: tf.cast(attempt(tf.io.extract_jpeg_shape, encoded, tf.zeros([3], tf.int32))[:2], tf.int64)  # noqa: E731
-    return tf.cond(_begins(encoded, JPEG_MAGIC), jpeg, lambda: pixels)
+    # libjpeg would write nameless complaints about a cut file to stderr before it fails.
+    whole_jpeg = lambda: tf.cond(exif_graph.is_whole_jpeg(encoded), jpeg, lambda: tf.zeros([2], tf.int64))  # noqa: E731
+    return tf.cond(_begins(encoded, JPEG_MAGIC), whole_jpeg, lambda: pixels)
 
 
 def unused_alpha(encoded: tf.Tensor) -> tf.Tensor:
@@ -77,6 +82,7 @@ def _number(octets: tf.Tensor, at: int, length: int, least_first: bool = True) -
     return tf.reduce_sum(octets[at : at + length] * (powers if least_first else powers[::-1]))
 
 
+@rare
 def _is_supported_bmp(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
     """Returns whether TensorFlow decodes a BMP correctly: bool scalar.
 
@@ -95,6 +101,7 @@ def _is_supported_bmp(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
     return (header >= 40) & (true_colour | (packing == 0) & (bits == 8) & is_grey)
 
 
+@rare
 def _cut_gif(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a GIF of the first frame alone, or a GIF without a frame if there is none."""
     octets = tf.io.decode_raw(encoded, tf.uint8)

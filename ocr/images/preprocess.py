@@ -10,14 +10,19 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ocr.images import header, header_graph
+from ocr.images import exif, exif_graph, header, header_graph
 from tfrecords import schema
 
-READ, UNDECODABLE, TOO_LARGE = 0, 1, 2  # statuses
+READ, UNDECODABLE, TOO_LARGE, NO_CONTRAST = 0, 1, 2, 3  # statuses
 _PER_TURN = 8  # images that one turn of a loop decodes, if there is little else to do with them
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_RECORD_FIELDS = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(("height", "width", "channels"), tf.int64)
+_RECORD_FIELDS = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(
+    ("height", "width", "channels", "orientation"), tf.int64
+)
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # weights, by number of channels
+_MID_GREY = 127.5  # what is lighter is light ink
+_PAGE_OPACITY, _PAGE_DEVIATION = 0.5, 20.0  # of a page with ink and clear margins, at least; the deviation in grey levels
+_MIN_CONTRAST = 3  # grey levels; less may come from scaling and rounding
 
 
 class FrameSize(NamedTuple):
@@ -42,8 +47,8 @@ def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor
 
     Args:
       encoded: string scalar.
-      height: int64 scalar, in pixels, from its header.
-      width: int64 scalar, in pixels, from its header.
+      height: int64 scalar, in pixels, from its header, of the image as it is shown.
+      width: int64 scalar, likewise.
 
     Returns:
       int32 scalar: READ, UNDECODABLE or TOO_LARGE.
@@ -53,16 +58,20 @@ def status(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor
     return tf.where(undecodable, UNDECODABLE, tf.where(too_large, TOO_LARGE, READ))
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Decodes an image file that `header_graph.first_frame` has returned.
 
+    Args:
+      encoded: string scalar.
+      orientation: int32 scalar, from `exif_graph.orientation`.
+
     Returns:
-      uint8[H, W, channels], with as many channels as the file has.
+      uint8[H, W, channels] as it is shown, with as many channels as the file has.
 
     Raises:
       tf.errors.InvalidArgumentError: it is damaged.
     """
-    return _without_unused_alpha(encoded, decode_image(encoded))
+    return exif_graph.turn(_without_unused_alpha(encoded, decode_image(encoded)), orientation)
 
 
 def _without_unused_alpha(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
@@ -70,12 +79,12 @@ def _without_unused_alpha(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG or JPEG file, the only kinds that records hold, as `decode` does."""
+    """Decodes a PNG or JPEG file, the only kinds that records hold, as it is stored."""
     return tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
 
 
 def shapes(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes PNG and JPEG files, and returns their shapes alone.
+    """Decodes PNG and JPEG files, and returns the shapes that they are stored in.
 
     Args:
       encoded: string[B].
@@ -92,7 +101,7 @@ def shapes(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
-    """Turns a decoded image into a line: grey, alpha over white, scaled in proportion.
+    """Turns a decoded image into a line: grey, dark ink over white, light ink over black, scaled in proportion.
 
     Args:
       image: uint8[H, W, 1 to 4]: grey, grey and alpha, colour, or colour and alpha.
@@ -107,8 +116,9 @@ def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
     def general() -> tf.Tensor:
         weights = tf.gather(_GREY, channels - 1)[:channels]
         grey = tf.linalg.matvec(tf.cast(image, tf.float32), weights)
-        opacity = tf.cond(channels % 2 == 0, lambda: tf.cast(image[:, :, -1], tf.float32) / 255.0, lambda: tf.ones_like(grey))
-        grey = 255.0 + (grey - 255.0) * opacity
+        grey = tf.cond(
+            channels % 2 == 0, lambda: _lay_on_ground(grey, tf.cast(image[:, :, -1], tf.float32) / 255.0), lambda: grey
+        )
         width = scaled_width(tf.cast(height, tf.int64), tf.cast(shape[1], tf.int64), line_height)
         target = tf.stack([line_height, tf.cast(width, tf.int32)])
         resized = lambda: tf.image.resize(grey[:, :, tf.newaxis], target, antialias=True)[:, :, 0]  # noqa: E731
@@ -117,6 +127,43 @@ def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
 
     is_line = tf.logical_and(channels == 1, height == line_height)
     return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [line_height, None])
+
+
+def _lay_on_ground(grey: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
+    """Lays an image on white, or on black if it would not show on white.
+
+    That is if what is visible is light on average, unless it is a light page with dark ink and clear margins.
+
+    Args:
+      grey: float32[H, W], from 0 to 255.
+      opacity: float32[H, W], from 0 to 1.
+
+    Returns:
+      float32[H, W].
+    """
+    visible = tf.maximum(tf.reduce_sum(opacity), 1e-6)
+    mean = tf.reduce_sum(grey * opacity) / visible
+    deviation = tf.sqrt(tf.reduce_sum((grey - mean) ** 2 * opacity) / visible)
+    is_page = (tf.reduce_mean(opacity) >= _PAGE_OPACITY) & (deviation >= _PAGE_DEVIATION)
+    ground = tf.where((mean > _MID_GREY) & ~is_page, 0.0, 255.0)
+    return ground + (grey - ground) * opacity
+
+
+def contrast_status(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Returns whether lines have anything in them that could be read.
+
+    Args:
+      pixels: uint8[B, H, W], anything beyond a line's width.
+      width: int32[B], in pixels.
+
+    Returns:
+      int32[B]: READ or NO_CONTRAST.
+    """
+    own = tf.sequence_mask(width, tf.shape(pixels)[2])[:, tf.newaxis]
+    lightest = tf.reduce_max(tf.where(own, pixels, 0), [1, 2])
+    darkest = tf.reduce_min(tf.where(own, pixels, 255), [1, 2])
+    has_contrast = tf.cast(lightest, tf.int32) - tf.cast(darkest, tf.int32) >= _MIN_CONTRAST
+    return tf.where(has_contrast, READ, NO_CONTRAST)
 
 
 def read_rows(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -128,7 +175,7 @@ def read_rows(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, tf.Tenso
 
     Returns:
       pixels uint8[B, H, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
-      the original image, int32[B] in pixels. A line that was not read is one pixel wide.
+      the original image as it is shown, int32[B] in pixels. A line that was not read is one pixel wide.
     """
     return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded, line_height), lambda: _read_many(encoded, line_height))
 
@@ -175,13 +222,14 @@ def _read(
       pixels uint8[line_height, W], the line's width, the status and the width of the original image.
     """
     file = header_graph.first_frame(file)
-    height, width = tf.unstack(header_graph.size(file, attempt))
+    orientation = exif_graph.orientation(file)
+    height, width = tf.unstack(exif_graph.shown(header_graph.size(file, attempt), orientation))
     code = status(file, height, width)
     nothing = tf.zeros([0, 0, 1], tf.uint8)
     image = tf.cond(code == READ, lambda: attempt(decode_image, file, nothing), lambda: nothing)
 
     def read() -> tuple[tf.Tensor, ...]:
-        line = to_line(_without_unused_alpha(file, image), line_height)
+        line = to_line(exif_graph.turn(_without_unused_alpha(file, image), orientation), line_height)
         return line, tf.shape(line)[1], code, tf.cast(width, tf.int32)
 
     return tf.cond(tf.size(image) > 0, read, lambda: _unread(tf.where(code == READ, UNDECODABLE, code), line_height))
@@ -234,15 +282,17 @@ def _decode_records(record: dict[str, tf.Tensor], line_height: int, only_raw: bo
         return tf.ensure_shape(decode_image(encoded[row]), [line_height, None, 1])
 
     def any_image(row: tf.Tensor) -> tf.Tensor:
-        raw, file = lambda: tf.io.decode_raw(encoded[row], tf.uint8), lambda: to_line(decode_image(encoded[row]), line_height)
-        return tf.cond(is_raw[row], raw, lambda: tf.reshape(file(), [-1]))
+        raw = lambda: tf.io.decode_raw(encoded[row], tf.uint8)  # noqa: E731
+        turned = lambda: exif_graph.turn(decode_image(encoded[row]), record["orientation"][row])  # noqa: E731
+        return tf.cond(is_raw[row], raw, lambda: tf.reshape(to_line(turned(), line_height), [-1]))
 
     def decode_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], per_turn: int) -> tf.Tensor:
         flat = _join_rows(lambda row: tf.reshape(decode_row(row), [sizes[row]]), tf.size(encoded), tf.uint8, per_turn)
         return flat[: tf.reduce_sum(sizes)]
 
     # Grey files that are already as high need no more than decoding.
-    are_line_files = tf.reduce_all((height == line_height) & (record["channels"] == 1) & ~is_raw)
+    is_upright = record["orientation"] == exif.UPRIGHT
+    are_line_files = tf.reduce_all((height == line_height) & (record["channels"] == 1) & ~is_raw & is_upright)
     pixels = tf.cond(are_line_files, lambda: decode_rows(line_file, _PER_TURN), lambda: decode_rows(any_image, 1))
     return _pad_lines(pixels, scaled, line_height), scaled
 

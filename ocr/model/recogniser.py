@@ -58,7 +58,8 @@ class Recogniser:
           `text` string[B], `confidence` float32[B] from 0 to 1, and `status` int32[B], a code of `ocr.images.preprocess`; a
           file that was not read has an empty text and confidence 0. If detailed, with N the length of the longest text:
           `chars` string[B, N], padded with empty strings; and, padded with 0, `char_confidence` float32[B, N] from 0 to 1,
-          and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image, the end exclusive.
+          and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
+          end exclusive.
         """
         # Neither a data set nor a convolution gives the right shapes for an empty batch: add a row, drop it later.
         extra = tf.cast(tf.size(image_bytes) == 0, tf.int32)
@@ -94,28 +95,37 @@ class Recogniser:
         """Reads lines in groups of similar width, so that a wide line does not widen all others."""
         order = tf.argsort(width, stable=True)
         ordered = tf.gather(width, order)
-        read = tf.gather(status == preprocess.READ, order)
+        statuses = tf.gather(status, order)
 
         def group(begin: tf.Tensor, *done: tf.TensorArray) -> tuple:
             alike = tf.searchsorted(ordered, tf.maximum(ordered[begin : begin + 1] * 2, _ALIKE), side="right")[0]
             end = tf.minimum(alike, begin + tf.maximum(_AT_ONCE // ordered[alike - 1], 1))
             own = ordered[begin:end]
-            logits, frames = self.logits(tf.gather(pixels, order[begin:end])[:, :, : own[-1]], own)
+            lines = tf.gather(pixels, order[begin:end])[:, :, : own[-1]]
+            codes = tf.where(
+                statuses[begin:end] != preprocess.READ, statuses[begin:end], preprocess.contrast_status(lines, own)
+            )
+            logits, frames = self.logits(lines, own)
             decoded = self._decode(logits, frames)
-            lengths = tf.where(read[begin:end], decoded.lengths, 0)
-            outputs = [self._joined(decoded._replace(lengths=lengths)), tf.where(read[begin:end], decoded.confidence, 0.0)]
+            is_read = codes == preprocess.READ
+            lengths = tf.where(is_read, decoded.lengths, 0)
+            outputs = [self._joined(decoded._replace(lengths=lengths)), tf.where(is_read, decoded.confidence, 0.0), codes]
             if detailed:
                 start, stop = _places(decoded, own, self.frame)
                 characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
             return end, *(array.write(array.size(), value) for array, value in zip(done, outputs, strict=True))
 
-        kinds = [tf.string, tf.float32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
+        kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
         done = [tf.TensorArray(kind, 0, dynamic_size=True, infer_shape=False, element_shape=[None]) for kind in kinds]
         _, *arrays = tf.while_loop(lambda begin, *_: begin < tf.size(order), group, (0, *done))
-        text, confidence, *rest = (array.concat() for array in arrays)
+        text, confidence, codes, *rest = (array.concat() for array in arrays)
         place = tf.math.invert_permutation(order)
-        outputs = {"text": tf.gather(text, place), "confidence": tf.gather(confidence, place), "status": status}
+        outputs = {
+            "text": tf.gather(text, place),
+            "confidence": tf.gather(confidence, place),
+            "status": tf.gather(codes, place),
+        }
         if detailed:
             lengths, *flat = rest
             rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in flat]

@@ -164,7 +164,7 @@ def _line_height(signatures: Mapping[str, Any]) -> int:
 
 
 def _draw_lines() -> list[bytes]:
-    """Returns image files of lines of a few digits each; the one too narrow for a digit is grey."""
+    """Returns image files of lines of a few digits each; the one too narrow for a digit has a stroke."""
     return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
 
 
@@ -172,7 +172,9 @@ def _draw_line(width: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     if width < _HEIGHT:
         file = io.BytesIO()
-        Image.new("L", (width, _HEIGHT), 128).save(file, "png")
+        line = Image.new("L", (width, _HEIGHT), 255)
+        line.paste(0, (0, 8, width, 24))
+        line.save(file, "png")
         return file.getvalue()
     text = "".join(map(str, rng.integers(0, 10, width // _HEIGHT)))
     return drawing.draw(text, fonts.open_fonts(())[0], _HEIGHT, width, styles.STYLES["screen"], rng).encoded()

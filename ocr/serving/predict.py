@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ocr.images import header
 from ocr.serving import image_files
 
 _BATCH_SIZE = 32
 _REASONS = {
     1: "not an image that can be decoded",
     2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
+    3: "blank: nothing stands out from its ground",
 }
+_TALL = "higher than wide: text that stands upright or runs downwards is not read; turn the image, or crop single lines"
+_DOUBTFUL = 0.5  # confidence: a single character may be higher than wide, and is read all the same
 
 # Encoded image files -> their texts, confidences float32[B] and statuses int32[B]: an export, or a client.
 ReadFunction = Callable[[list[bytes]], tuple[list[str], np.ndarray, np.ndarray]]
@@ -22,6 +26,7 @@ class Prediction(NamedTuple):
     """What was read in one file; if it could not be read, `text` is empty, `confidence` 0, and `reason` says why.
 
     `status` is that of the exported model: 0 if the image was read.
+    `warning` says why a text may be wrong, if there is something to say.
     """
 
     path: str
@@ -29,6 +34,7 @@ class Prediction(NamedTuple):
     confidence: float
     reason: str
     status: int
+    warning: str = ""
 
 
 def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
@@ -51,5 +57,14 @@ def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]])
     images = iter(images)
     while batch := list(itertools.islice(images, _BATCH_SIZE)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
-        for (name, _, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
-            yield Prediction(name, text, float(confidence), reason or _REASONS.get(int(status), ""), int(status))
+        for (name, content, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
+            reason = reason or _REASONS.get(int(status), "")
+            is_doubtful = not reason and (not text or confidence < _DOUBTFUL)
+            warning = _TALL if is_doubtful and _is_tall(content) else ""
+            yield Prediction(name, text, float(confidence), reason, int(status), warning)
+
+
+def _is_tall(content: bytes) -> bool:
+    """Returns whether an image is higher than wide; False for a GIF or BMP."""
+    shape = header.read(content)
+    return shape is not None and shape.height > shape.width

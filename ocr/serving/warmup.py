@@ -17,13 +17,14 @@ _WIDTH = 280  # pixels
 
 
 def write(path: pathlib.Path, line_height: int) -> None:
-    """Writes requests for each signature: a blank line, and for signatures of image files also a batch of them.
+    """Writes requests for each signature: a line of strokes, and for signatures of image files also a batch of them.
 
     Args:
       path: of the file.
       line_height: of the network, in pixels.
     """
     line = np.full([1, line_height, _WIDTH], 255, np.uint8)
+    line[:, 8:24, 20:-20:10] = 0
     image = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
     requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):

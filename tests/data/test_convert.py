@@ -8,7 +8,7 @@ from PIL import Image
 
 from ocr.config import ConvertConfig
 from ocr.data import convert, labels
-from ocr.images import preprocess
+from ocr.images import exif, preprocess
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError
 
@@ -80,6 +80,43 @@ def test_all_image_formats_hold_the_same_line(tmp_path: pathlib.Path, image_form
         assert (record["format"], record["height"], record["width"]) == (b"png", 48, 90)
         stored = preprocess.read_rows(tf.constant([record["encoded"]]), 32)[0].numpy()[0]
     np.testing.assert_array_equal(stored, line)
+
+
+def test_records_hold_images_as_viewers_show_them(tmp_path: pathlib.Path):
+    names = [f"{orientation}.{kind}" for orientation in range(1, 9) for kind in ("png", "jpg")]
+    for name in names:
+        data = Image.Exif()
+        data[exif.TAG] = int(name[0])
+        draw(tmp_path / name, *((48, 90) if int(name[0]) in exif.SIDEWAYS else (90, 48)), exif=data)
+    files = [(tmp_path / name).read_bytes() for name in names]
+    lines = preprocess.read_rows(tf.constant(files), 32)[0].numpy()
+    assert lines.shape == (16, 32, 60)
+    for fields in ({}, {"check": "header"}, {"image_format": "png"}, {"image_format": "raw"}):
+        output = tmp_path / "-".join(fields.values()) / "records"
+        pack(tmp_path, [f"{name}\tabc" for name in names], output=str(output), **fields)
+        (serialized,) = tf.data.TFRecordDataset([str(path) for path in output.glob("*.tfrecord-*")]).batch(16)
+        record = schema.parse(serialized)
+        size = {(32, 60)} if fields.get("image_format") == "raw" else {(48, 90)}
+        assert set(zip(record["height"].numpy(), record["width"].numpy(), strict=True)) == size
+        np.testing.assert_array_equal(preprocess.read_records(record)[0], lines)
+        if "image_format" not in fields:
+            assert record["encoded"].numpy().tolist() == files
+
+
+def test_records_without_an_orientation_are_read_as_they_were_written(tmp_path: pathlib.Path):
+    data = Image.Exif()
+    data[exif.TAG] = 6
+    draw(tmp_path / "a.png", 50, 40, exif=data)
+    encoded = (tmp_path / "a.png").read_bytes()
+    record = schema.parse(tf.constant([schema.Record(encoded, "png", 40, 50, 1, "a", "a.png").serialize()]))
+    pixels, width = preprocess.read_records(record)
+    assert width.numpy().tolist() == [40]
+    np.testing.assert_array_equal(pixels[0], preprocess.to_line(preprocess.decode_image(tf.constant(encoded))))
+
+
+def test_a_blank_image_becomes_a_record(tmp_path: pathlib.Path):
+    Image.new("L", (100, 32), 255).save(tmp_path / "a.png")
+    assert pack(tmp_path, ["a.png\tabc"])["records"] == 1
 
 
 def test_every_line_becomes_a_record_or_a_reject_with_its_reason(tmp_path: pathlib.Path):

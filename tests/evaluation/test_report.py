@@ -1,7 +1,11 @@
+import base64
+import io
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ocr.evaluation import metrics, report
 from ocr.evaluation.metrics import LineResult
@@ -53,6 +57,22 @@ def test_the_page_is_self_contained_and_agrees_with_the_json(trained, invoke, tm
     again = invoke("ocr_eval", f"--model={trained.export}", f"--data={trained.records}", "--report=report")
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
     assert "already there" in again.stderr
+
+
+def test_an_export_is_measured_on_blank_lines_too_and_lines_are_shown_as_it_reads_them(trained, invoke, tmp_path, last_json):
+    grey = np.full((32, 60), 255, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "blank.png")
+    grey[8:24, 20:40:8] = 0
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    (tmp_path / "labels.txt").write_text("blank.png\t12\ndeep.png\t0000000\n")
+    invoke(
+        "make_tfrecords", "--images=.", "--labels=labels.txt", "--charset=digits", "--output=records", "--pixels_per_frame=2"
+    )
+    done = invoke("ocr_eval", f"--model={trained.export}", "--data=records", "--report=report")
+    assert (done.returncode, last_json(done)["lines"]) == (0, 2), done.stderr
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    shown = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    assert any(np.array_equal(Image.open(io.BytesIO(image)), grey) for image in shown)
 
 
 def test_markup_in_texts_is_escaped(tmp_path):

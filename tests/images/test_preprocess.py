@@ -1,3 +1,4 @@
+import functools
 import io
 import struct
 
@@ -7,6 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 from ocr.images import header, header_graph, preprocess
+
+READ_ROWS = tf.function(
+    functools.partial(preprocess.read_rows, line_height=32), [tf.TensorSpec([None], tf.string)], autograph=False
+)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -21,11 +26,9 @@ def a_line(width: int = 60, height: int = 32, seed: int = 0) -> Image.Image:
 
 def read(*files: bytes) -> tuple[np.ndarray, list[int], list[int]]:
     """Reads files in one batch, and checks that each gives the same alone, which takes another path in the graph."""
-    pixels, width, status, given = (
-        value.numpy() for value in preprocess.read_rows(tf.constant(list(files), tf.string, [len(files)]), 32)
-    )
+    pixels, width, status, given = (value.numpy() for value in READ_ROWS(tf.constant(list(files), tf.string, [len(files)])))
     for row, file in enumerate(files):
-        alone = [value.numpy()[0] for value in preprocess.read_rows(tf.constant([file]), 32)]
+        alone = [value.numpy()[0] for value in READ_ROWS(tf.constant([file]))]
         np.testing.assert_array_equal(alone[0], pixels[row, :, : width[row]])
         assert alone[1:] == [width[row], status[row], given[row]]
     return pixels, width.tolist(), status.tolist()
@@ -73,6 +76,55 @@ def test_scaling_down_and_up_agrees_with_pillow():
 def test_colours_become_grey_and_alpha_is_laid_over_white(colour, mode: str, grey: int):
     pixels, _, _ = read(encoded(Image.new(mode, (40, 32), colour), "PNG"))
     assert np.abs(pixels[0].astype(int) - grey).max() <= 1
+
+
+def on_clear(ink: int, text: bool = True) -> Image.Image:
+    """Returns a clear image with ink of a grey that covers a fifth of it, and is half opaque at its ends."""
+    opacity = np.zeros((32, 50), np.uint8)
+    if text:
+        opacity[8:24, 10:30], opacity[8:24, 10], opacity[8:24, 29] = 255, 128, 128
+    return Image.merge("LA", [Image.new("L", (50, 32), ink), Image.fromarray(opacity)])
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (90, 255), (170, 0), (255, 0)])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_ink_on_a_clear_ground_is_laid_on_what_it_stands_out_from(ink: int, ground: int, mode: str):
+    pixels, _, status = read(encoded(on_clear(ink).convert(mode), "PNG"))
+    assert status == [preprocess.READ]
+    assert np.abs(pixels[0, 12, [0, 10, 15]] - [ground, (ground + ink) / 2, ink]).max() <= 1
+
+
+def test_a_light_page_with_clear_margins_stays_on_white():
+    page = Image.new("LA", (100, 32), (250, 255))
+    page.paste((0, 255), (20, 8, 30, 24))
+    page.paste((250, 0), (90, 0, 100, 32))
+    white_ink = Image.new("LA", (100, 32), (255, 255))  # covers as much, and has no contrast of its own
+    white_ink.paste((255, 0), (90, 0, 100, 32))
+    pixels, *_ = read(encoded(page, "PNG"), encoded(white_ink, "PNG"))
+    assert pixels[:, 16, 95].tolist() == [255, 0]
+
+
+def test_lines_without_contrast_have_a_status_of_their_own():
+    rng = np.random.default_rng(0)
+    flat, nearly_flat, faint, wide = (np.full((32, 40), 200, np.uint8) for _ in range(4))
+    nearly_flat += rng.integers(0, 3, nearly_flat.shape, np.uint8)
+    faint[10:20, 10:20] -= 3
+    wide[:, 30:] = 0  # beyond the width
+    status = preprocess.contrast_status(tf.constant([flat, nearly_flat, faint, wide]), tf.constant([40, 40, 40, 30]))
+    assert status.numpy().tolist() == [preprocess.NO_CONTRAST] * 2 + [preprocess.READ, preprocess.NO_CONTRAST]
+
+
+def test_a_cut_jpeg_is_undecodable_without_a_word_on_stderr(capfd: pytest.CaptureFixture[str]):
+    thumbnail = b"\xff\xe1\x00\x08" + b"\xff\xda\xff\xd9\xff\xd9"
+    for options in ({}, {"progressive": True}):
+        whole = encoded(a_line(200), "JPEG", quality=95, **options)
+        whole = whole[:2] + thumbnail + whole[2:]
+        capfd.readouterr()
+        assert read(whole, whole + bytes(100))[2] == [preprocess.READ] * 2
+        for length in (20, 300, len(whole) // 2, len(whole) - 2):
+            assert read(whole[:length], whole[:length] + bytes(9))[2] == [preprocess.UNDECODABLE] * 2
+            assert header.read(whole[:length])[1:4] == (0, 0, 0)
+        assert capfd.readouterr().err == ""
 
 
 def test_palette_sixteen_bit_and_cmyk_images_are_read():
