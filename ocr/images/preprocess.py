@@ -360,4 +360,4 @@ def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tu
     image = (tf.cast(pixels, tf.float32) / 127.5 - 1.0) * own
     image = tf.pad(image, [[0, 0], [0, 0], [0, count * pixels_per_frame - columns]])
     mask = tf.sequence_mask(frames(width, pixels_per_frame), count, tf.float32)
-    return image[..., tf.newaxis], mask[:, tf.newaxis, :, tf.newaxis]
+    return tf.ensure_shape(image[..., tf.newaxis], [None, pixels.shape[1], None, 1]), mask[:, tf.newaxis, :, tf.newaxis]

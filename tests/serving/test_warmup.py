@@ -6,7 +6,7 @@ from ocr.serving import warmup
 
 def test_warm_up_requests_are_what_tensorflow_serving_understands(tmp_path):
     path = tmp_path / warmup.NAME
-    warmup.write(path)
+    warmup.write(path, 32)
     logs = [prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     requests = [log.predict_log.request for log in logs]
     assert {request.model_spec.signature_name for request in requests} == {"serving_default", "detailed", "lines"}

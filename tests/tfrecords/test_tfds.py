@@ -24,7 +24,7 @@ def load_manifests(folder: pathlib.Path) -> dict[str, Manifest]:
 def read_without_tfds(folder: pathlib.Path, split: Manifest) -> list[dict]:
     """Returns the fields that TFDS knows of every record, read without TFDS."""
     parsed = (schema.parse(serialized[tf.newaxis]) for serialized in reader.records(folder, split).unbatch())
-    return [{key: value.numpy()[0] for key, value in fields.items() if key != "font"} for fields in parsed]
+    return [{key: value.numpy()[0] for key, value in fields.items() if key not in ("font", "orientation")} for fields in parsed]
 
 
 def read_with_tfds(folder: pathlib.Path, split: str) -> list[dict]:
