@@ -17,7 +17,7 @@ from ocr.config import ConvertConfig
 from ocr.data import labels, line_reader
 from ocr.data.labels import LabelsIndex, Reject
 from ocr.data.line_reader import EncodedRow, PendingImage, Rejected
-from ocr.images import exif, exif_graph, header, header_graph, preprocess
+from ocr.images import exif, exif_graph, header, header_graph, preprocess, record_images
 from tfrecords import files, schema
 from tfrecords.errors import InputError, IntegrityError
 from tfrecords.schema import Record
@@ -192,7 +192,7 @@ def _decode_shapes(encoded: list[bytes]) -> list[tuple[int, ...] | None]:
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 def _shapes(encoded: tf.Tensor) -> tf.Tensor:
-    return preprocess.shapes(encoded)
+    return record_images.shapes(encoded)
 
 
 def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:

@@ -10,8 +10,8 @@ import tensorflow as tf
 from ocr import ctc
 from ocr.data import dataset, verify
 from ocr.data.dataset import Split
-from ocr.images import header, preprocess
-from ocr.images.preprocess import FrameSize
+from ocr.images import header, network_input, preprocess
+from ocr.images.network_input import FrameSize
 from ocr.options import join_paths, parse_weighted
 from tfrecords import reader, schema
 from tfrecords.errors import InputError
@@ -109,7 +109,7 @@ def _count_fitting(split: Split, frame: FrameSize) -> tuple[np.ndarray, list[str
     # Widths in the manifest are those of lines 32 pixels high.
     all_fit = frame.width * header.SCALED_HEIGHT <= manifest.pixels_per_frame * frame.height
     narrowest = min(manifest.widths) * frame.height // header.SCALED_HEIGHT - 1
-    if all_fit or max_frames <= preprocess.frames(narrowest, frame.width):
+    if all_fit or max_frames <= network_input.frames(narrowest, frame.width):
         return fits, []
     names: list[bytes] = []
     with verify.report_damage(split):
@@ -124,7 +124,7 @@ def _count_fitting(split: Split, frame: FrameSize) -> tuple[np.ndarray, list[str
 def fits_frames(record: dict[str, tf.Tensor], frame: FrameSize) -> tf.Tensor:
     """Returns for parsed records whether a network of such frames can align them: bool[R]."""
     width = preprocess.scaled_width(record["height"], record["width"], frame.height)
-    frames = tf.cast(preprocess.frames(width, frame.width), tf.int32)
+    frames = tf.cast(network_input.frames(width, frame.width), tf.int32)
     code_points = tf.strings.unicode_decode(record["text"], "UTF-8")
     return ctc.feasible(frames, code_points.to_tensor(), tf.cast(code_points.row_lengths(), tf.int32))
 

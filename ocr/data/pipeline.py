@@ -11,7 +11,7 @@ from ocr.charset import Charset
 from ocr.data import mixture, sampling
 from ocr.data.dataset import Split
 from ocr.data.mixture import Mixture
-from ocr.images import header, preprocess
+from ocr.images import header, preprocess, record_images
 from tfrecords import reader, schema
 
 _MAX_WINDOW_LINES = 10_240
@@ -219,7 +219,7 @@ def _in_order(data: Split, batch_size: int) -> tf.data.Dataset:
 
 def _batch(record: Record, charset: Charset, line_height: int, only_raw: bool) -> Record:
     """Decodes the images and encodes the texts of parsed records."""
-    pixels, width = preprocess.read_records(record, line_height, only_raw)
+    pixels, width = record_images.read(record, line_height, only_raw)
     labels = charset.encode_graph(record["text"])
     # The loss would take such a line for one that cannot be aligned, and leave it out without a word.
     in_alphabet = tf.debugging.assert_non_negative(labels.flat_values, "a character that is not in the alphabet")

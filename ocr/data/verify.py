@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ocr.charset import describe
 from ocr.data.dataset import Split
-from ocr.images import header, preprocess
+from ocr.images import header, record_images
 from ocr.progress import Progress
 from tfrecords import integrity, manifest, schema, shards
 from tfrecords.errors import InputError, IntegrityError
@@ -144,4 +144,4 @@ def _records_fault(serialized: tf.Tensor, split: Manifest) -> str:
 
 @tf.function(reduce_retracing=True, autograph=False)
 def _decode(record: dict[str, tf.Tensor], line_height: int, only_raw: bool) -> tf.Tensor:
-    return preprocess.read_records(record, line_height, only_raw)[0]
+    return record_images.read(record, line_height, only_raw)[0]

@@ -10,8 +10,8 @@ from ocr.data import pipeline
 from ocr.data.dataset import Split
 from ocr.data.mixture import Mixture
 from ocr.doctor import reference_levels
-from ocr.images import preprocess
-from ocr.images.preprocess import FrameSize
+from ocr.images import network_input
+from ocr.images.network_input import FrameSize
 from ocr.model.objective import Objective
 
 Batch = dict[str, tf.Tensor]
@@ -80,7 +80,7 @@ def _shapes(case: Case, frame: FrameSize) -> list[reference_levels.Shape]:
     """Returns the shapes of the training lines that can be aligned."""
     shapes = []
     for batch in case.training:
-        frames = preprocess.frames(batch["width"].numpy(), frame.width)
+        frames = network_input.frames(batch["width"].numpy(), frame.width)
         for encoded, count in zip(batch["text"].numpy(), frames, strict=True):
             text = encoded.decode("utf-8")
             shape = reference_levels.Shape(int(count), len(text), repeats(text))

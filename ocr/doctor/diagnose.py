@@ -14,7 +14,7 @@ from ocr.doctor.case import build_case
 from ocr.doctor.findings import Finding
 from ocr.doctor.watch import Watch
 from ocr.evaluation.evaluate import Evaluator
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.model.recogniser import Recogniser

@@ -11,7 +11,7 @@ FIXES = {
     "labels_shifted": "In labels files count ids from 1; in code use the classes of the alphabet unchanged.",
     "labels_out_of_range": "Use the classes 0 to C - 2 only, and label lengths that exclude the padding.",
     "infeasible_lines": "Remove or widen these lines, or choose a network with narrower frames, such as lite.",
-    "frame_mismatch": "Give the loss the frames that the network outputs for each line's width: preprocess.frames.",
+    "frame_mismatch": "Give the loss the frames that the network outputs for each line's width: network_input.frames.",
     "images_alike": "Inspect the images: empty files, one buffer reused for all, or the wrong folder.",
     "images_inverted": "Render or photograph both the same way, or invert one of them before packing.",
     "labels_shuffled": "Compare the labels file with the images: one list may be sorted and the other not.",

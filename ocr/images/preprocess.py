@@ -1,40 +1,21 @@
-"""From an image file to the network's input: the only code that decodes, scales or normalises.
+"""From an image file to a line: the only code that decodes and scales.
 
 Conversion, training, evaluation and the exported graph all use it, so that serving sees exactly what training saw.
 """
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from ocr.images import exif, exif_graph, header, header_graph
-from tfrecords import schema
+from ocr.images import exif_graph, header, header_graph
 
 READ, UNDECODABLE, TOO_LARGE, NO_CONTRAST = 0, 1, 2, 3  # statuses
-_PER_TURN = 8  # images that one turn of a loop decodes, if there is little else to do with them
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_RECORD_FIELDS = {"encoded": tf.string, "format": tf.string} | dict.fromkeys(
-    ("height", "width", "channels", "orientation"), tf.int64
-)
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # weights, by number of channels
 _MID_GREY = 127.5  # what is lighter is light ink
 _PAGE_OPACITY, _PAGE_DEVIATION = 0.5, 20.0  # of a page with ink and clear margins, at least; the deviation in grey levels
 _MIN_CONTRAST = 3  # grey levels; less may come from scaling and rounding
-
-
-class FrameSize(NamedTuple):
-    """Size of the frames that a network cuts a line into.
-
-    Attributes:
-      height: in pixels; lines are scaled to it.
-      width: in pixels of a line of that height.
-    """
-
-    height: int
-    width: int
 
 
 def scaled_width(height: tf.Tensor, width: tf.Tensor, line_height: int) -> tf.Tensor:
@@ -81,23 +62,6 @@ def _without_unused_alpha(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a PNG or JPEG file, the only kinds that records hold, as it is stored."""
     return tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
-
-
-def shapes(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes PNG and JPEG files, and returns the shapes that they are stored in.
-
-    Args:
-      encoded: string[B].
-
-    Returns:
-      int32[B, 3]: height, width and channels.
-
-    Raises:
-      tf.errors.InvalidArgumentError: one is damaged.
-    """
-    count = tf.size(encoded)
-    flat = _join_rows(lambda row: tf.shape(decode_image(encoded[row])), count, tf.int32, _PER_TURN)
-    return tf.reshape(flat, [-1, 3])[:count]
 
 
 def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
@@ -238,126 +202,3 @@ def _read(
 def _unread(code: tf.Tensor | int, line_height: int) -> tuple[tf.Tensor, ...]:
     """Returns what `_read` returns of a file that could not be read: a line one pixel wide."""
     return tf.zeros([line_height, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
-
-
-def read_records(record: dict[str, tf.Tensor], line_height: int, only_raw: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads a batch of images from parsed records, in the graph.
-
-    Args:
-      record: what `schema.parse` returns, B at least 1.
-      line_height: H, in pixels, that lines are scaled to; raw pixels must have it.
-      only_raw: whether all of them hold raw pixels, which makes for a smaller graph.
-
-    Returns:
-      pixels uint8[B, H, W], zero beyond each line's width; width int32[B] in pixels.
-
-    Raises:
-      tf.errors.InvalidArgumentError: an image cannot be decoded, or does not have the size that its record says.
-    """
-    return _record_decoder(line_height, only_raw)({key: record[key] for key in _RECORD_FIELDS})
-
-
-@functools.cache
-def _record_decoder(line_height: int, only_raw: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a graph that all pipelines of a process share, since building it takes most of a second."""
-    signature = {key: tf.TensorSpec([None], dtype) for key, dtype in _RECORD_FIELDS.items()}
-    return tf.function(
-        functools.partial(_decode_records, line_height=line_height, only_raw=only_raw), [signature], autograph=False
-    )
-
-
-def _decode_records(record: dict[str, tf.Tensor], line_height: int, only_raw: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    height, width = record["height"], record["width"]
-    allowed = (tf.minimum(height, width) > 0) & ~header.is_too_large(height, width)
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(allowed), ["an image's size is out of bounds"])]):
-        scaled = tf.cast(scaled_width(height, width, line_height), tf.int32)
-    is_raw = record["format"] == schema.RAW
-    encoded, sizes = record["encoded"], line_height * scaled
-    if only_raw:
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_raw), ["an image that is not raw"])]):
-            encoded = tf.identity(encoded)
-        return _pad_lines(_decode_raw(encoded, sizes), scaled, line_height), scaled
-
-    def line_file(row: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(decode_image(encoded[row]), [line_height, None, 1])
-
-    def any_image(row: tf.Tensor) -> tf.Tensor:
-        raw = lambda: tf.io.decode_raw(encoded[row], tf.uint8)  # noqa: E731
-        turned = lambda: exif_graph.turn(decode_image(encoded[row]), record["orientation"][row])  # noqa: E731
-        return tf.cond(is_raw[row], raw, lambda: tf.reshape(to_line(turned(), line_height), [-1]))
-
-    def decode_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], per_turn: int) -> tf.Tensor:
-        flat = _join_rows(lambda row: tf.reshape(decode_row(row), [sizes[row]]), tf.size(encoded), tf.uint8, per_turn)
-        return flat[: tf.reduce_sum(sizes)]
-
-    # Grey files that are already as high need no more than decoding.
-    is_upright = record["orientation"] == exif.UPRIGHT
-    are_line_files = tf.reduce_all((height == line_height) & (record["channels"] == 1) & ~is_raw & is_upright)
-    pixels = tf.cond(are_line_files, lambda: decode_rows(line_file, _PER_TURN), lambda: decode_rows(any_image, 1))
-    return _pad_lines(pixels, scaled, line_height), scaled
-
-
-def _decode_raw(encoded: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    """Joins the pixels of raw images: string[B] and their sizes in bytes, int32[B] -> uint8[sum of sizes]."""
-    message = "raw pixels are not as many as the record says"
-    with tf.control_dependencies([tf.debugging.assert_equal(tf.strings.length(encoded), sizes, message)]):
-        return tf.cond(
-            tf.reduce_all(sizes == sizes[0]),
-            lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1]),
-            lambda: tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8),
-        )
-
-
-def _join_rows(decode_row: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, dtype: tf.DType, per_turn: int) -> tf.Tensor:
-    """Joins what `decode_row` returns for each row of a batch, tensors of one dimension.
-
-    Each turn of the loop does `per_turn` rows, which saves overhead. The last row's result is repeated at the end to fill the
-    last turn.
-    """
-    turns = -(-count // per_turn)
-
-    def take_turn(turn: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        rows = tf.unstack(tf.minimum(turn * per_turn + tf.range(per_turn), count - 1))
-        return turn + 1, results.write(turn, tf.concat([decode_row(row) for row in rows], 0))
-
-    results = tf.TensorArray(dtype, turns, infer_shape=False, element_shape=[None])
-    return tf.while_loop(lambda turn, _: turn < turns, take_turn, (0, results))[1].concat()
-
-
-def _pad_lines(pixels: tf.Tensor, width: tf.Tensor, height: int) -> tf.Tensor:
-    """Makes a batch of lines that are joined: uint8[height * sum of widths] and int32[B] -> uint8[B, height, W]."""
-    widest = tf.reduce_max(width)
-
-    def padded() -> tf.Tensor:
-        rows = tf.RaggedTensor.from_row_lengths(pixels, tf.repeat(width, height), validate=False)
-        return rows.to_tensor()
-
-    flat = tf.cond(tf.reduce_all(width == widest), lambda: tf.reshape(pixels, [-1, widest]), padded)
-    return tf.ensure_shape(tf.reshape(flat, [-1, height, widest]), [None, height, None])
-
-
-def frames(width: tf.Tensor, pixels_per_frame: int) -> tf.Tensor:
-    """Returns the number of frames of a line of this width in pixels; the last one may reach beyond its end."""
-    return -(-width // pixels_per_frame)
-
-
-def to_network(pixels: tf.Tensor, width: tf.Tensor, pixels_per_frame: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the network's two inputs.
-
-    Args:
-      pixels: uint8[B, H, W], anything beyond a line's width.
-      width: int32[B], in pixels.
-      pixels_per_frame: width of the network's frames.
-
-    Returns:
-      image float32[B, H, T * pixels_per_frame, 1] from -1 (black) to 1 (white), 0 beyond a line's width; and mask
-      float32[B, 1, T, 1], 1 on a line's own frames and 0 beyond. The network multiplies its features with the mask, so that
-      a line's result does not depend on what else is in the batch.
-    """
-    columns = tf.shape(pixels)[2]
-    count = frames(columns, pixels_per_frame)
-    own = tf.sequence_mask(width, columns, tf.float32)[:, tf.newaxis]
-    image = (tf.cast(pixels, tf.float32) / 127.5 - 1.0) * own
-    image = tf.pad(image, [[0, 0], [0, 0], [0, count * pixels_per_frame - columns]])
-    mask = tf.sequence_mask(frames(width, pixels_per_frame), count, tf.float32)
-    return tf.ensure_shape(image[..., tf.newaxis], [None, pixels.shape[1], None, 1]), mask[:, tf.newaxis, :, tf.newaxis]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from ocr.images import preprocess
+from ocr.images import network_input
 from ocr.model import networks
 from ocr.model.objective import Objective
 
@@ -35,8 +35,8 @@ class FrameObjective(Objective):
 
     def losses(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs the network for a training step: see `Objective.losses`."""
-        inputs = preprocess.to_network(batch["pixels"], batch["width"], self._frame_width)
-        frames = preprocess.frames(batch["width"], self._frame_width)
+        inputs = network_input.to_network(batch["pixels"], batch["width"], self._frame_width)
+        frames = network_input.frames(batch["width"], self._frame_width)
         features = self._body(list(inputs), training=True)  # [B, T, D]
         aligned = {key: value[::_CTC_STRIDE] for key, value in batch.items()}
         line_losses = self.ctc_loss(self._last(features[::_CTC_STRIDE]), frames[::_CTC_STRIDE], aligned)

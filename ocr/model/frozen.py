@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import keras_compat
-from ocr.images import preprocess
+from ocr.images import network_input
 from ocr.model import networks
 
 _PART = 24 * 1024  # values of a constant: TensorFlow does not fold a cast whose result is larger than 100 KB
@@ -48,8 +48,8 @@ def network(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Ten
         weights = {
             id(variable): _constant(*numbered) for variable, numbered in zip(_stored(model), enumerate(values), strict=True)
         }
-        inputs = preprocess.to_network(pixels, width, frame.width)
-        return keras_compat.call_with(model, weights, inputs), preprocess.frames(width, frame.width)
+        inputs = network_input.to_network(pixels, width, frame.width)
+        return keras_compat.call_with(model, weights, inputs), network_input.frames(width, frame.width)
 
     return logits
 

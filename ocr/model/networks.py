@@ -1,6 +1,6 @@
 """The networks: images in, logits out, built from plain Keras layers.
 
-Each takes the outputs of `preprocess.to_network`, `[image float32[B, H, T * frame width, 1], mask float32[B, 1, T, 1]]`,
+Each takes the outputs of `network_input.to_network`, `[image float32[B, H, T * frame width, 1], mask float32[B, 1, T, 1]]`,
 and returns logits float32[B, T, C], never a softmax. Before each layer that sees neighbouring columns, everything beyond a
 line's own frames is set to zero, like the padding at the edge of an image. So a line's logits do not depend on what else is
 in the batch.
@@ -16,8 +16,8 @@ import tensorflow as tf
 from keras import layers
 
 from ocr import keras_compat
-from ocr.images import preprocess
-from ocr.images.preprocess import FrameSize
+from ocr.images import network_input
+from ocr.images.network_input import FrameSize
 from ocr.model import layers as fast_layers
 from tfrecords.errors import InputError
 
@@ -253,8 +253,8 @@ def logits(model: keras.Model, pixels: tf.Tensor, width: tf.Tensor, training: bo
       logits float32[B, T, C] and frames int32[B], how many of the T are a line's own.
     """
     frame = NETWORKS[model.name].frame
-    inputs = preprocess.to_network(pixels, width, frame.width)
-    return model(list(inputs), training=training), preprocess.frames(width, frame.width)
+    inputs = network_input.to_network(pixels, width, frame.width)
+    return model(list(inputs), training=training), network_input.frames(width, frame.width)
 
 
 def weights(model: keras.Model) -> list[tf.Variable]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ocr.charset import Charset
 from ocr.images import header, preprocess
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 from ocr.model import decode, frozen, networks
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ocr.config import ConvertConfig
 from ocr.data import convert, labels
-from ocr.images import exif, preprocess
+from ocr.images import exif, preprocess, record_images
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError
 
@@ -98,7 +98,7 @@ def test_records_hold_images_as_viewers_show_them(tmp_path: pathlib.Path):
         record = schema.parse(serialized)
         size = {(32, 60)} if fields.get("image_format") == "raw" else {(48, 90)}
         assert set(zip(record["height"].numpy(), record["width"].numpy(), strict=True)) == size
-        np.testing.assert_array_equal(preprocess.read_records(record, 32)[0], lines)
+        np.testing.assert_array_equal(record_images.read(record, 32)[0], lines)
         if "image_format" not in fields:
             assert record["encoded"].numpy().tolist() == files
 
@@ -109,7 +109,7 @@ def test_records_without_an_orientation_are_read_as_they_were_written(tmp_path: 
     draw(tmp_path / "a.png", 50, 40, exif=data)
     encoded = (tmp_path / "a.png").read_bytes()
     record = schema.parse(tf.constant([schema.Record(encoded, "png", 40, 50, 1, "a", "a.png").serialize()]))
-    pixels, width = preprocess.read_records(record, 32)
+    pixels, width = record_images.read(record, 32)
     assert width.numpy().tolist() == [40]
     np.testing.assert_array_equal(pixels[0], preprocess.to_line(preprocess.decode_image(tf.constant(encoded)), 32))
 

@@ -6,7 +6,7 @@ from small_splits import DIGITS, take, write
 
 from ocr.charset import Charset
 from ocr.data import dummy, mixture, pipeline
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 from tfrecords.errors import InputError
 
 

@@ -7,7 +7,7 @@ from small_splits import DIGITS, take, write
 
 from ocr.data import mixture, pipeline
 from ocr.images.augment import augmenter
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 
 
 def test_evaluation_counts_every_line_once_in_order(tmp_path: pathlib.Path):

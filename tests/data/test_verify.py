@@ -10,7 +10,7 @@ import tensorflow as tf
 from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import dummy, mixture, pipeline, verify
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 from ocr.training import train
 from tfrecords import files, writer
 from tfrecords.errors import InputError, IntegrityError

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr.images import header, header_graph, preprocess
+from ocr.images import header, header_graph, network_input, preprocess
 
 READ_ROWS = tf.function(
     functools.partial(preprocess.read_rows, line_height=32), [tf.TensorSpec([None], tf.string)], autograph=False
@@ -217,9 +217,9 @@ def test_the_fourth_channel_of_an_uncompressed_bmp_is_not_alpha():
 
 def test_network_input_is_minus_one_for_black_one_for_white_and_zero_beyond_a_line():
     pixels = tf.fill([2, 32, 10], tf.constant(255, tf.uint8))
-    image, mask = preprocess.to_network(pixels, tf.constant([10, 3]), 4)
+    image, mask = network_input.to_network(pixels, tf.constant([10, 3]), 4)
     assert image.shape == (2, 32, 12, 1)
     assert image[0, 0, :, 0].numpy().tolist() == [1.0] * 10 + [0.0] * 2
     assert image[1, 0, :, 0].numpy().tolist() == [1.0] * 3 + [0.0] * 9
     assert mask[:, 0, :, 0].numpy().tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert preprocess.to_network(tf.zeros([1, 32, 4], tf.uint8), tf.constant([4]), 4)[0].numpy().max() == -1.0
+    assert network_input.to_network(tf.zeros([1, 32, 4], tf.uint8), tf.constant([4]), 4)[0].numpy().max() == -1.0

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from ocr import ctc
-from ocr.images import preprocess
+from ocr.images import network_input
 from ocr.model import networks
 from ocr.model.frame_objective import FrameObjective, cross_entropy
 from ocr.model.objective import Objective
@@ -34,7 +34,7 @@ def batch_of(middles: list[list[int]], draws: np.ndarray) -> dict[str, tf.Tensor
 def cross_entropy_of_all_frames(objective: Objective, batch: dict[str, tf.Tensor], targets: list[list[int]]) -> list[float]:
     """Returns each line's cross-entropy over all its frames, computed by NumPy."""
     body = keras.Model(objective.model.inputs, objective.model.get_layer("logits").input)
-    features = body(list(preprocess.to_network(batch["pixels"], batch["width"], 4)), training=True)
+    features = body(list(network_input.to_network(batch["pixels"], batch["width"], 4)), training=True)
     logits = objective.model.get_layer("logits")(features).numpy().astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(2, keepdims=True))
     return [-sum(log_p[line, t, c] for t, c in enumerate(row)) for line, row in enumerate(targets)]

@@ -8,7 +8,7 @@ from ocr import charset as charsets
 from ocr.config import TrainConfig
 from ocr.data import mixture, pipeline
 from ocr.data.mixture import Mixture
-from ocr.images.preprocess import FrameSize
+from ocr.images.network_input import FrameSize
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.training import devices, optimizer

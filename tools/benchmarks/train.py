@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.config import TrainConfig
-from ocr.images import preprocess
+from ocr.images import network_input
 from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.training import devices, optimizer
@@ -74,7 +74,7 @@ def _fit(lines: dict[str, np.ndarray], classes: int, jit_compile: bool) -> Calla
         )
 
     model.compile(optimizer=keras.optimizers.Adam(0.001), loss=loss, jit_compile=jit_compile)
-    image, mask = preprocess.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _FRAME.width)
+    image, mask = network_input.to_network(tf.constant(lines["pixels"]), tf.constant(lines["width"]), _FRAME.width)
     iterator = _repeated(((image, mask), lines["labels"]))
     model.make_train_function()  # what `fit` calls for each batch
     return lambda: tf.nest.map_structure(np.asarray, model.train_function(iterator))
