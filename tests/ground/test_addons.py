@@ -157,8 +157,8 @@ def grains(widths: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
 def test_rotation_and_shear_of_tfa_equal_ours():
     rng = np.random.default_rng(1)
     pixels, width = grains(rng.integers(1, 201, 300))
-    room = tf.constant(rng.uniform(0, 1.5, 300).astype("f"))
-    geometry = augment._geometry(width, tf.constant(rng.uniform(-1, 1, (300, 3)).astype("f")), room)
+    room = tf.constant(rng.uniform(0, 1, 300).astype("f"))
+    geometry = augment._geometry(32, width, tf.constant(rng.uniform(-1, 1, (300, 3)).astype("f")), room)
     ours, theirs = (warp(pixels, width, *geometry).numpy().astype(int) for warp in (augment._warp, augment_tfa.warp))
     assert np.abs(ours - pixels.numpy()).mean() > 10
     assert np.abs(ours - theirs).max() <= 1
