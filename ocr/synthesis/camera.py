@@ -49,7 +49,7 @@ def take(levels: np.ndarray, contrast: float, ink: np.ndarray, world: World, rng
     image = _noisy(image, rng.uniform(*world.noise) * contrast, rng)
     if rng.random() < world.compressed:
         for _ in range(rng.integers(1, 3)):
-            image = _compressed(image, round(100 - 80 * rng.random() ** 1.5), rng)
+            image = _compressed(image, round(100 - 75 * rng.random() ** 1.5), rng)
     return image if image.size == (width, height) else image.resize((width, height), _ENLARGING[rng.integers(len(_ENLARGING))])
 
 

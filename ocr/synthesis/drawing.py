@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -77,7 +77,7 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
     except _NoRoomError:
         raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_MIN_SIZE} pixels high") from None
     if style.world:
-        ink = _bent(ink, rng.uniform(-1.0, 1.0) * style.world.bow * height / scale)
+        ink = _bent(ink, _about_zero(style.world.bow * height / scale, style, rng))
     projection, size = _projection(ink.shape, scale, room, style, rng)
     if not width:
         spare = 0.0 if style.world else rng.uniform(0.0, 3 / 16) * height
@@ -216,12 +216,13 @@ def _projection(
     height, width = shape
     if style.crisp:
         return np.eye(3), np.array([width, height], np.float64)
-    steepest = min(math.radians(style.slope), math.atan2(_MAX_RISE * height, width))
+    rise = _MAX_RISE / 2 if style.world else _MAX_RISE  # crops are turned already
+    steepest = min(math.radians(style.slope), math.atan2(rise * height, width))
     leaning = style.world.italic if style.world else 0.5
-    angle, lean = rng.uniform(-steepest, steepest), rng.uniform(-style.lean, style.lean) * (rng.random() < leaning)
+    angle, lean = _about_zero(steepest, style, rng), rng.uniform(-style.lean, style.lean) * (rng.random() < leaning)
     deep = max(height, width / 2) if style.world else height  # else the ends of long lines would lean too much
-    perspective = rng.uniform(-style.depth, style.depth, 2) / (width / 2, deep)
-    across = scale * style.stretch ** rng.uniform(-1.0, 1.0)
+    perspective = _about_zero(style.depth, style, rng, 2) / (width / 2, deep)
+    across = scale * style.stretch ** _about_zero(1.0, style, rng)
     cos, sin = math.cos(angle), math.sin(angle)
     projection = (
         np.array([[1, 0, 0], [0, 1, 0], [perspective[0] / across, perspective[1] / scale, 1]])
@@ -235,6 +236,11 @@ def _projection(
     shrink = min(1.0, room[0] / size[0], room[1] / size[1])
     projection = np.diag([shrink, shrink, 1.0]) @ _translation(*-corners.min(1)) @ projection
     return projection, size * shrink
+
+
+def _about_zero(most: float, style: Style, rng: np.random.Generator, size: int | None = None) -> Any:
+    """Returns random numbers of either sign: in a world mostly small ones."""
+    return most * rng.triangular(-1.0, 0.0, 1.0, size) if style.world else rng.uniform(-most, most, size)
 
 
 def _translation(x: float, y: float) -> np.ndarray:

@@ -105,7 +105,7 @@ def _neighbours(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     spaces = (first, cover.shape[0] - last)
     where = rng.integers(1, 4)  # above, below or both
     for end, space in enumerate(spaces):
-        depth = min(int(rng.uniform(0.2, 0.9) * space), last - first)
+        depth = int(min(rng.uniform(0.2, 0.9) * space, rng.uniform(0.1, 0.5) * (last - first)))  # never a line to be read
         if where & (end + 1) and depth > 0:
             if end == 0:
                 remains[:depth] = turned[-depth:]

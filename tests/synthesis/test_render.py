@@ -51,9 +51,9 @@ def test_at_natural_width_longer_texts_are_wider(tmp_path: pathlib.Path):
 
 @pytest.mark.parametrize("degrade", STYLES)
 def test_the_same_seed_gives_the_same_files_for_any_number_of_workers(tmp_path: pathlib.Path, degrade: str):
-    draw(tmp_path, "one", count=250, degrade=degrade)
-    draw(tmp_path, "two", count=250, degrade=degrade, workers=2)
-    draw(tmp_path, "other", count=250, degrade=degrade, seed=1)
+    draw(tmp_path, "one", count=150, degrade=degrade)
+    draw(tmp_path, "two", count=150, degrade=degrade, workers=2)
+    draw(tmp_path, "other", count=150, degrade=degrade, seed=1)
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert not set(files(tmp_path / "one").values()) & set(files(tmp_path / "other").values())
 
