@@ -20,10 +20,11 @@ def compose(ink: np.ndarray, style: Style, world: World, rng: np.random.Generato
       Grey levels, float32[height, width]; and the contrast between text and background.
     """
     cover = ink.astype(np.float32) / 255.0
+    letters = max(int(np.count_nonzero(ink.max(1) > 127)), 1)  # their height in pixels
     if rng.random() < style.weight:
-        cover = _reweighted(cover, rng)
+        cover = _reweighted(cover, letters, rng)
     if rng.random() < world.dotted:
-        cover = _dotted(cover, rng)
+        cover = _dotted(cover, letters, rng)
     if rng.random() < world.worn:
         grain = rng.uniform(1.5, 4.0)
         holes = ground.smooth_noise(cover.shape, (grain, grain), rng) + rng.uniform(0.6, 1.2)
@@ -44,9 +45,9 @@ def compose(ink: np.ndarray, style: Style, world: World, rng: np.random.Generato
     if rng.random() < world.neighbours:
         levels += (text - levels) * _neighbours(cover, rng)
     if outlined:
-        cover = _outline(levels, cover, paper, contrast, rng)
+        cover = _outline(levels, cover, letters, paper, contrast, rng)
     elif dressed:
-        _shade(levels, cover, rng)
+        _shade(levels, cover, letters, rng)
     if dressed and rng.random() < 0.4:
         levels += (_gradient(cover.shape, text, paper, rng) - levels) * cover
     else:
@@ -69,19 +70,18 @@ def _dilated(cover: np.ndarray, radius: int = 1) -> np.ndarray:
     return cover
 
 
-def _reweighted(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Makes strokes bolder or thinner."""
-    share = np.float32(rng.uniform(0.2, 0.9))
+def _reweighted(cover: np.ndarray, letters: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes strokes bolder or thinner, by less than a pixel where letters are small."""
+    share = np.float32(rng.uniform(0.2, 0.9) * min(letters / 32, 1.0))
     if rng.random() < 0.6:
         return cover + share * (_dilated(cover) - cover)
     return cover + np.float32(0.7) * share * (1.0 - _dilated(1.0 - cover) - cover)
 
 
-def _dotted(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _dotted(cover: np.ndarray, letters: int, rng: np.random.Generator) -> np.ndarray:
     """Makes letters of dots, or of square pixels, as large as the letters allow."""
     height, width = cover.shape
-    rows = np.flatnonzero(cover.any(1))
-    pitch = max((rows[-1] - rows[0] + 1) / rng.uniform(14.0, 20.0), 1.0) if rows.size else 1.0
+    pitch = max(letters / rng.uniform(14.0, 20.0), 1.0)
     across, down = max(round(width / pitch), 1), max(round(height / pitch), 1)
     cells = Image.fromarray(cover).resize((across, down), Image.Resampling.BOX)
     lit = (np.asarray(cells) > rng.uniform(0.3, 0.45)).astype(np.float32)
@@ -114,10 +114,12 @@ def _neighbours(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return remains * np.float32(rng.uniform(0.6, 1.0))
 
 
-def _outline(levels: np.ndarray, cover: np.ndarray, paper: float, contrast: float, rng: np.random.Generator) -> np.ndarray:
+def _outline(
+    levels: np.ndarray, cover: np.ndarray, letters: int, paper: float, contrast: float, rng: np.random.Generator
+) -> np.ndarray:
     """Draws an outline in place, on the other side of the paper's grey level; returns what is left to be covered with ink."""
-    around = _dilated(cover, int(rng.integers(1, 3)))
-    if rng.random() < 0.25:  # hollow letters
+    around = _dilated(cover, 1 + int(rng.random() < letters / 64))
+    if rng.random() < 0.25 and letters >= 20:  # hollow letters
         hollow = rng.uniform(0.0, 0.15)
         return np.clip(_dilated(cover) - (1.0 - hollow) * cover, 0.0, 1.0)
     far = contrast * rng.uniform(0.2, 1.0)
@@ -125,9 +127,9 @@ def _outline(levels: np.ndarray, cover: np.ndarray, paper: float, contrast: floa
     return cover
 
 
-def _shade(levels: np.ndarray, cover: np.ndarray, rng: np.random.Generator) -> None:
+def _shade(levels: np.ndarray, cover: np.ndarray, letters: int, rng: np.random.Generator) -> None:
     """Draws a shadow, or the depth of solid letters, in place."""
-    right, down = int(rng.integers(-3, 4)), int(rng.integers(-3, 4))
+    right, down = rng.uniform(-0.1, 0.1, 2) * letters
     level, strength = rng.uniform(0.0, 255.0), rng.uniform(0.2, 0.6)
     steps = (1.0,) if rng.random() < 0.5 else (0.34, 0.67, 1.0)
     shadow = np.max([np.roll(cover, (round(step * down), round(step * right)), (0, 1)) for step in steps], axis=0)

@@ -137,7 +137,7 @@ STYLES = {
     "photo": Style(
         size=(1.0, 1.25), stretch=1.4, tracking=(-0.04, 0.3), wobble=0.01, slope=1.5, lean=0.3, depth=0.1, weight=0.4,
         underlined=0.03, inverted=0.3, jpeg=(75, 98), world=World(
-            margins=(-0.06, 0.17, 0.4), bow=0.06, contrast=(20, 255, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
+            margins=(-0.06, 0.14, 0.4), bow=0.06, contrast=(20, 255, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
             textured=0.4, lit=0.4, neighbours=0.25, marked=0.12, resolution=(15, 90), defocus=(0.0, 0.07), shaken=0.12,
             sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
         ),
