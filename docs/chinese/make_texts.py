@@ -8,7 +8,7 @@ CORPUS is running text, WORDS has one word a line, LABELS are labels files of re
   words.txt            the words, likewise
   hanzi.txt            random hanzi of the alphabet, so that each is seen often enough
   latin.txt            sequences of Latin words, which are too rare in the running text
-  mixed.txt            running text with Latin words, numbers, units, addresses and the like in it, with and without spaces
+  mixed.txt            running text with Latin words, numbers, units, addresses, brackets and the like in it, forms, lists
   traditional.txt      running text in traditional characters
   charset.txt          the alphabet: gb2312, level 1 of Big5, the characters of the texts, and those common in real lines
 """
@@ -26,6 +26,22 @@ from ocr import charset
 HELD_OUT = 50  # one line in so many
 MIN_SEEN = 3  # how often a character has to be in the real lines
 SYMBOLS = "•·‧∙▪◦●○■□◆✓✔✕✖×÷™®©°²³¹⁰₁₂₃½¼№①②③④⑤⑥⑦⑧⑨⑩⊕⊗←→↑↓⇒▶►▼▲★☆♥€£¥–—―−‐‑…⋯“”‘’«»‹›≤≥≠≈±∞µΩ√∑∂∆"
+# Frequent words of English, most frequent first: running Chinese text has few of them.
+COMMON = (
+    "the of and to in is for that on with as are by be this it or you from at an not we can have has your will if which all "
+    "one more when was but they their our its use new time no how what may about other out up so do also only any some than "
+    "then into two most where each first them these there been over such should make between through after before please "
+    "data page line file name text set get open close start end day year work home help free high low good best I he she"
+)
+LABELS = (
+    "电话 传真 手机 地址 邮编 邮箱 网址 时间 日期 价格 单价 总计 合计 编号 型号 版本 规格 重量 尺寸 姓名 年龄 学号 备注 数量 "
+    "温度 速度 说明 作者 来源 状态 订单号 总分 页码 语言 大小 进度 Tel Fax Email E-mail QQ 微信 IP URL ID No Version Date"
+)
+PAIRS = "() （） [] 【】 〔〕 《》 〈〉 「」 『』 {} <> “” ‘’ \"\" ''"
+DASHES = ["——", "—", "–", "-", " - ", "～", "~", "…", "……", "...", "·", " · ", "/", "|", "：", ":", "、"]
+FULL_WIDTH = str.maketrans({code: code + 0xFEE0 for code in b"0123456789.,:%"})
+# Where a foreign part may stand in running text: after a particle, a preposition, a verb or a mark.
+SEAM = re.compile("[的是在和为有到用了对与或从将把：，、（“]")
 BIG5_LEVEL_1 = range(0xA440, 0xC67F)
 HANZI = re.compile("[\u3007\u3400-\u9fff]")
 
@@ -51,7 +67,17 @@ def latin_words(corpus: list[str]) -> tuple[list[str], list[float]]:
 
 
 def latin_line(draw: random.Random, words: list[str]) -> str:
-    """Returns a line of Latin words in various cases, with a number in it."""
+    """Returns a line of Latin words: a sentence, a title, capitals, or names and numbers as in code."""
+    kind = draw.random()
+    if kind < 0.7:
+        common = COMMON.split()
+        frequencies = range(len(common) + 20, 20, -1)
+        words = [draw.choice([word.lower(), *draw.choices(common, frequencies, k=2)]) for word in words]
+        if kind > 0.55:
+            return " ".join(map(str.upper if kind > 0.63 else str.capitalize, words))
+        between = [*[" "] * 16, ", ", "; ", " - ", f" {number(draw)} ", draw.choice(["’s ", "'s "])]
+        text = "".join(word + draw.choice(between) for word in words).rstrip(" ,;-")
+        return text[:1].upper() + text[1:] + draw.choice([".", ".", ".", "?", "!", ":", ""])
     cases = [str.lower, str.capitalize, str.upper, *[str] * 7]
     between = [*[" "] * 8, ", ", ". ", "-", "_", "/", ".", "=", ": ", "; ", "(", ") "]
     parts = [draw.choice(cases)(word) + draw.choice(between) for word in words]
@@ -77,6 +103,7 @@ def foreign(draw: random.Random, word: str) -> str:
             word,
             number(draw),
             number(draw),
+            number(draw).translate(FULL_WIDTH),
             f"{number(draw)}{draw.choice(['', ' '])}{draw.choice(units)}",
             f"{word}{n(10)}",
             f"v{n(10)}.{n(20)}.{n(10)}",
@@ -105,18 +132,39 @@ def foreign(draw: random.Random, word: str) -> str:
     )
 
 
+def list_mark(draw: random.Random) -> str:
+    """Returns what an item of a list or a heading begins with."""
+    n = draw.randint(1, 20)
+    numbered = [f"{n}.", f"{n}、", f"{n}．", f"({n})", f"（{n}）", f"{n})", f"{n}.{n % 7}", f"{n}.{n % 7}.{n % 5}"]
+    return draw.choice([*numbered, "①②③④⑤⑥⑦⑧⑨⑩"[n % 10], "•", "-"])
+
+
 def mixed_line(draw: random.Random, text: str, words: list[str]) -> str:
-    """Puts foreign parts into running text, in one line all with spaces around them or all without."""
-    space = draw.choice(["", " "])
-    parts, at = [], 0
-    for word in words:
-        step = draw.randint(1, 8)
-        parts.append(text[at : at + step].strip())
-        parts.append(foreign(draw, word))
-        at += step
-        if at >= len(text):
-            break
-    return space.join(part for part in parts if part).replace(f"{space}，", "，").replace(f"{space}。", "。").strip()
+    """Returns a line of hanzi and foreign parts, all with spaces around them or all without."""
+    kind, space = draw.random(), draw.choice(["", " "])
+    if kind < 0.2:  # of a form
+        labels = draw.sample(LABELS.split(), 2)
+        colon, between = draw.choice(["：", ":", ": ", " "]), draw.choice(["  ", " ", "，", "；", "|"])
+        return between.join(f"{label}{colon}{foreign(draw, word)}" for label, word in zip(labels, words, strict=False))
+    if kind < 0.35:
+        return list_mark(draw) + space + text
+    start, end = sorted(draw.randrange(len(text) + 1) for _ in range(2))
+    if kind < 0.41:
+        return text[:start] + draw.choice(DASHES) + text[start:]
+    if kind < 0.5:
+        left, right = draw.choice(PAIRS.split())
+        return text[:start] + left + text[start:end] + right + text[end:]
+    if kind < 0.6:  # a term in two languages
+        around = draw.choice(["（{}）", "({})", " {}", " ({})", "：{}"])
+        return text[: draw.randint(2, 8)].strip() + around.format(" ".join(words[:2]))
+    seams = [match.end() for match in SEAM.finditer(text)] or [start]
+    parts, start = [], 0
+    for end, word in zip(sorted(draw.sample(seams, min(len(seams), draw.randint(1, 3)))), words, strict=False):
+        parts += [text[start:end].strip(), foreign(draw, word)]
+        start = end
+    parts.append(text[start:].strip())
+    joined = space.join(part for part in parts if part)
+    return re.sub(" ?([，。：、（“]) ?", r"\1", joined) if space else joined
 
 
 def main(corpus_file: str, words_file: str, folder: str, *label_files: str) -> None:

@@ -6,7 +6,9 @@
 #     fonts-cwtex-yen fonts-cns11643-kai fonts-cns11643-sung fonts-hanazono fonts-babelstone-han fonts-unifont \
 #     fonts-smiley-sans fonts-droid-fallback fonts-ipaexfont-mincho fonts-morisawa-bizud-gothic fonts-morisawa-bizud-mincho \
 #     fonts-seto fonts-motoya-l-maruberi fonts-yozvox-yozfont fonts-yusei-magic fonts-reggae fonts-dotgothic16 \
-#     fonts-liberation fonts-dejavu
+#     fonts-liberation fonts-dejavu fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-crosextra-carlito \
+#     fonts-crosextra-caladea fonts-firacode fonts-jetbrains-mono fonts-hack fonts-inconsolata fonts-noto-mono \
+#     fonts-linuxlibertine fonts-stix fonts-cantarell
 set -eu
 [ $# -eq 3 ] || { echo "usage: $0 CORPUS WORDS FOLDER (a file of running text, a file with one word a line, a folder to work in)" >&2; exit 1; }
 here=$(dirname "$0") corpus=$1 words=$2 out=$3

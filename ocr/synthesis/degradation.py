@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from ocr.synthesis import camera, scene
 from ocr.synthesis.styles import Style
 
 _MIN_CONTRAST = 40.0  # grey levels
@@ -19,6 +20,9 @@ def degrade(ink: Image.Image, style: Style, rng: np.random.Generator) -> Image.I
     Returns:
       A grey image of the same size.
     """
+    if style.world:
+        levels, contrast = scene.compose(np.asarray(ink), style, style.world, rng)
+        return camera.take(levels, contrast, np.asarray(ink), style.world, rng)
     if rng.random() < style.weight:
         strokes = ImageFilter.MaxFilter(3) if rng.random() < 0.6 else ImageFilter.MinFilter(3)
         ink = Image.blend(ink, ink.filter(strokes), rng.uniform(0.2, 0.7))

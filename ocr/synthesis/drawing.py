@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from ocr.synthesis.styles import Style
 from tfrecords.errors import InputError
 
 _MIN_SIZE = 4  # em in pixels
+_MIN_ROOM = 8  # pixels between random margins above and below
 _MAX_RISE = 0.2  # of an end of the line due to its slope, relative to the height
 # Glyphs are cached, so they are rendered at few sizes (em in pixels): one set for crisp lines, another for those scaled down.
 _CRISP_SIZES = (*range(_MIN_SIZE, 12), *(round(12 * 1.1**step) for step in range(64)))
@@ -63,17 +64,26 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
     Raises:
       InputError: the text does not fit, even at the minimum size.
     """
-    margin = rng.uniform(*style.margin) * height
-    room = (width - 2 * margin if width else math.inf, height - 2 * margin)
+    if style.world:
+        before, above, after, below = rng.triangular(*style.world.margins, size=4) * height
+        excess = (above + below) / max(height - _MIN_ROOM, 1)
+        above, below = above / max(excess, 1.0), below / max(excess, 1.0)
+    else:
+        before = above = after = below = rng.uniform(*style.margin) * height
+    room = (width - before - after if width else math.inf, height - above - below)
     try:
-        ink, middles, scale = _render_text(text, font, height * rng.uniform(*style.size), room, style, rng)
+        wanted = (room[1] if style.world else height) * rng.uniform(*style.size)
+        ink, middles, scale = _render_text(text, font, wanted, room, style, rng)
     except _NoRoomError:
         raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_MIN_SIZE} pixels high") from None
+    if style.world:
+        ink = _bent(ink, _about_zero(style.world.bow * height / scale, style, rng))
     projection, size = _projection(ink.shape, scale, room, style, rng)
     if not width:
-        width = max(math.ceil(size[0] + 2 * margin + rng.uniform(0.0, 3 / 16) * height), 1)
-    left = margin + rng.uniform(0.0, 1.0) * (width - 2 * margin - size[0])
-    top = margin + rng.uniform(0.0, 1.0) * (height - 2 * margin - size[1])
+        spare = 0.0 if style.world else rng.uniform(0.0, 3 / 16) * height
+        width = max(math.ceil(size[0] + before + after + spare), 1)
+    left = before + rng.uniform(0.0, 1.0) * (width - before - after - size[0])
+    top = above + rng.uniform(0.0, 1.0) * (height - above - below - size[1])
     if style.crisp:
         left, top = round(left), round(top)
         image = Image.new("L", (width, height))
@@ -175,6 +185,19 @@ def _underline(ink: np.ndarray, gap: float, thick: float) -> np.ndarray:
     return line
 
 
+def _bent(ink: np.ndarray, rise: float) -> np.ndarray:
+    """Returns the ink bent to an arc of a height in pixels, upwards in the middle if it is positive."""
+    height, width = ink.shape
+    extra = math.ceil(abs(rise)) + 1
+    if abs(rise) < 1.0:
+        return ink
+    down = rise * np.linspace(-1.0, 1.0, width) ** 2 + (0.0 if rise > 0 else -rise)
+    padded = np.pad(ink, ((extra, extra), (0, 0)))
+    rows = np.arange(height + extra)[:, np.newaxis] + extra - np.floor(down).astype(int)
+    part, columns = (down % 1.0).astype(np.float32), np.arange(width)
+    return ((1.0 - part) * padded[rows, columns] + part * padded[rows - 1, columns]).astype(np.uint8)
+
+
 def _projection(
     shape: tuple[int, ...], scale: float, room: tuple[float, float], style: Style, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -193,10 +216,13 @@ def _projection(
     height, width = shape
     if style.crisp:
         return np.eye(3), np.array([width, height], np.float64)
-    steepest = min(math.radians(style.slope), math.atan2(_MAX_RISE * height, width))
-    angle, lean = rng.uniform(-steepest, steepest), rng.uniform(-style.lean, style.lean) * (rng.random() < 0.5)
-    perspective = rng.uniform(-style.depth, style.depth, 2) / (width / 2, height)
-    across = scale * style.stretch ** rng.uniform(-1.0, 1.0)
+    rise = _MAX_RISE / 2 if style.world else _MAX_RISE  # crops are turned already
+    steepest = min(math.radians(style.slope), math.atan2(rise * height, width))
+    leaning = style.world.italic if style.world else 0.5
+    angle, lean = _about_zero(steepest, style, rng), rng.uniform(-style.lean, style.lean) * (rng.random() < leaning)
+    deep = max(height, width / 2) if style.world else height  # else the ends of long lines would lean too much
+    perspective = _about_zero(style.depth, style, rng, 2) / (width / 2, deep)
+    across = scale * style.stretch ** _about_zero(1.0, style, rng)
     cos, sin = math.cos(angle), math.sin(angle)
     projection = (
         np.array([[1, 0, 0], [0, 1, 0], [perspective[0] / across, perspective[1] / scale, 1]])
@@ -210,6 +236,11 @@ def _projection(
     shrink = min(1.0, room[0] / size[0], room[1] / size[1])
     projection = np.diag([shrink, shrink, 1.0]) @ _translation(*-corners.min(1)) @ projection
     return projection, size * shrink
+
+
+def _about_zero(most: float, style: Style, rng: np.random.Generator, size: int | None = None) -> Any:
+    """Returns random numbers of either sign: in a world mostly small ones."""
+    return most * rng.triangular(-1.0, 0.0, 1.0, size) if style.world else rng.uniform(-most, most, size)
 
 
 def _translation(x: float, y: float) -> np.ndarray:

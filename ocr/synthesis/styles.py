@@ -4,13 +4,59 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
+class World:
+    """What happens to a line between the printer, or the screen, and a crop of a picture of it.
+
+    Lengths are relative to the height of the image. A pair is the range of a uniform distribution, a triple that of a
+    triangular one with its mode in the middle. Other numbers but `bow` are probabilities for each line.
+
+    Attributes:
+      margins: distance of the ink from each edge, independently; where it is negative, the edge cuts the ink.
+      bow: largest height of the arc that the line is bent to.
+      contrast: difference between text and background in grey levels.
+      italic: that letters lean.
+      worn: that ink is missing in places.
+      dotted: that letters are made of dots, as on LED signs, or of square pixels.
+      dressed: that letters have an outline, a shadow or a gradient, or are hollow.
+      textured: that the background is paper, cloth, stone, a pattern or a picture.
+      lit: that the light is uneven.
+      neighbours: that there are remains of the lines above or below.
+      marked: that there are rules, boxes, stamps, strokes or a watermark over the text.
+      resolution: the height of the crop in the original picture in pixels, uniform on a logarithmic scale.
+      defocus: radius of the disc that the lens makes of a point, relative to the height of the ink.
+      shaken: that the camera moved.
+      sharpened: that edges have halos.
+      noise: standard deviation of the sensor's noise, relative to the contrast.
+      compressed: that the original picture was a JPEG file, half of them twice.
+    """
+
+    margins: tuple[float, float, float]
+    bow: float
+    contrast: tuple[float, float, float]
+    italic: float
+    worn: float
+    dotted: float
+    dressed: float
+    textured: float
+    lit: float
+    neighbours: float
+    marked: float
+    resolution: tuple[float, float]
+    defocus: tuple[float, float]
+    shaken: float
+    sharpened: float
+    noise: tuple[float, float]
+    compressed: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Style:
     """The distribution of a line's appearance.
 
     A pair is the range of a uniform distribution. "Probability" is that of an effect for each line.
 
     Attributes:
-      size: font size (em), relative to the height of the image.
+      size: font size (em), relative to the height of the image; in a world, to the height between the margins.
       margin: distance of the ink from the edge, relative to the height; if negative, the edge cuts the ink.
       stretch: largest factor by which letters are widened or narrowed.
       tracking: additional space between letters, in em.
@@ -31,6 +77,8 @@ class Style:
       shaken: probability of motion blur or of a loss of resolution.
       noise: standard deviation of Gaussian noise in grey levels; less where the contrast is low.
       jpeg: range of the JPEG quality, or None for PNG files with letters exactly as the font renders them.
+      world: what happens to the line after it was drawn, instead of `margin` and of the effects from `outlined` to `noise` but
+        `inverted`; None for nothing else.
     """
 
     size: tuple[float, float] = (0.6, 1.0)
@@ -54,6 +102,7 @@ class Style:
     shaken: float = 0.0
     noise: tuple[float, float] = (0.0, 0.0)
     jpeg: tuple[int, int] | None = None
+    world: World | None = None
 
     @property
     def crisp(self) -> bool:
@@ -76,5 +125,21 @@ STYLES = {
         size=(0.5, 1.1), margin=(-1 / 24, 1 / 8), stretch=1.3, tracking=(-0.06, 0.3), wobble=0.04, slope=2.5, lean=0.25,
         depth=0.12, weight=0.25, underlined=0.08, outlined=0.08, rules=0.3, paper=(140, 255), ink=(0, 110), inverted=0.35,
         flat=0.3, uneven=0.5, blur=(0.0, 1.0), shaken=0.25, noise=(0.0, 20.0), jpeg=(20, 90),
+    ),
+    "page": Style(
+        size=(1.0, 1.2), stretch=1.1, tracking=(0.0, 0.2), slope=0.3, lean=0.25, weight=0.2, underlined=0.03, inverted=0.14,
+        jpeg=(94, 100), world=World(
+            margins=(-0.02, 0.14, 0.4), bow=0.0, contrast=(50, 255, 255), italic=0.06, worn=0.03, dotted=0.01, dressed=0.05,
+            textured=0.06, lit=0.05, neighbours=0.15, marked=0.08, resolution=(14, 60), defocus=(0.0, 0.01), shaken=0.0,
+            sharpened=0.1, noise=(0.0, 0.005), compressed=0.25,
+        ),
+    ),
+    "photo": Style(
+        size=(1.0, 1.25), stretch=1.4, tracking=(-0.04, 0.3), wobble=0.01, slope=1.5, lean=0.3, depth=0.1, weight=0.4,
+        underlined=0.03, inverted=0.3, jpeg=(75, 98), world=World(
+            margins=(-0.06, 0.14, 0.4), bow=0.06, contrast=(20, 255, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
+            textured=0.4, lit=0.4, neighbours=0.25, marked=0.12, resolution=(15, 90), defocus=(0.0, 0.07), shaken=0.12,
+            sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
+        ),
     ),
 }  # fmt: skip
