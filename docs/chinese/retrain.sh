@@ -1,6 +1,7 @@
 #!/bin/sh
-# Trains the Chinese model from scratch, from two text files to an export. Estimated from its parts, this takes about three
-# hours on two cores with AMX. It can be stopped at any moment; run it again to resume. The fonts are packages of Debian 12:
+# Trains the Chinese model, network `mobile`, on real and rendered lines. It can be stopped at any moment; run it again to
+# resume. Each round draws other lines and starts from the weights of the round before; a round takes about three hours on two
+# cores. The fonts are packages of Debian 12:
 #   apt-get install fonts-noto-cjk fonts-noto-cjk-extra fonts-wqy-zenhei fonts-wqy-microhei fonts-arphic-uming \
 #     fonts-arphic-gbsn00lp fonts-arphic-bsmi00lp fonts-cwtex-fs fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming \
 #     fonts-cwtex-yen fonts-cns11643-kai fonts-cns11643-sung fonts-hanazono fonts-babelstone-han fonts-unifont \
@@ -9,69 +10,70 @@
 #     fonts-liberation fonts-dejavu fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-crosextra-carlito \
 #     fonts-crosextra-caladea fonts-firacode fonts-jetbrains-mono fonts-hack fonts-inconsolata fonts-noto-mono \
 #     fonts-linuxlibertine fonts-stix fonts-cantarell
+# The texts need `pip install opencc-python-reimplemented`.
 set -eu
-[ $# -eq 3 ] || { echo "usage: $0 CORPUS WORDS FOLDER (a file of running text, a file with one word a line, a folder to work in)" >&2; exit 1; }
-here=$(dirname "$0") corpus=$1 words=$2 out=$3
+[ $# -ge 4 ] || {
+    echo "usage: $0 CORPUS WORDS REAL FOLDER [ROUND [WEIGHTS]]
+CORPUS: a file of running text. WORDS: a file with one word a line. REAL: a folder of folders of real lines, as in
+split_real.py. FOLDER: to work in. ROUND: 1, or a later one. WEIGHTS: workdir or export that round starts from, if not the
+round before in FOLDER." >&2
+    exit 1
+}
+here=$(dirname "$0") corpus=$1 words=$2 real=$3 out=$4 round=${5:-1} weights=${6:-}
+export TF_ENABLE_ONEDNN_OPTS=1 # processors without AMX: bfloat16 takes two thirds of the time of float32
 mkdir -p "$out"
 
-# One line in fifty is held out for evaluation. The alphabet is gb2312 plus every other character of the texts. Random hanzi
-# are added so that each is seen often enough, and sequences of Latin words, which are too rare in the texts.
-awk 'NR % 50 != 0' "$corpus" > "$out/train.txt"
-awk 'NR % 50 == 0' "$corpus" > "$out/held.txt"
-awk 'NR % 50 != 0' "$words" > "$out/words.txt"
-[ -e "$out/latin.txt" ] || python3 - "$corpus" "$words" "$out" <<'PYTHON'
-import collections, pathlib, random, re, sys
-from ocr import charset
-corpus, words, out = map(pathlib.Path, sys.argv[1:])
-known = charset.charset_by_name("gb2312").characters
-seen = {*corpus.read_text("utf-8"), *words.read_text("utf-8")} - {"\n"}
-alphabet = charset.Charset(known + "".join(sorted(seen - set(known))))
-(out / "charset.txt").write_text(alphabet.file_text(), "utf-8")
-draw = random.Random(0)
-hanzi = [character for character in alphabet.characters if re.fullmatch("[\u3007\u3400-\u9fff]", character)]
-(out / "hanzi.txt").write_text("".join("".join(draw.choices(hanzi, k=30)) + "\n" for _ in range(100_000)), "utf-8")
-counts = collections.Counter(re.findall("[A-Za-z][A-Za-z'-]*[A-Za-z]", (out / "train.txt").read_text("utf-8")))
-weights = [count**0.5 for count in counts.values()]
-cases = [str.lower, str.capitalize, str.upper, *[str] * 7]
-between = [*[" "] * 8, ", ", ". ", "-", "_", "/", ".", "=", ": ", "; ", "(", ") "]
-with open(out / "latin.txt", "w", encoding="utf-8") as file:
-    for _ in range(60_000):
-        parts = [draw.choice(cases)(word) + draw.choice(between) for word in draw.choices([*counts], weights, k=8)]
-        parts[draw.randrange(8)] = f"{draw.randrange(10 ** draw.randint(1, 6))} "
-        file.write("".join(parts).strip() + "\n")
-PYTHON
+# shellcheck disable=SC2046 # one word for each file
+[ -e "$out/charset.txt" ] || python3 "$here/make_texts.py" "$corpus" "$words" "$out" $(ls "$real"/*/labels.tsv)
+
+# Real lines, by kind; a tenth of the repositories they come from is held out. A kind may be in one folder only.
+for source in "$real"/*/; do
+    [ -e "$source/meta.tsv" ] || continue
+    labels=$out/labels_$(basename "$source")
+    [ -e "$labels" ] || python3 "$here/split_real.py" "$source" "$out/charset.txt" "$labels"
+    for file in "$labels"/*.tsv; do
+        name=$(basename "$file" .tsv)
+        make_tfrecords --images="$source" --labels="$file" --label_format=text --charset="$out/charset.txt" \
+            --output="$out/real_${name%-*}" --split="${name#*-}" --pixels_per_frame=3 --check=header --resume
+    done
+done
 
 draw() { # NAME SEED COUNT FLAGS...: draws records unless they exist
     name=$1 seed=$2 count=$3
     shift 3
     [ -e "$out/$name" ] || render_lines --flagfile="$here/fonts.flags" --output="$out/$name" --tfrecords \
-        --charset="$out/charset.txt" --seed="$seed" --count="$count" "$@"
+        --charset="$out/charset.txt" --seed="$seed" --count="$count" --width=0 "$@"
 }
-lines() { # NAME SEED COUNT FLAGS...: draws training lines
-    draw "$@" --corpus="$out/train.txt:6,$out/hanzi.txt:1.7,$out/latin.txt:1" --words="$out/words.txt:1.5" --numbers=0.7 \
-        --latin=0.3 --random=0.8
+lines() { # NAME SEED COUNT FLAGS...: draws training lines of this round
+    name=$1 seed=$2
+    shift 2
+    draw "$round-$name" $((round * 100 + seed)) "$@" --words="$out/words.txt:1.2" --numbers=0.5 --latin=0.3 --random=0.2 \
+        --corpus="$out/train.txt:5,$out/hanzi.txt:1.5,$out/latin.txt:1,$out/mixed.txt:2,$out/traditional.txt:0.8"
 }
-lines hard 1 270000 --degrade=hard --width=0 --min_chars=1 --max_chars=30
-lines hard280 2 60000 --degrade=hard --min_chars=4 --max_chars=12
-lines scan 3 130000 --degrade=scan --width=0 --min_chars=1 --max_chars=30
-lines scan280 4 40000 --degrade=scan --min_chars=4 --max_chars=12
-lines clean 5 40000 --degrade=clean --width=0 --min_chars=1 --max_chars=30
-lines clean280 6 50000 --degrade=clean --min_chars=4 --max_chars=11
-lines screen16 7 25000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=16
-lines screen20 8 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=20
-lines screen26 9 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=26
-lines screen40 10 30000 --degrade=screen --width=0 --min_chars=1 --max_chars=36 --height=40
-draw dev 901 600 --split=eval --corpus="$out/held.txt" --degrade=scan --width=0 --min_chars=3 --max_chars=20
-draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --width=0 --min_chars=3 --max_chars=20
+lines photo 1 40000 --degrade=photo --height=48 --min_chars=1 --max_chars=30
+lines signs 2 30000 --degrade=photo --height=48 --min_chars=1 --max_chars=10
+lines page 3 40000 --degrade=page --height=48 --min_chars=1 --max_chars=40
+lines hard 4 20000 --degrade=hard --height=48 --min_chars=1 --max_chars=30
+lines clean 5 12000 --degrade=clean --height=40 --min_chars=1 --max_chars=30
+lines screen 6 12000 --degrade=screen --height=24 --min_chars=1 --max_chars=36
+draw dev_clean 901 600 --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
+draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
 
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    ocr_train --train_data="$out/hard:27,$out/hard280:6,$out/scan:13,$out/scan280:4,$out/clean:4,$out/clean280:5,$out/screen16:3,$out/screen20:4,$out/screen26:4,$out/screen40:4" \
-        --eval_data="$out/dev" --workdir="$out/$name" --model=wide --charset="$out/charset.txt" --batch_size=64 \
-        --precision=mixed_bfloat16 --warmup_steps=500 --ema=0.999 --eval_every=1500 --log_every=100 --override "$@"
+    # Of a hundred lines about forty are real.
+    ocr_train --train_data="$out/$round-photo:16,$out/$round-signs:12,$out/$round-page:14,$out/$round-hard:8,$out/$round-clean:5,$out/$round-screen:5,$out/real_photo:18,$out/real_screen:8,$out/real_pdf:11,$out/real_scan:3" \
+        --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=64 \
+        --precision=mixed_bfloat16 --ema=0.999 --eval_every=1000 --checkpoint_every=250 --log_every=100 --override "$@"
 }
-# The frame loss first teaches each frame its character, then CTC alone finds the best alignment.
-train run1 --steps=10000 --learning_rate=0.002 --frame_loss=0.9
-train run2 --steps=14000 --learning_rate=0.001 --init_from="$out/run1"
-ocr_export --workdir="$out/run2" --export_dir="$out/export" --calibrate="$out/dev,$out/dev_hard"
+if [ "$round" = 1 ] && [ -z "$weights" ]; then
+    # The frame loss first teaches each frame its character, then CTC alone finds the best alignment.
+    train frames --steps=3000 --learning_rate=0.002 --warmup_steps=300 --frame_loss=0.9
+    weights=$out/frames
+fi
+train "round$round" --steps=9000 --learning_rate=0.0012 --warmup_steps=200 --init_from="${weights:-$out/round$((round - 1))}"
+for kind in photo screen pdf scan; do
+    ocr_eval --model="$out/round$round" --data="$out/real_$kind@eval"
+done
+ocr_export --workdir="$out/round$round" --export_dir="$out/export" --calibrate="$out/real_photo@eval,$out/dev_hard"
