@@ -5,7 +5,7 @@ BIN = .venv/bin
 PYTEST = python -m pytest -n 2 --dist worksteal
 
 .PHONY: install install-addons demo check test test-slow test-all test-addons addons-proof doctor-proof resume-proof \
-	train-proof serve-proof wheel-proof docs release
+	train-proof serve-proof wheel-proof gpu-proof docs release
 
 install: .venv/installed
 
@@ -38,6 +38,10 @@ test-all: test test-slow
 # The wheel in an empty environment, away from the sources: it reads, renders, packs, trains and serves.
 wheel-proof: .venv/installed
 	$(BIN)/python tests/prove_wheel.py
+
+# For a machine with CUDA: mixed precision, all GPUs, no op of the CTC loss on the host, lines a second; at most eight minutes.
+gpu-proof: .venv/installed
+	@$(BIN)/python tests/prove_gpu.py
 
 # What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
 OLD = .venv-addons/bin

@@ -361,7 +361,9 @@ def _beta(emitted: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_length
     def reverse(lattice: tf.Tensor) -> tf.Tensor:
         return tf.reverse_sequence(tf.reverse_sequence(lattice, frames, 1), 2 * label_lengths + 1, 2)
 
-    alpha, _ = _alpha(reverse(emitted), tf.reverse_sequence(labels, label_lengths, 1))
+    # GPUs reverse only floating-point numbers, which are exact for classes: integers would go through the host's memory.
+    reversed_labels = tf.cast(tf.reverse_sequence(tf.cast(labels, tf.float32), label_lengths, 1), tf.int32)
+    alpha, _ = _alpha(reverse(emitted), reversed_labels)
     return reverse(alpha[:, 1:])
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 import ocr
-from ocr import options
+from ocr import allocator, options
 from tfrecords.errors import InputError, IntegrityError
 
 BUG = 70  # exit status
@@ -346,13 +346,16 @@ def define_memory_growth(values: flags.FlagValues, default: bool) -> None:
     flags.DEFINE_bool("gpu_memory_growth", default, text, flag_values=values)
 
 
-def import_tensorflow(gpu_memory_growth: bool = False) -> None:
+def import_tensorflow(gpu_memory_growth: bool = False, keeps_memory: bool = True) -> None:
     """Imports TensorFlow without its messages on processors and drivers, unless there is a GPU that it cannot use.
 
     Args:
       gpu_memory_growth: whether to take the memory of GPUs only as it is needed; later, once TensorFlow has used a GPU, this
         can no longer be chosen.
+      keeps_memory: whether to call `allocator.keep_memory` before.
     """
+    if keeps_memory and "tensorflow" not in sys.modules:
+        allocator.keep_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as exceptions too
     os.environ["KERAS_HOME"] = os.devnull  # no keras.json is read, nor written
     tempfile.gettempdir()  # if there is none, TensorFlow fails with many words

@@ -4,21 +4,30 @@ For example:
 
   ocr_bench ctc decode
   ocr_bench input convert
-  ocr_bench all
+  ocr_bench all --json=before.json
+  ocr_bench all --compare=before.json
   ocr_bench read --accuracy=records
 
 Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
-with the shipped model; or all. Each takes one to five minutes on two cores, on data that it generates. A ratio of 3 means that
-the alternative takes three times as long.
+with the shipped model; or all. Each takes one to five minutes on two cores, on data that it generates, and is run twice: once
+with TensorFlow set up as the commands of this package do, so that it keeps freed memory, and once as it comes. A ratio of 3
+means that the alternative takes three times as long.
 """
 
 import importlib
+import json
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 from absl import flags
 
+from ocr import options
+from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
+from tools.benchmarks import kept, machine
 
 BENCHES = {  # where each is in tools.benchmarks
     "ctc": "ctc.bench_ctc",
@@ -28,6 +37,8 @@ BENCHES = {  # where each is in tools.benchmarks
     "train": "train.bench_train",
     "read": "read.bench_read",
 }
+SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
+_ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "accuracy",
@@ -37,6 +48,15 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string("model", "pretrained", "With --accuracy: an export; pretrained: the shipped model.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "settings",
+    "both",
+    "ours: with TensorFlow set up as the commands of this package do, for the alternatives too; stock: as it comes; "
+    "both: one after the other, in processes of their own.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("json", "", "File for the results, to compare later ones with.", flag_values=FLAGS)
+flags.DEFINE_string("compare", "", "File of an earlier --json; the changes since then are printed.", flag_values=FLAGS)
 
 
 def main(values: dict[str, Any], names: list[str]) -> dict:
@@ -44,29 +64,75 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     if not names or (unknown := set(names) - {*BENCHES, "all"}):
         refused = f"{' '.join(sorted(unknown))}: no such benchmark; " if names else ""
         raise InputError(f"{refused}name one of {', '.join(BENCHES)}, all")
-    if values["accuracy"] and names != ["read"]:
-        raise InputError("--accuracy: taken only with the benchmark read alone")
-    command.import_tensorflow()
+    options.check_choice(values, settings=("both", *SETTINGS))
     if values["accuracy"]:
-        from tools.benchmarks import read
+        if names != ["read"]:
+            raise InputError("--accuracy: taken only with the benchmark read alone")
+        if values["json"] or values["compare"]:
+            raise InputError("--accuracy: taken without --json and --compare, which are of timings")
+        return _accuracy(values)
+    if values["json"] and not pathlib.Path(values["json"]).parent.is_dir():
+        raise InputError(f"--json={values['json']}: no such folder")
+    before = kept.load(values["compare"]) if values["compare"] else None
+    results: dict[str, Any] = machine.describe() | {"load": [machine.load()], "settings": {}}
+    print(f"{results['processor']}, {results['cores']} cores, {' '.join(results['flags'])}; load {results['load'][0]}")
+    for settings in SETTINGS if values["settings"] == "both" else [values["settings"]]:
+        print(f"{SETTINGS[settings]}:", flush=True)
+        timed = _in_a_process(names, settings) if values["settings"] == "both" else _time(names, settings)
+        results["settings"][settings] = timed
+    results["load"].append(machine.load())
+    print(f"load {results['load'][1]}")
+    if before:
+        print(*kept.changes(before, results), sep="\n")
+    if values["json"]:
+        files.write_json(pathlib.Path(values["json"]), results)
+    return results
 
-        compared = read.accuracy(values["accuracy"], values["model"])
-        for name, row in compared.items():
-            print(f"{name:40} after NFKC, without spaces: CER {row['cer_nfkc']:7.2%}, {row['line_accuracy_nfkc']:6.1%} of "
-                  f"{row['lines']} right; as it is: {row['cer']:7.2%}, {row['line_accuracy']:6.1%}; "
-                  f"{row['lines_per_second']:6.1f} lines a second")  # fmt: skip
-        return {"read": compared}
+
+def _in_a_process(names: list[str], settings: str) -> dict:
+    """Runs this command with one choice of settings, and shows what it prints on the way; returns its benchmarks' results."""
+    line = [sys.executable, "-m", "tools.ocr_bench", f"--settings={settings}", *names]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        last = ""
+        try:
+            for last in process.stdout:
+                if last.startswith(_ROW):
+                    print(last, end="", flush=True)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        sys.exit(process.returncode)  # it has said why
+    return json.loads(last)["settings"][settings]
+
+
+def _time(names: list[str], settings: str) -> dict:
+    """Runs benchmarks in this process and prints their rows."""
+    command.import_tensorflow(keeps_memory=settings == "ours")
     results = {}
     for name in BENCHES if "all" in names else names:
         module, function = BENCHES[name].split(".")
         results[name] = getattr(importlib.import_module(f"tools.benchmarks.{module}"), function)()
         for other, row in results[name].items():
             if "ratio" not in row:
-                print(f"{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)
+                print(f"{_ROW}{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)
                 continue
-            print(f"{other:34} {row['theirs_ms']:10.1f} ms, ours {row['ours_ms']:8.1f} ms: "
+            print(f"{_ROW}{other:34} {row['theirs_ms']:10.1f} ms, ours {row['ours_ms']:8.1f} ms: "
                   f"ratio {row['ratio']} ({row['lowest']} to {row['highest']})", flush=True)  # fmt: skip
     return results
+
+
+def _accuracy(values: dict[str, Any]) -> dict:
+    command.import_tensorflow()
+    from tools.benchmarks import read
+
+    compared = read.accuracy(values["accuracy"], values["model"])
+    for name, row in compared.items():
+        print(f"{name:40} after NFKC, without spaces: CER {row['cer_nfkc']:7.2%}, {row['line_accuracy_nfkc']:6.1%} of "
+              f"{row['lines']} right; as it is: {row['cer']:7.2%}, {row['line_accuracy']:6.1%}; "
+              f"{row['lines_per_second']:6.1f} lines a second")  # fmt: skip
+    return {"read": compared}
 
 
 def run() -> None:

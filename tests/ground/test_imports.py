@@ -24,6 +24,7 @@ ROOMS = {
 }
 # Importing these must not load TensorFlow, which takes seconds.
 WITHOUT_TENSORFLOW = (
+    "ocr.allocator",
     "ocr.client",
     "ocr.config",
     "ocr.options",

@@ -1,6 +1,9 @@
 """Each benchmark of `ocr_bench` exists, and those of CTC run; their figures are for whoever runs them."""
 
 import importlib
+import json
+import pathlib
+import subprocess
 
 import pytest
 
@@ -26,3 +29,52 @@ def test_a_benchmark_gives_the_ratio_to_each_alternative(bench, alternative: str
     for row in rows.values():
         assert 0 < row["lowest"] <= row["ratio"] <= row["highest"]
         assert min(row["ours_ms"], row["theirs_ms"]) >= 0
+
+
+def row(ours_ms: float) -> dict[str, float]:
+    return {"ours_ms": ours_ms, "theirs_ms": 6.0, "ratio": 6 / ours_ms, "lowest": 1.0, "highest": 9.0}
+
+
+def test_each_setting_is_timed_in_a_process_of_its_own_and_the_change_to_a_kept_run_is_shown(
+    invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+):
+    class Process:  # what `--settings=both` starts
+        returncode = 0
+
+        def __init__(self, line: list[str], **_):
+            assert line[1:3] == ["-m", "tools.ocr_bench"]
+            settings, timed = line[3].removeprefix("--settings="), {"ctc": {"stock": row(times[line[3]])}}
+            self.stdout = ["a processor\n", "  a row\n", json.dumps({"settings": {settings: timed}})]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    times = {"--settings=ours": 2.0, "--settings=stock": 4.0}
+    first = invoke("ocr_bench", "ctc", "--json=first.json")
+    assert first.returncode == 0, first.stderr
+    kept = json.loads((tmp_path / "first.json").read_text("utf-8"))
+    assert kept == json.loads(first.stdout.splitlines()[-1])
+    assert {name: timed["ctc"]["stock"]["ours_ms"] for name, timed in kept["settings"].items()} == {"ours": 2.0, "stock": 4.0}
+    assert len(kept["load"]) == 2
+    assert first.stdout.count("  a row\n") == 2
+    assert "a processor\n" not in first.stdout
+
+    times = {"--settings=ours": 1.0, "--settings=stock": 4.0}
+    second = invoke("ocr_bench", "ctc", "--compare=first.json").stdout.splitlines()
+    assert "ours, ctc, stock: ours 2.0 to 1.0 ms (-50%), ratio 3.0 to 6.0" in second
+    assert "stock, ctc, stock: ours 4.0 to 4.0 ms (+0%), ratio 1.5 to 1.5" in second
+    kept["processor"] = "abacus"
+    (tmp_path / "first.json").write_text(json.dumps(kept), "utf-8")
+    assert "the earlier run was on another processor (abacus)" in invoke("ocr_bench", "ctc", "--compare=first.json").stdout
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {"ours": {"ctc": {"dense": {}}}}}'])
+def test_what_is_no_kept_run_is_refused_before_anything_is_timed(invoke, tmp_path: pathlib.Path, content: str):
+    (tmp_path / "kept.json").write_text(content, "utf-8")
+    done = invoke("ocr_bench", "ctc", "--compare=kept.json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: --compare=kept.json: not a file of results that --json wrote\n"

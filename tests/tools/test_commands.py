@@ -76,6 +76,10 @@ def test_version_of_ocr_export_is_that_of_the_export(invoke):
         ("ocr_bench", "name one of ctc, decode, input, convert, train, read, all"),
         ("ocr_bench ctc knitting", "knitting: no such benchmark; name one of ctc,"),
         ("ocr_bench ctc --accuracy=records", "--accuracy: taken only with the benchmark read alone"),
+        ("ocr_bench read --accuracy=records --json=x", "--accuracy: taken without --json and --compare"),
+        ("ocr_bench ctc --settings=fast", "--settings=fast: must be one of both, ours, stock"),
+        ("ocr_bench ctc --json=/nowhere/x", "--json=/nowhere/x: no such folder"),
+        ("ocr_bench ctc --compare=/nowhere", "--compare=/nowhere: No such file or directory"),
     ],
 )
 def test_an_invalid_input_is_refused_in_one_line_with_status_1(invoke, tmp_path: pathlib.Path, line: str, message: str):
