@@ -20,7 +20,6 @@ round before in FOLDER." >&2
     exit 1
 }
 here=$(dirname "$0") corpus=$1 words=$2 real=$3 out=$4 round=${5:-1} weights=${6:-}
-export TF_ENABLE_ONEDNN_OPTS=1 # processors without AMX: bfloat16 takes two thirds of the time of float32
 mkdir -p "$out"
 
 # shellcheck disable=SC2046 # one word for each file
