@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the Chinese model, network `mobile`, on real and rendered lines. It can be stopped at any moment; run it again to
-# resume. Each round draws other lines and starts from the weights of the round before; a round takes about three hours on two
-# cores. The fonts are packages of Debian 12:
+# resume. Each round draws other lines and starts from the weights of the round before; its number of steps is meant
+# for about three hours on two cores, which has not been measured. The fonts are packages of Debian 12:
 #   apt-get install fonts-noto-cjk fonts-noto-cjk-extra fonts-wqy-zenhei fonts-wqy-microhei fonts-arphic-uming \
 #     fonts-arphic-gbsn00lp fonts-arphic-bsmi00lp fonts-cwtex-fs fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming \
 #     fonts-cwtex-yen fonts-cns11643-kai fonts-cns11643-sung fonts-hanazono fonts-babelstone-han fonts-unifont \

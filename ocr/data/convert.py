@@ -67,11 +67,12 @@ def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_
         "label_format": index.label_format,
         "alphabet": charset.fingerprint,
         "image_format": config.image_format,
-        **({"height": config.height} if config.image_format == schema.RAW else {}),
         "pixels_per_frame": config.pixels_per_frame,
         "check": config.check,
         "num_shards": config.num_shards,
-        **({"follow_links": True} if config.follow_links else {}),  # missing in what older versions wrote
+        # Missing in what older versions wrote.
+        **({"height": config.height} if config.height != header.SCALED_HEIGHT else {}),
+        **({"follow_links": True} if config.follow_links else {}),
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
     return SplitWriter(*split, num_shards, index.count, provenance, config.resume)

@@ -55,7 +55,8 @@ def convert(
     check_range({"max_label_length": max_label_length}, max_label_length=(1, width // 2))
     charset = Charset("".join(chr(FIRST_CHARACTER + i) for i in range(num_classes - 1)))
     drawn = {"num_classes": num_classes, "max_label_length": max_label_length, "seed": seed}
-    provenance = {"dummy": count, "height": height, "width": width, **drawn}
+    other_height = {"height": height} if height != SCALED_HEIGHT else {}  # missing in what older versions wrote
+    provenance = {"dummy": count, **other_height, "width": width, **drawn}
     with SplitWriter(pathlib.Path(output), name, split, charset.file_text(), provenance=provenance, resume=resume) as writer:
         if not writer.manifest:
             with Progress("drawing", count, "records", writer.position) as bar:

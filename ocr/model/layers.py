@@ -56,12 +56,12 @@ class Logits(keras.layers.Dense):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Takes float32[B, T, D]; returns float32[B, T, C]."""
         features = tf.reshape(inputs, [-1, inputs.shape[-1]])
-        kernel = tf.convert_to_tensor(self.kernel)
-        logits = (_product(features, kernel) if training else tf.matmul(features, kernel)) + self.bias
+        logits = _product(features, tf.convert_to_tensor(self.kernel)) + self.bias
         return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
-# Used in training alone: TensorFlow never frees a SavedModel with gradients of its own, once it is loaded.
+# These gradients are for training alone: TensorFlow never frees a SavedModel with gradients of its own, once it is loaded. What is exported is
+# built in float32, without Logits.
 _WithGradient = tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ocr import charset as charsets
 from ocr.images import preprocess
-from ocr.images.header import PNG_MAGIC
+from ocr.images.header import PNG_MAGIC, SCALED_HEIGHT
 from ocr.model import frozen
 from ocr.serving import saved_model, warmup
 from ocr.synthesis import drawing, fonts, styles
@@ -34,8 +34,7 @@ _SIGNATURES = {  # inputs, outputs
 }
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
-_HEIGHT = 32  # pixels, of the lines that are read
-_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels
+_WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
 
 
 def inspect(folder: pathlib.Path) -> list[str]:
@@ -170,14 +169,14 @@ def _draw_lines() -> list[bytes]:
 
 def _draw_line(width: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
-    if width < _HEIGHT:
+    if width < SCALED_HEIGHT:
         file = io.BytesIO()
-        line = Image.new("L", (width, _HEIGHT), 255)
+        line = Image.new("L", (width, SCALED_HEIGHT), 255)
         line.paste(0, (0, 8, width, 24))
         line.save(file, "png")
         return file.getvalue()
-    text = "".join(map(str, rng.integers(0, 10, width // _HEIGHT)))
-    return drawing.draw(text, fonts.open_fonts(())[0], _HEIGHT, width, styles.STYLES["screen"], rng).encoded()
+    text = "".join(map(str, rng.integers(0, 10, width // SCALED_HEIGHT)))
+    return drawing.draw(text, fonts.open_fonts(())[0], SCALED_HEIGHT, width, styles.STYLES["screen"], rng).encoded()
 
 
 def _check_equal(actual: object, expected: object) -> None:
