@@ -60,8 +60,8 @@ class Logits(keras.layers.Dense):
         return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
-# These gradients are for training alone: TensorFlow never frees a SavedModel with gradients of its own, once it is loaded. What is exported is
-# built in float32, without Logits.
+# The gradients below are for training alone: TensorFlow never frees a SavedModel with gradients of its own, once it is loaded.
+# What is exported is built in float32, without Logits.
 _WithGradient = tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]
 
 
