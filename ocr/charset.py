@@ -119,16 +119,19 @@ class Charset:
         """
         import tensorflow as tf
 
+        points = tf.strings.unicode_decode(text, "UTF-8")
+        return points.with_flat_values(self.classes_graph(points.flat_values))
+
+    def classes_graph(self, points: "tf.Tensor") -> "tf.Tensor":
+        """Returns the classes of characters given as code points, int32 of any shape; -1 for one not in the alphabet."""
+        import tensorflow as tf
+
         codes = np.array([ord(c) for c in self._classes], np.int32)
         order = np.argsort(codes)
         keys, classes = codes[order], np.array(list(self._classes.values()), np.int32)[order]
-
-        def look_up(points: "tf.Tensor") -> "tf.Tensor":
-            indices = tf.minimum(tf.searchsorted(keys, points), len(keys) - 1)
-            return tf.where(tf.gather(keys, indices) == points, tf.gather(classes, indices), -1)
-
-        points = tf.strings.unicode_decode(text, "UTF-8")
-        return points.with_flat_values(look_up(points.flat_values))
+        indices = tf.minimum(tf.searchsorted(keys, tf.reshape(points, [-1])), len(keys) - 1)
+        found = tf.where(tf.gather(keys, indices) == tf.reshape(points, [-1]), tf.gather(classes, indices), -1)
+        return tf.reshape(found, tf.shape(points))
 
     def decode_graph(self, ids: "tf.Tensor", lengths: "tf.Tensor") -> "tf.Tensor":
         """Decodes a batch of class sequences with TensorFlow operations.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-_LOG_ZERO = -1e30  # in place of log(0); finite, since the difference of two infinities would be NaN
+LOG_ZERO = -1e30  # in place of log(0); finite, since the difference of two infinities would be NaN
 _UNROLLED = 8  # frames in one iteration of a loop that does little work for each
 
 
@@ -79,13 +79,9 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
         values = tf.cast(logits, tf.float32)
         softmax = tf.nn.softmax(values)
         columns, highest, emitted = _lattice(values, frames, labels, label_lengths)
-        alpha, scale = _alpha(emitted, labels)  # [B, T + 1, S], [B, T + 1]
-        at_end = tf.gather(alpha, frames, batch_dims=1)  # [B, S]
-        last_blank = tf.gather(at_end, 2 * label_lengths, batch_dims=1)
-        last_label = tf.gather(at_end, tf.maximum(2 * label_lengths - 1, 0), batch_dims=1)
-        total = _log_sum_exp(last_blank, tf.where(label_lengths > 0, last_label, _LOG_ZERO))
-        total += tf.gather(scale, frames, batch_dims=1)
-        impossible = (total < 0.5 * _LOG_ZERO) | ~valid
+        alpha, scale = forward_variables(emitted, labels)  # [B, T + 1, S], [B, T + 1]
+        total = _total(alpha, scale, frames, label_lengths)
+        impossible = (total < 0.5 * LOG_ZERO) | ~valid
         within = tf.sequence_mask(frames, tf.shape(values)[1])
         likeliest = tf.reduce_max(tf.gather(softmax, columns, batch_dims=1, axis=2), axis=2)
         nll = tf.where(within, _nll(tf.where(within, likeliest, 1.0), highest, values, softmax), 0.0)
@@ -162,6 +158,34 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     return tf.where(valid, tf.minimum(total, 1.0), 0.0)
 
 
+def log_probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
+    """Computes -`loss`, the logarithm of `probability` where that underflows too, without a gradient.
+
+    An exported graph takes this one: TensorFlow never frees a SavedModel that has gradients of its own.
+
+    Args:
+      logits: float[B, T, C], unnormalised; computed in float32. The blank is class C - 1.
+      frames: int[B], the number of frames of each line, at most T; frames beyond are ignored, whatever they hold.
+      labels: int[B, N], classes from 0 to C - 2; entries beyond a label's length are ignored.
+      label_lengths: int[B], the length of each label; may be 0.
+
+    Returns:
+      float32[B], at most 0; minus infinity where the label has no alignment or a class that is ruled out, or the label or a
+      length is invalid, as in `loss`. Else it is NaN where a logit is NaN or plus infinity.
+
+    Raises:
+      TypeError: labels or lengths are not integers, or the logits not floating-point numbers.
+    """
+    values = tf.cast(_floats(logits), tf.float32)
+    frames, labels, label_lengths, valid = _checked(values, frames, labels, label_lengths)
+    _, highest, emitted = _lattice(values, frames, labels, label_lengths)
+    total = _total(*forward_variables(emitted, labels), frames, label_lengths)
+    impossible = (total < 0.5 * LOG_ZERO) | ~valid
+    within = tf.sequence_mask(frames, tf.shape(values)[1])
+    total -= tf.reduce_sum(tf.where(within, tf.reduce_logsumexp(values, axis=2) - highest, 0.0), axis=1)
+    return tf.where(impossible, -float("inf"), tf.minimum(total, 0.0))
+
+
 def align(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
     """Finds the most probable alignment of each line's label (forced alignment by the Viterbi algorithm).
 
@@ -181,7 +205,7 @@ def align(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths
     logits = _floats(logits)
     frames, labels, label_lengths, _ = _checked(logits, frames, labels, label_lengths)
     columns, _, emitted = _lattice(tf.cast(logits, tf.float32), frames, labels, label_lengths)
-    unreached = tf.fill([tf.shape(labels)[0], 2], _LOG_ZERO)
+    unreached = tf.fill([tf.shape(labels)[0], 2], LOG_ZERO)
     start, skips = _start_and_skips(emitted, labels)
 
     def forward(before: tuple[tf.Tensor, tf.Tensor], emission: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -279,12 +303,12 @@ def _lattice(
     blank = tf.shape(values)[2] - 1
     columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
     needed = tf.gather(values, columns, batch_dims=1, axis=2)  # [B, T, N + 1]
-    highest = tf.maximum(tf.reduce_max(needed, axis=2), _LOG_ZERO)
+    highest = tf.maximum(tf.reduce_max(needed, axis=2), LOG_ZERO)
     states = tf.range(2 * length + 1)
     emitted = tf.gather(needed - highest[:, :, tf.newaxis], tf.where(states % 2 == 1, states // 2, length), axis=2)
     exists = tf.sequence_mask(2 * label_lengths + 1, 2 * length + 1)[:, tf.newaxis]
     exists &= tf.sequence_mask(frames, tf.shape(values)[1])[:, :, tf.newaxis]
-    return columns, highest, tf.where(exists, tf.maximum(emitted, _LOG_ZERO), _LOG_ZERO)
+    return columns, highest, tf.where(exists, tf.maximum(emitted, LOG_ZERO), LOG_ZERO)
 
 
 def _start_and_skips(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -294,11 +318,11 @@ def _start_and_skips(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, 
     between, if it is a label that differs from the label before it: log(1), else log(0).
     """
     batch, states = tf.shape(emitted)[0], tf.shape(emitted)[2]
-    start = tf.concat([tf.zeros([batch, 1]), tf.fill([batch, states - 1], _LOG_ZERO)], axis=1)
-    unreached = tf.fill([batch, 1], _LOG_ZERO)  # tf.pad with a constant pads with 0 inside tf.vectorized_map
-    into_labels = tf.concat([unreached, tf.where(labels[:, 1:] == labels[:, :-1], _LOG_ZERO, 0.0)], axis=1)
+    start = tf.concat([tf.zeros([batch, 1]), tf.fill([batch, states - 1], LOG_ZERO)], axis=1)
+    unreached = tf.fill([batch, 1], LOG_ZERO)  # tf.pad with a constant pads with 0 inside tf.vectorized_map
+    into_labels = tf.concat([unreached, tf.where(labels[:, 1:] == labels[:, :-1], LOG_ZERO, 0.0)], axis=1)
     into_labels = into_labels[:, : tf.shape(labels)[1]]
-    skips = tf.stack([tf.fill(tf.shape(labels), _LOG_ZERO), into_labels], axis=2)
+    skips = tf.stack([tf.fill(tf.shape(labels), LOG_ZERO), into_labels], axis=2)
     return start, tf.concat([tf.reshape(skips, [batch, states - 1]), unreached], axis=1)
 
 
@@ -314,14 +338,15 @@ def _transitions(before: tf.Tensor, skips: tf.Tensor, unreached: tf.Tensor) -> t
     return before, earlier[:, 1:-1], earlier[:, :-2] + skips
 
 
-def _alpha(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def forward_variables(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the forward variables (equations 6 and 7).
 
     They are kept close to 0, where float32 is precise: every few frames the highest of a line's states is subtracted from all.
 
     Args:
-      emitted: float32[B, T, S], of `_lattice`.
-      labels: int32[B, N].
+      emitted: float32[B, T, S], the logarithm of what each state emits in each frame: that of the blank in the even ones,
+        that of a label in the others; LOG_ZERO for states that a line lacks.
+      labels: int32[B, N]; only which neighbours are equal counts.
 
     Returns:
       float32[B, T + 1, S], the log of the sum over all paths that are in a state after 0 to T frames, less what was subtracted
@@ -329,8 +354,8 @@ def _alpha(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     """
     start, skips = _start_and_skips(emitted, labels)
     batch, time, states = tf.unstack(tf.shape(emitted))
-    unreached = tf.fill([batch, 2], _LOG_ZERO)
-    padding = tf.fill([batch, _UNROLLED - time % _UNROLLED, states], _LOG_ZERO)
+    unreached = tf.fill([batch, 2], LOG_ZERO)
+    padding = tf.fill([batch, _UNROLLED - time % _UNROLLED, states], LOG_ZERO)
     chunks = tf.transpose(tf.concat([emitted, padding], axis=1), [1, 0, 2])
     chunks = tf.reshape(chunks, [-1, _UNROLLED, batch, states])  # [T / 8, 8, B, S]
 
@@ -339,7 +364,7 @@ def _alpha(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
         last = before[-1] - tf.stop_gradient(tf.reduce_max(before[-1], axis=1, keepdims=True))
         after = []
         for emission in tf.unstack(chunk, _UNROLLED):
-            last = _log_sum_exp(*_transitions(last, skips, unreached)) + emission
+            last = log_sum_exp(*_transitions(last, skips, unreached)) + emission
             after.append(last)
         return tf.stack(after)
 
@@ -348,6 +373,15 @@ def _alpha(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     scale = tf.concat([tf.zeros([1, batch]), tf.repeat(subtracted, _UNROLLED, axis=0)[:time]], axis=0)
     alpha = tf.concat([start[tf.newaxis], tf.reshape(after, [-1, batch, states])[:time]], axis=0)
     return tf.transpose(alpha, [1, 0, 2]), tf.transpose(scale)
+
+
+def _total(alpha: tf.Tensor, scale: tf.Tensor, frames: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
+    """Returns the log of the sum over all paths through the lattice, float32[B], given what `forward_variables` returned."""
+    at_end = tf.gather(alpha, frames, batch_dims=1)  # [B, S]
+    last_blank = tf.gather(at_end, 2 * label_lengths, batch_dims=1)
+    last_label = tf.gather(at_end, tf.maximum(2 * label_lengths - 1, 0), batch_dims=1)
+    total = log_sum_exp(last_blank, tf.where(label_lengths > 0, last_label, LOG_ZERO))
+    return total + tf.gather(scale, frames, batch_dims=1)
 
 
 def _beta(emitted: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
@@ -363,11 +397,11 @@ def _beta(emitted: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_length
 
     # GPUs reverse only floating-point numbers, which are exact for classes: integers would go through the host's memory.
     reversed_labels = tf.cast(tf.reverse_sequence(tf.cast(labels, tf.float32), label_lengths, 1), tf.int32)
-    alpha, _ = _alpha(reverse(emitted), reversed_labels)
+    alpha, _ = forward_variables(reverse(emitted), reversed_labels)
     return reverse(alpha[:, 1:])
 
 
-def _log_sum_exp(*terms: tf.Tensor) -> tf.Tensor:
+def log_sum_exp(*terms: tf.Tensor) -> tf.Tensor:
     """Returns the log of the sum of the terms' exponentials, elementwise."""
     highest = terms[0]
     for term in terms[1:]:

@@ -80,10 +80,14 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     pixels = tf.TensorSpec([None, recogniser.frame.height, None], tf.uint8, "pixels")
     width = tf.TensorSpec([None], tf.int32, "width")
+    texts, count = tf.TensorSpec([None, None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "count")
+    allowed, pattern = (tf.TensorSpec([None], tf.string, name) for name in ("allowed", "pattern"))
     signatures = {
         "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
         "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),
         "lines": tf.function(recogniser.read_lines, [pixels, width], autograph=False),
+        "score": tf.function(recogniser.score_files, [image_bytes, texts, count], autograph=False),
+        "constrained": tf.function(recogniser.read_constrained, [image_bytes, allowed, pattern], autograph=False),
     }
     with tempfile.TemporaryDirectory() as temporary:
         asset = pathlib.Path(temporary) / "charset.txt"
