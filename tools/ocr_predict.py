@@ -7,13 +7,22 @@ For example:
   curl -s https://example.com/line.png | ocr_predict -
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
+  ocr_predict --saved_model=export --pattern=9999-99-99 date.png
+  ocr_predict --saved_model=export --texts=names.txt
   ocr_predict --engine=beam --beam_options=--runner=FlinkRunner --input='images/**/*.png' --output=read/lines
 
 Of a folder its image files are read, and those in its folders, in the order of their names; - is an image on standard input.
+--allowed and --pattern say what the texts may be; the confidence is then that of the text, given that. A pattern is digits,
+date, amount, or a template such as AA-9999: 9 is any digit, A any capital Latin letter, a any small one, + after a character
+one or more of these, and a backslash before a character that character itself, as all others are.
+--texts names a file of lines `image<TAB>text`; an image may be on several. Of its texts the most probable one is printed, with
+its confidence and the natural logarithm of its probability: `file<TAB>text<TAB>confidence<TAB>log_probability`.
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
 """
 
+import functools
 import json
+import math
 import pathlib
 import sys
 from typing import Any
@@ -23,7 +32,7 @@ from absl import flags
 from ocr import beam, charset, options
 from ocr.config import ENGINES
 from ocr.evaluation import picture
-from ocr.serving import image_files, predict
+from ocr.serving import image_files, predict, questions
 from tfrecords import files
 from tfrecords.errors import InputError
 from tools import command
@@ -61,6 +70,9 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture, if they are not Latin.", flag_values=FLAGS)
+flags.DEFINE_string("allowed", "", "The characters that may occur in the texts.", flag_values=FLAGS)
+flags.DEFINE_string("pattern", "", "Which texts are possible: digits, date, amount, or such as 9999-99-99.", flag_values=FLAGS)
+flags.DEFINE_string("texts", "", "File of texts to choose from: a line `image<TAB>text` for each.", flag_values=FLAGS)
 command.define_memory_growth(FLAGS, default=True)
 
 
@@ -70,6 +82,8 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     options.check_range(values, timeout_s=(0.001, 1e6))
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)
+    if values["texts"]:
+        return _score(values, paths)
     if not paths:
         raise InputError("no image named; give files or folders as arguments, or - for standard input")
     target = pathlib.Path(values["picture"])
@@ -83,7 +97,10 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     picture.open_font(values["picture_font"])
     predictions, failed = [], False
     images = image_files.read(paths, values["follow_links"])
-    for prediction in predict.predict_images(_line_reader(values), images):
+    reader: Any = _line_reader(values)
+    if values["allowed"] or values["pattern"]:
+        reader = functools.partial(_read_constrained, reader, values)
+    for prediction in predict.predict_images(reader, images):
         print(_json(prediction) if values["json"] else _row(prediction), flush=True)
         predictions.append(prediction)
         if message := prediction.reason or prediction.warning:
@@ -105,16 +122,63 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     return None
 
 
+def _read_constrained(reader: Any, values: dict[str, Any], encoded: list[bytes]) -> tuple[list[str], Any, Any]:
+    """Reads a batch, as `predict.ReadFunction` does."""
+    texts, confidences, _, statuses = reader.constrained(encoded, values["allowed"], values["pattern"])
+    return texts, confidences, statuses
+
+
+def _score(values: dict[str, Any], paths: list[str]) -> None:
+    """Prints the most probable of each image's texts."""
+    if paths or values["allowed"] or values["pattern"] or values["picture"]:
+        raise InputError("--texts: names the images too, and takes no --allowed, --pattern or --picture")
+    texts = questions.read_texts(values["texts"])
+    reader: Any = _line_reader(values)
+    failed = False
+    for path, own in texts.items():
+        content, reason = image_files.read_file(path)
+        try:
+            (score,) = reader.score([content], [own])
+        except InputError as error:
+            raise InputError(f"{files.escape_cell(path)}: {error}") from error
+        text = own[score.best] if score.best >= 0 else ""
+        log_probability = float(score.log_probability[score.best]) if score.best >= 0 else -math.inf
+        prediction = predict.Prediction(
+            path, text, math.exp(log_probability), reason or predict.explain(score.status), score.status
+        )
+        if values["json"]:
+            listed = [None if math.isinf(value) else round(float(value), 6) for value in score.log_probability]
+            agreement = score.agreement[score.best] if text else []
+            print(
+                _json(
+                    prediction,
+                    log_probability=None if math.isinf(log_probability) else round(log_probability, 6),
+                    agreement=[round(float(value), 6) for value in agreement],
+                    missing=score.missing,
+                    texts=[{"text": each, "log_probability": value} for each, value in zip(own, listed, strict=True)],
+                ),
+                flush=True,
+            )
+        else:
+            print(f"{_row(prediction)}\t{log_probability:.4f}", flush=True)
+        if prediction.reason:
+            print(f"{files.escape_cell(path)}: {prediction.reason}", file=sys.stderr)
+        failed = failed or bool(prediction.reason)
+    if failed:
+        sys.exit(1)
+
+
 def _row(prediction: predict.Prediction) -> str:
     return f"{files.escape_cell(prediction.path)}\t{prediction.text}\t{prediction.confidence:.4f}"
 
 
-def _json(prediction: predict.Prediction) -> str:
+def _json(prediction: predict.Prediction, **more: Any) -> str:
     fields: dict[str, Any] = {
         "file": prediction.path,
         "text": prediction.text,
         "confidence": round(prediction.confidence, 6),
         "status": prediction.status,
+        **more,
         **({"reason": prediction.reason} if prediction.reason else {}),
     }
     # Bytes of a name that are not UTF-8 are surrogates, which JSON escapes.
@@ -123,10 +187,9 @@ def _json(prediction: predict.Prediction) -> str:
 
 def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     options.check_given(input=values["input"], output=values["output"])
-    if paths or values["server"] or values["picture"] or values["json"] or values["follow_links"]:
-        raise InputError(
-            "--engine=beam: takes --input in place of images, and no --server, --picture, --json or --follow_links"
-        )
+    others = ("server", "picture", "json", "follow_links", "allowed", "pattern", "texts")
+    if paths or any(values[name] for name in others):
+        raise InputError(f"--engine=beam: takes --input in place of images, and no {', '.join(f'--{name}' for name in others)}")
     beam.check_installed()
     command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam

@@ -62,9 +62,9 @@ def allowed_classes(allowed: tf.Tensor, charset: Charset) -> tuple[tf.Tensor, tf
     refusal = tf.where(first != "", tf.strings.join(["allowed: the model's alphabet lacks ", first]), "")
     too_long = tf.strings.join(["allowed: ", tf.as_string(length), f" characters; at most {MAX_ALLOWED} may be listed"])
     refusal = tf.where(length > MAX_ALLOWED, too_long, refusal)
-    known = tf.boolean_mask(tf.stack([points.value_rowids(), tf.cast(classes, tf.int64)], axis=1), classes >= 0)
-    shape = tf.stack([tf.size(allowed, tf.int64), charset.num_classes - 1])
-    counts = tf.scatter_nd(known, tf.ones_like(known[:, 0], tf.int32), shape)
+    place = points.value_rowids() * charset.num_classes + tf.cast(tf.where(classes < 0, charset.blank, classes), tf.int64)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(classes), place, tf.size(allowed) * charset.num_classes)
+    counts = tf.reshape(counts, [-1, charset.num_classes])  # what is not in the alphabet in the blank's column
     # A character may be in an alphabet twice: its other class is allowed too.
     mask = tf.gather(counts > 0, charset.encode(charset.characters), axis=1)
     return mask | ((allowed == "") | (refusal != ""))[:, tf.newaxis], refusal
@@ -109,7 +109,7 @@ def read(logits: tf.Tensor, frames: tf.Tensor, mask: tf.Tensor, chains: Chains) 
     begins = path != tf.pad(path[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
     kept = begins & (path < tf.shape(chains.symbols)[1])
     lengths = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1)
-    text = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(path, kept), lengths).to_tensor()  # of symbols
+    text = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(path, kept), lengths, validate=False).to_tensor()  # of symbols
     log_p = ctc.log_probability(tf.gather(values, chosen), frames, text, lengths) + tf.gather(offset, chosen)
     confidence = tf.where(fits, tf.exp(tf.minimum(log_p - log_sum, 0.0)), 0.0)
     ids = tf.gather(tf.gather(chains.symbols, chosen), text, batch_dims=1)

@@ -7,14 +7,11 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from ocr import ctc
 from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
-from ocr.model import constrain, decode, edits, frozen, networks, score, template
+from ocr.model import decode, frozen, networks
 
-REFUSED = 4  # a status beside those of `ocr.images.preprocess`: what is asked of an image breaks a rule
-_RULED_OUT = -1e9  # logit of a class that is not allowed; finite, since a beam takes differences
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
 _AT_ONCE = 32_768  # pixels of width of all lines in a group
 
@@ -51,12 +48,13 @@ class Recogniser:
     Attributes:
       charset: as given.
       frame: size of the network's frames.
+      decode: from logits and frames to `decode.Decoded`.
       logits: runs the network on pixels and widths: see `networks.logits`.
     """
 
     def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
         self.charset = charset
-        self._decode = decode.DECODERS[decoder]
+        self.decode = decode.DECODERS[decoder]
         self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
@@ -68,8 +66,8 @@ class Recogniser:
         Returns:
           The texts string[B], and their confidences float32[B], each the probability of that text.
         """
-        decoded = self._decode(logits, frames)
-        return self._joined(decoded.ids, decoded.lengths), decoded.confidence
+        decoded = self.decode(logits, frames)
+        return self.joined(decoded.ids, decoded.lengths), decoded.confidence
 
     def read_files(self, image_bytes: tf.Tensor, detailed: bool = False) -> dict[str, tf.Tensor]:
         """Reads image files.
@@ -85,128 +83,9 @@ class Recogniser:
           and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
           end exclusive.
         """
-        pixels, width, status, given = preprocess.read_rows(_not_empty(image_bytes), self.frame.height)
+        pixels, width, status, given = preprocess.read_rows(not_empty(image_bytes), self.frame.height)
         outputs = self._read(pixels, width, status, given, detailed)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
-
-    def score_files(self, image_bytes: tf.Tensor, text: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Tells how probable given texts are. The network runs once an image, however many texts there are.
-
-        Probabilities are those that confidences are: of the same logits, calibrated if the export is.
-
-        Args:
-          image_bytes: string[B], as in `read_files`.
-          text: string[B, K], the texts of each image, in UTF-8. An empty one is a text like any other.
-          count: int32[B], how many of the K are given; the others are ignored.
-
-        Returns:
-          With N the length of the longest text that is given:
-          `log_probability` float32[B, K], the natural logarithm of the probability of each text, summed over all alignments;
-          minus infinity for a text with a character outside the alphabet or too long for the image, one that is not given,
-          and for an image that was not read.
-          `best` int32[B], the number of the most probable text, from 0; -1 if none is possible.
-          `agreement` float32[B, K, N], how well each character agrees with the image: see `score.score`.
-          `missing` string[B], the characters that the image shows and its first text lacks: those that must be inserted into
-          that text to get the text read, along with the fewest other edits (see `edits.inserted`).
-          `status` int32[B], as in `read_files`, or REFUSED.
-          `error` string[B], which rule a refused row breaks (see `score.refusals`); empty for all others.
-        """
-        rows = tf.size(image_bytes)
-        pixels, width, status, _ = preprocess.read_rows(_not_empty(image_bytes), self.frame.height)
-        text, count = _not_empty(text), _not_empty(count)
-        error = score.refusals(text, count)
-        status = tf.where(error != "", REFUSED, status)
-        count = tf.where(status == preprocess.READ, count, 0)
-        text = tf.where(tf.sequence_mask(count, tf.shape(text)[1]), text, "")
-        ids = self.charset.encode_graph(tf.reshape(text, [-1]))
-        lengths = tf.reshape(tf.cast(ids.row_lengths(), tf.int32), tf.shape(text))
-        labels = ids.to_tensor(-1)
-        labels = tf.reshape(labels, tf.concat([tf.shape(text), tf.shape(labels)[1:]], axis=0))  # [B, K, N]
-        first = tf.strings.unicode_split(tf.pad(text, [[0, 0], [0, 1]])[:, 0], "UTF-8")
-
-        def answer(group: Group) -> list[tf.Tensor]:
-            counts = tf.where(group.is_read, tf.gather(count, group.rows), 0)
-
-            def score_one(line: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                row, number = group.rows[line], counts[line]
-                own = lengths[row, :number]
-                longest = tf.reduce_max(tf.pad(own, [[0, 1]]))
-                logits = group.logits[line, : group.frames[line]]
-                scores = score.score(logits, labels[row, :number, :longest], own)
-                _, texts, characters = tf.unstack(tf.shape(labels))
-                log_probability = tf.pad(scores.log_probability, [[0, texts - number]], constant_values=-float("inf"))
-                return log_probability, tf.pad(scores.agreement, [[0, texts - number], [0, characters - longest]])
-
-            kinds = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, None], tf.float32)
-            # One by one, since each may need much memory.
-            scores = tf.map_fn(score_one, tf.range(tf.size(counts)), parallel_iterations=1, fn_output_signature=kinds)
-            decoded = self._decode(group.logits, group.frames)
-            characters = self.charset.decode_graph(decoded.ids, decoded.lengths)
-            given = tf.gather(first, group.rows)
-            given_lengths = tf.cast(given.row_lengths(), tf.int32)
-            inserted = edits.inserted(characters, decoded.lengths, given.to_tensor(""), given_lengths)
-            missing = tf.strings.reduce_join(tf.where(inserted & (counts > 0)[:, tf.newaxis], characters, ""), axis=1)
-            return [missing, group.status, *scores]
-
-        (missing, codes, log_probability, agreement), place = self._in_groups(
-            pixels, width, status, answer, [tf.string, tf.int32, tf.float32, tf.float32], ranks=(2, 3)
-        )
-        padded = tf.pad(log_probability, [[0, 0], [0, 1]], constant_values=-float("inf"))  # K may be 0
-        best = tf.where(tf.reduce_max(padded, axis=1) > -float("inf"), tf.argmax(padded, axis=1, output_type=tf.int32), -1)
-        outputs = {
-            "log_probability": log_probability,
-            "best": best,
-            "agreement": agreement,
-            "missing": missing,
-            "status": codes,
-        }
-        outputs = {name: tf.gather(value, place)[:rows] for name, value in outputs.items()}
-        return outputs | {"error": error[:rows]}
-
-    def read_constrained(self, image_bytes: tf.Tensor, allowed: tf.Tensor, pattern: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Reads image files of which something is known.
-
-        Without a pattern, what the decoder finds among the allowed characters is read; with one, the text of the most probable
-        path through it.
-
-        Args:
-          image_bytes: string[B], as in `read_files`.
-          allowed: string[B], the characters that may occur, in UTF-8; empty for all.
-          pattern: string[B], which texts are possible: see `template`; empty for all.
-
-        Returns:
-          `text` string[B]; empty, with confidence 0, if no text of these characters fits the pattern and the image.
-          `confidence` float32[B], the probability of the text, given that all characters are allowed ones and that it fits
-          the pattern.
-          `unconstrained_confidence` float32[B], the probability of the same text without that knowledge.
-          `status` int32[B], as in `read_files`, or REFUSED.
-          `error` string[B], which rule a refused row breaks; empty for all others.
-        """
-        pixels, width, status, _ = preprocess.read_rows(_not_empty(image_bytes), self.frame.height)
-        allowed, pattern = _not_empty(allowed), _not_empty(pattern)
-
-        def answer(group: Group) -> list[tf.Tensor]:
-            mask, error = constrain.allowed_classes(tf.gather(allowed, group.rows), self.charset)
-            chains, no_pattern = template.parse(tf.gather(pattern, group.rows), self.charset)
-            error = tf.where(error != "", error, no_pattern)
-            with_blank = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)[:, tf.newaxis]
-            decoded = self._decode(tf.where(with_blank, group.logits, _RULED_OUT), group.frames)
-            free = constrain.Reading(decoded.ids, decoded.lengths, decoded.confidence)
-            fitting = lambda: constrain.read(group.logits, group.frames, mask, chains)  # noqa: E731
-            has_pattern = tf.reduce_any(chains.row == tf.range(tf.size(group.rows))[:, tf.newaxis], axis=1)
-            reading = tf.cond(tf.reduce_any(has_pattern), lambda: constrain.choose(has_pattern, fitting(), free), lambda: free)
-            unconstrained = ctc.probability(group.logits, group.frames, reading.ids, reading.lengths)
-            codes = tf.where(error != "", REFUSED, group.status)
-            is_read = codes == preprocess.READ
-            text = self._joined(reading.ids, tf.where(is_read, reading.lengths, 0))
-            possible = is_read & (~has_pattern | (reading.confidence > 0))
-            confidences = (tf.where(possible, value, 0.0) for value in (reading.confidence, unconstrained))
-            return [text, *confidences, codes, error]
-
-        names = ("text", "confidence", "unconstrained_confidence", "status", "error")
-        kinds = [tf.string, tf.float32, tf.float32, tf.int32, tf.string]
-        outputs, place = self._in_groups(pixels, width, status, answer, kinds)
-        return {name: tf.gather(value, place)[: tf.size(image_bytes)] for name, value in zip(names, outputs, strict=True)}
 
     def read_lines(self, pixels: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads preprocessed lines, as training and evaluation see them.
@@ -232,9 +111,9 @@ class Recogniser:
         self, pixels: tf.Tensor, width: tf.Tensor, status: tf.Tensor, given: tf.Tensor, detailed: bool
     ) -> dict[str, tf.Tensor]:
         def answer(group: Group) -> list[tf.Tensor]:
-            decoded = self._decode(group.logits, group.frames)
+            decoded = self.decode(group.logits, group.frames)
             lengths = tf.where(group.is_read, decoded.lengths, 0)
-            text = self._joined(decoded.ids, lengths)
+            text = self.joined(decoded.ids, lengths)
             outputs = [text, tf.where(group.is_read, decoded.confidence, 0.0), group.status]
             if detailed:
                 start, stop = _places(decoded, group.width, self.frame)
@@ -243,7 +122,7 @@ class Recogniser:
             return outputs
 
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
-        (text, confidence, codes, *rest), place = self._in_groups(pixels, width, status, answer, kinds)
+        (text, confidence, codes, *rest), place = self.in_groups(pixels, width, status, answer, kinds)
         outputs = {
             "text": tf.gather(text, place),
             "confidence": tf.gather(confidence, place),
@@ -257,7 +136,7 @@ class Recogniser:
                 outputs[name] = outputs[name] * given[:, tf.newaxis] // width[:, tf.newaxis]
         return outputs
 
-    def _in_groups(
+    def in_groups(
         self,
         pixels: tf.Tensor,
         width: tf.Tensor,
@@ -302,11 +181,12 @@ class Recogniser:
         _, *arrays = tf.while_loop(lambda begin, *_: begin < tf.size(order), group, (0, *done))
         return [array.concat() for array in arrays], tf.math.invert_permutation(order)
 
-    def _joined(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    def joined(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Returns texts string[B], given their classes int32[B, N] and lengths int32[B]."""
         return tf.strings.reduce_join(self.charset.decode_graph(ids, lengths), axis=1)
 
 
-def _not_empty(batch: tf.Tensor) -> tf.Tensor:
+def not_empty(batch: tf.Tensor) -> tf.Tensor:
     """Returns a batch with a row of nothing if it is empty.
 
     Neither a data set nor a convolution gives the right shapes for an empty batch; the row is dropped from the outputs.

@@ -38,7 +38,7 @@ def refusals(text: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
             [
                 "text: ",
                 number,
-                f" texts of up to ",
+                " texts of up to ",
                 length,
                 " characters each: the product must be at most ",
                 str(MAX_CHARACTERS),

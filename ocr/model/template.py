@@ -1,4 +1,4 @@
-"""Patterns of texts, such as `9999-99-99`, parsed in the graph.
+r"""Patterns of texts, such as `9999-99-99`, parsed in the graph.
 
 A pattern is a name of `NAMES`, or a template, whose characters stand for themselves except:
 
@@ -6,7 +6,7 @@ A pattern is a name of `NAMES`, or a template, whose characters stand for themse
   A   any of the letters A to Z
   a   any of the letters a to z
   +   after a character: one or more of these; once in a template
-  \\   before a character: that character itself
+  \   before a character: that character itself
 
 So each text fits a template in one way at most, and sums over texts are sums over the paths through a template.
 """
@@ -14,6 +14,7 @@ So each text fits a template in one way at most, and sums over texts are sums ov
 import string
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ocr.charset import Charset
@@ -69,22 +70,26 @@ def parse(pattern: tf.Tensor, charset: Charset) -> tuple[Chains, tf.Tensor]:
       The templates, none for a row without a pattern or with one that is refused; and string[B], which rule a pattern breaks,
       empty if none.
     """
-    count, first = tf.size(pattern), len(NAMES)
+    count = tf.size(pattern)
     too_long = tf.strings.length(pattern) > _MAX_BYTES
-    named = pattern[:, tf.newaxis] == tf.constant([*NAMES])
-    given = tf.ragged.stack([tf.constant(templates) for templates in NAMES.values()])
-    own = tf.RaggedTensor.from_row_lengths(tf.where(too_long, _MARK, pattern), tf.ones_like(pattern, tf.int32))
-    which = tf.where(tf.reduce_any(named, axis=1), tf.argmax(named, axis=1, output_type=tf.int32), first + tf.range(count))
-    wanted = tf.boolean_mask(tf.range(count), pattern != "")
-    templates = tf.gather(
-        tf.concat([given.with_row_splits_dtype(tf.int32), own.with_row_splits_dtype(tf.int32)], axis=0),
-        tf.gather(which, wanted),
-    )
-    row = tf.gather(wanted, templates.value_rowids())
-    codes, repeat, lengths, broken = _elements(templates.flat_values)
+    is_name = pattern[:, tf.newaxis] == tf.constant([*NAMES])
+    named = tf.reduce_any(is_name, axis=1)
+    name = tf.argmax(is_name, axis=1, output_type=tf.int32)
+    of_names = np.array([len(templates) for templates in NAMES.values()], np.int32)
+    # Each name is replaced by its templates.
+    numbers = tf.where(named, tf.gather(of_names, name), tf.cast(pattern != "", tf.int32))
+    row = tf.repeat(tf.range(count), numbers)
+    place = tf.gather(
+        tf.gather(np.cumsum(of_names, dtype=np.int32) - of_names, name) - tf.cumsum(numbers, exclusive=True), row
+    ) + tf.range(tf.size(row))
+    known = [template for templates in NAMES.values() for template in templates]
+    own = tf.gather(tf.where(too_long, _MARK, pattern), row)
+    from_name = tf.gather(named, row)
+    templates = tf.where(from_name, tf.gather(known, tf.where(from_name, place, 0)), own)
+    codes, repeat, lengths, broken = _elements(templates)
     # The alphabet may lack what only some templates of a name need.
     unknown = tf.reduce_any((codes > 0) & (charset.classes_graph(codes) < 0), axis=1)
-    unknown &= ~tf.gather(tf.reduce_any(named, axis=1), row)
+    unknown &= ~from_name
     broken = tf.maximum(broken, tf.cast(unknown, tf.int32))
     rule = tf.math.unsorted_segment_max(broken, row, count)
     shown = tf.strings.substr(tf.strings.unicode_transcode(pattern, "UTF-8", "UTF-8"), 0, MAX_LENGTH, "UTF8_CHAR")
@@ -123,7 +128,8 @@ def _elements(templates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
     broken = tf.where(controls | (lengths < 1) | (lengths > MAX_LENGTH), 4, broken)
 
     def compacted(values: tf.Tensor) -> tf.Tensor:
-        return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(values, element), lengths).to_tensor()
+        rows = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(values, element), lengths, validate=False)
+        return rows.to_tensor()
 
     return compacted(codes), compacted(follows), lengths, broken
 

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import string
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from ocr import charset as charsets
 from ocr.images import preprocess
 from ocr.images.header import PNG_MAGIC, SCALED_HEIGHT
 from ocr.model import frozen
+from ocr.model.questions import REFUSED
 from ocr.serving import saved_model, warmup
 from ocr.synthesis import drawing, fonts, styles
 from tfrecords import errors, files
@@ -27,11 +29,22 @@ _CHARACTERS = {
     "char_end": (tf.int32, 2),
 }
 _FILES = {"image_bytes": (tf.string, 1)}
+_REFUSABLE = {"status": (tf.int32, 1), "error": (tf.string, 1)}
 _SIGNATURES = {  # inputs, outputs
     "serving_default": (_FILES, _PREDICTIONS),
     "detailed": (_FILES, _PREDICTIONS | _CHARACTERS),
     "lines": ({"pixels": (tf.uint8, 3), "width": (tf.int32, 1)}, _PREDICTIONS),
+    "score": (
+        _FILES | {"text": (tf.string, 2), "count": (tf.int32, 1)},
+        _REFUSABLE
+        | {"log_probability": (tf.float32, 2), "best": (tf.int32, 1), "agreement": (tf.float32, 3), "missing": (tf.string, 1)},
+    ),
+    "constrained": (
+        _FILES | {"allowed": (tf.string, 1), "pattern": (tf.string, 1)},
+        _REFUSABLE | _PREDICTIONS | {"unconstrained_confidence": (tf.float32, 1)},
+    ),
 }
+_ADDED = ("score", "constrained")  # which older exports lack
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
@@ -63,6 +76,9 @@ def inspect(folder: pathlib.Path) -> list[str]:
         "characters and their positions": lambda: _check_characters(signatures),
         "preprocessed lines": lambda: _check_lines(signatures),
     }
+    if _ADDED[0] in signatures:
+        checks["given texts"] = lambda: _check_scores(folder, signatures)
+        checks["constraints"] = lambda: _check_constraints(signatures)
     failures: tuple[type[Exception], ...] = (*errors.damage_errors(), InputError)
     for name, check in checks.items():
         try:
@@ -77,7 +93,13 @@ def _check_signatures(signatures: Mapping[str, Any]) -> None:
         return {name: (tensor.dtype, len(tensor.shape)) for name, tensor in tensors.items()}
 
     actual = {name: (types(s.structured_input_signature[1]), types(s.structured_outputs)) for name, s in signatures.items()}
-    _check_equal(actual, _SIGNATURES)
+    _check_equal(actual, _expected(signatures))
+
+
+def _expected(signatures: Mapping[str, Any]) -> dict[str, tuple[dict, dict]]:
+    """Returns what the signatures should be; an export has all of those that were added, or none."""
+    is_older = not any(name in signatures for name in _ADDED)
+    return {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
 
 
 def _check_provenance(folder: pathlib.Path, serve: Any) -> None:
@@ -95,7 +117,7 @@ def _check_kernels(signatures: Mapping[str, Any]) -> None:
 
 
 def _check_empty_batches(signatures: Mapping[str, Any]) -> None:
-    for name, (inputs, outputs) in _SIGNATURES.items():
+    for name, (inputs, outputs) in _expected(signatures).items():
         height = _line_height(signatures)
         arrays = {key: tf.zeros([0, height, 0][:rank], dtype) for key, (dtype, rank) in inputs.items()}
         _check_equal({key: value.shape[0] for key, value in signatures[name](**arrays).items()}, dict.fromkeys(outputs, 0))
@@ -149,13 +171,45 @@ def _check_lines(signatures: Mapping[str, Any]) -> None:
     _check_same_predictions(outputs, signatures["serving_default"](image_bytes=lines))
 
 
+def _check_scores(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
+    """Makes sure that the text read is as probable as it is confident, and that a refused row leaves the others as they are."""
+    lines = [*_draw_lines()[:2], b"no image", *_draw_lines()[:1]]
+    read = signatures["serving_default"](image_bytes=tf.constant(lines))
+    text = tf.stack([read["text"], tf.fill([4], "")], axis=1)
+    outputs = signatures["score"](image_bytes=tf.constant(lines), text=text, count=tf.constant([1, 2, 2, 3]))
+    _check_equal(outputs["status"].numpy().tolist(), [*read["status"].numpy()[:3], REFUSED])
+    _check_equal([bool(error) for error in outputs["error"].numpy()], [False, False, False, True])
+    _check_equal(outputs["best"].numpy()[2:].tolist(), [-1, -1])
+    _check_equal(outputs["missing"].numpy().tolist(), [b""] * 4)
+    characters = (folder / "assets" / "charset.txt").read_text("utf-8").split("\n")
+    if len(set(characters)) == len(characters):  # else a text may be read with other classes than those it is scored with
+        scores = {"confidence": tf.exp(outputs["log_probability"][:, 0])}
+        expected = {"confidence": tf.where(outputs["status"] == preprocess.READ, read["confidence"], 0.0)}
+        _check_same_confidences(scores, expected)
+
+
+def _check_constraints(signatures: Mapping[str, Any]) -> None:
+    """Makes sure that no constraints change nothing, that others are kept, and that a refused row leaves the others."""
+    lines = [*_draw_lines()[:2], b"no image", *_draw_lines()[:2]]
+    read = signatures["serving_default"](image_bytes=tf.constant(lines))
+    patterns = tf.constant(["", "", "digits", "digits", "+"])
+    outputs = signatures["constrained"](image_bytes=tf.constant(lines), allowed=tf.fill([5], ""), pattern=patterns)
+    free = {name: value[:3] for name, value in outputs.items()}
+    _check_same_predictions(free, {name: value[:3] for name, value in read.items()})
+    _check_same_confidences({"confidence": free["unconstrained_confidence"]}, free)
+    _check_equal(outputs["status"].numpy()[3:].tolist(), [preprocess.READ, REFUSED])
+    _check_equal([bool(error) for error in outputs["error"].numpy()], [False] * 4 + [True])
+    digits = outputs["text"].numpy()[3].decode()
+    _check_equal(set(digits) <= set(string.digits), True)
+
+
 def _check_warm_up(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
     requested = []
     for name, inputs in warmup.read(folder / "assets.extra" / warmup.NAME):
         statuses = signatures[name](**inputs)["status"].numpy()
         _check_equal(statuses.tolist(), [preprocess.READ] * len(statuses))
         requested.append(name)
-    _check_equal(sorted(set(requested)), sorted(_SIGNATURES))
+    _check_equal(sorted(set(requested)), sorted(_expected(signatures)))
 
 
 def _line_height(signatures: Mapping[str, Any]) -> int:
@@ -187,6 +241,10 @@ def _check_equal(actual: object, expected: object) -> None:
 def _check_same_predictions(actual: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]) -> None:
     for name in ("text", "status"):
         _check_equal(actual[name].numpy().tolist(), expected[name].numpy().tolist())
+    _check_same_confidences(actual, expected)
+
+
+def _check_same_confidences(actual: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]) -> None:
     difference = np.abs(actual["confidence"].numpy() - expected["confidence"].numpy()).max()
     if not difference <= _TOLERANCE:  # NaN fails too
         raise ValueError(f"confidences differ by {difference:.4f}")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ocr import config as configs
 from ocr import options
-from ocr.model import decode, frozen, networks
+from ocr.model import decode, frozen, networks, questions
 from ocr.model.recogniser import Recogniser
 from ocr.saving import check_export, temperature
 from ocr.saving.workdir import Workdir
@@ -82,12 +82,13 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
     width = tf.TensorSpec([None], tf.int32, "width")
     texts, count = tf.TensorSpec([None, None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "count")
     allowed, pattern = (tf.TensorSpec([None], tf.string, name) for name in ("allowed", "pattern"))
+    score, constrained = (functools.partial(f, recogniser) for f in (questions.score_files, questions.read_constrained))
     signatures = {
         "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
         "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),
         "lines": tf.function(recogniser.read_lines, [pixels, width], autograph=False),
-        "score": tf.function(recogniser.score_files, [image_bytes, texts, count], autograph=False),
-        "constrained": tf.function(recogniser.read_constrained, [image_bytes, allowed, pattern], autograph=False),
+        "score": tf.function(score, [image_bytes, texts, count], autograph=False),
+        "constrained": tf.function(constrained, [image_bytes, allowed, pattern], autograph=False),
     }
     with tempfile.TemporaryDirectory() as temporary:
         asset = pathlib.Path(temporary) / "charset.txt"

@@ -40,7 +40,9 @@ class _PendingRequest(NamedTuple):
 
 
 class Batcher:
-    """Reads requests in the order of their arrival; image files for the same signature of a version share a batch.
+    """Reads requests in the order of their arrival; those for the same signature of a version share a batch.
+
+    That is if all inputs are strings, one a line; images and texts to score, or pixels, are a batch of their own.
 
     Args:
       max_batch: Lines of a batch; a request of more lines is a batch of its own.
@@ -117,7 +119,7 @@ class Batcher:
             fits = not batch or (
                 request.version is batch[0].version
                 and request.signature == batch[0].signature
-                and request.inputs.keys() == {"image_bytes"}
+                and all(value.dtype == object and value.ndim == 1 for value in request.inputs.values())
                 and lines + request.lines <= self._max_batch
             )
             if not cancelled and not fits:
@@ -132,7 +134,7 @@ class Batcher:
 
 
 def _size_in_bytes(value: np.ndarray) -> int:
-    return sum(map(len, value)) if value.dtype == object else value.nbytes
+    return sum(map(len, value.ravel())) if value.dtype == object else value.nbytes
 
 
 def _read(batch: list[_PendingRequest]) -> dict[str, np.ndarray]:

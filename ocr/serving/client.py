@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import grpc
 import numpy as np
 
-from ocr.serving import wire
+from ocr.serving import questions, wire
+from ocr.serving.questions import Score
 from tfrecords.errors import InputError, IntegrityError
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -107,6 +108,43 @@ class Client:
             confidences.append(outputs["confidence"])
             statuses.append(outputs["status"])
         return texts, np.concatenate(confidences), np.concatenate(statuses)
+
+    def score(self, encoded: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[Score]:
+        """Tells how probable given texts are.
+
+        Args:
+          encoded: B image files as they are on disk.
+          texts: The texts of each of them, at most 1,000.
+
+        Returns:
+          B scores.
+
+        Raises:
+          InputError: Texts are too many or too long, or the server cannot be reached, refuses the request or has no such
+            signature.
+          IntegrityError: The server fails, or its response is invalid.
+        """
+        return questions.score(self.predict, self._batches, encoded, texts)
+
+    def constrained(
+        self, encoded: Sequence[bytes], allowed: str = "", pattern: str = ""
+    ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Reads image files of which something is known.
+
+        Args:
+          encoded: B image files as they are on disk.
+          allowed: The characters that may occur; empty for all.
+          pattern: Which texts are possible, such as `9999-99-99` or `date`; empty for all.
+
+        Returns:
+          Their B texts; the confidences, given that the text is possible, float32[B]; those without that knowledge,
+          float32[B]; and statuses int32[B].
+
+        Raises:
+          InputError: `allowed` or `pattern` breaks a rule; or as in `score`.
+          IntegrityError: Likewise.
+        """
+        return questions.constrained(self.predict, self._batches, encoded, allowed, pattern)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray | Sequence[bytes]]) -> dict[str, np.ndarray]:
         """Sends one request.

@@ -51,7 +51,8 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         # A small message can claim a large shape, so check before decoding.
         self._service.check_shapes(signature, shapes)
         for name, shape in shapes.items():
-            sent = len(request.inputs[name].string_val) if name == "image_bytes" else request.ByteSize()
+            is_text = signature.inputs[name].dtype == tf.string
+            sent = len(request.inputs[name].string_val) if is_text else request.ByteSize()
             if math.prod(shape) > sent:
                 raise invalid_argument(f"{name}: fewer values than its shape {list(shape)} says")
         try:

@@ -57,6 +57,8 @@ def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[S
         if name == "image_bytes":
             inputs[name] = np.empty(len(values), object)
             inputs[name][:] = [_to_bytes(value) for value in values]
+        elif name in specs and specs[name].dtype.name == "string":
+            inputs[name] = _to_texts(name, values, specs[name].shape.rank)
         elif name in specs:
             inputs[name] = _to_array(name, values, specs[name].dtype.as_numpy_dtype)
     service.check_shapes(signature, {name: inputs[name].shape if name in inputs else () for name in columns})
@@ -123,6 +125,19 @@ def _is_image_in_base64(text: str) -> bool:
         return len(text) >= _SHORTEST_IMAGE and header.read(_decode_base64(text[:_BEGINNING])) is not None
     except ValueError:
         return False
+
+
+def _to_texts(name: str, values: list, rank: int) -> np.ndarray:
+    """Returns strings, or lists of as many strings each, as an array of UTF-8."""
+    rows = values if rank == 2 else [[value] for value in values]
+    if not all(isinstance(row, list) and all(isinstance(text, str) for text in row) for row in rows):
+        raise invalid_argument(f"{name}: must be a list of {'lists of ' * (rank == 2)}strings")
+    lengths = set(map(len, rows))
+    if len(lengths) > 1:
+        raise invalid_argument(f"{name}: rows of different lengths; fill them up with empty strings, which count leaves out")
+    array = np.empty((len(rows), max(lengths, default=0)), object)
+    array.ravel()[:] = [text.encode("utf-8", "surrogatepass") for row in rows for text in row]
+    return array if rank == 2 else array.reshape(len(rows))
 
 
 def _to_array(name: str, values: list, dtype: type) -> np.ndarray:

@@ -1,13 +1,14 @@
 """An exported model that reads image files. It needs the export and TensorFlow, and no network or alphabet of this package."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ocr import pretrained
+from ocr.serving import questions, warmup
 from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -89,6 +90,39 @@ class Export:
         outputs = self.signatures["serving_default"](image_bytes=tf.constant(encoded, tf.string, [len(encoded)]))
         texts = [text.decode("utf-8") for text in outputs["text"].numpy()]
         return texts, outputs["confidence"].numpy(), outputs["status"].numpy()
+
+    def predict(self, signature: str, inputs: Mapping[str, "np.ndarray | Sequence[bytes]"]) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+          signature: Its name.
+          inputs: Its inputs by name: arrays, those of bytes as objects, or lists of bytes.
+
+        Returns:
+          Its outputs by name; texts are UTF-8 bytes.
+
+        Raises:
+          InputError: There is no such signature.
+        """
+        if signature not in self.signatures:
+            raise InputError(f"the export has no signature {signature!r}, as older ones do; write it anew with ocr_export")
+        arrays = {name: value if isinstance(value, np.ndarray) else np.array(value, object) for name, value in inputs.items()}
+        outputs = self.signatures[signature](**warmup.to_tensors(arrays))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def score(self, encoded: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[questions.Score]:
+        """Tells how probable given texts are; see `Client.score`."""
+        return questions.score(self.predict, _one_batch, encoded, texts)
+
+    def constrained(
+        self, encoded: Sequence[bytes], allowed: str = "", pattern: str = ""
+    ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Reads image files of which something is known; see `Client.constrained`."""
+        return questions.constrained(self.predict, _one_batch, encoded, allowed, pattern)
+
+
+def _one_batch(encoded: Sequence[bytes]) -> list[list[bytes]]:
+    return [list(encoded)] if encoded else []
 
 
 def load(path: pathlib.Path) -> Export:

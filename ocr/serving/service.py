@@ -13,7 +13,7 @@ import prometheus_client
 import tensorflow as tf
 
 from ocr.images import header
-from ocr.serving import background, wire
+from ocr.serving import background, questions, wire
 from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
 from ocr.serving.versions import Version, Versions, list_numbers
 from tfrecords import errors
@@ -201,6 +201,8 @@ class Service:
                 raise invalid_argument(f"{name}: shape {list(shape)} is not {specs[name].shape}")
             if name == "pixels" and shape[2] > (max_width := header.max_width(shape[1])):
                 raise invalid_argument(f"pixels: lines are at most {max_width} pixels wide")
+            if name == "text" and shape[1] > questions.MAX_TEXTS:
+                raise invalid_argument(f"text: {shape[1]} texts for an image; at most {questions.MAX_TEXTS} are allowed")
         lines = {shape[0] for shape in shapes.values()}
         if len(lines) > 1:
             raise invalid_argument(f"the inputs have {' and '.join(map(str, sorted(lines)))} rows")

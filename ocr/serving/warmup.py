@@ -17,7 +17,7 @@ _WIDTH = 280  # pixels
 
 
 def write(path: pathlib.Path, line_height: int) -> None:
-    """Writes requests for each signature: a line of strokes, and for signatures of image files also a batch of them.
+    """Writes requests for each signature: a line of strokes, and for those that read image files also a batch of them.
 
     Args:
       path: of the file.
@@ -29,6 +29,11 @@ def write(path: pathlib.Path, line_height: int) -> None:
     requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):
         requests += [wire.encode_request(wire.MODEL, signature, {"image_bytes": [image] * size}) for size in _BATCH_SIZES]
+    text = np.array([[b"1", b""]], object)
+    inputs = {"image_bytes": [image], "text": text, "count": np.array([1], np.int32)}
+    requests.append(wire.encode_request(wire.MODEL, "score", inputs))
+    inputs = {"image_bytes": [image], "allowed": [b""], "pattern": [b"digits"]}
+    requests.append(wire.encode_request(wire.MODEL, "constrained", inputs))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(wire.encode_log(request))

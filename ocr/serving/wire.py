@@ -31,7 +31,7 @@ def encode_request(model: str, signature: str, inputs: Mapping[str, "np.ndarray 
     Args:
       model: Name of the model.
       signature: Name of the signature to run.
-      inputs: By name: arrays of int32 or uint8, or lists of bytes.
+      inputs: By name: arrays of int32, uint8 or, as objects, bytes; or lists of bytes.
 
     Returns:
       The message.
@@ -94,11 +94,12 @@ def _raising_value_error() -> Iterator[None]:
 
 
 def _encode_tensor(value: "np.ndarray | Sequence[bytes]") -> bytes:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype != object:
         (dtype,) = (number for number, dtype in _NUMPY.items() if dtype == value.dtype)
         content = bytes_field(_CONTENT, value.tobytes())
     else:
-        dtype, content = _STRING, b"".join(bytes_field(_STRINGS, item) for item in value)
+        items = value.ravel() if isinstance(value, np.ndarray) else value
+        dtype, content = _STRING, b"".join(bytes_field(_STRINGS, item) for item in items)
     shape = value.shape if isinstance(value, np.ndarray) else (len(value),)
     dims = b"".join(bytes_field(_DIM, int_field(_SIZE, size)) for size in shape)
     return int_field(_DTYPE, dtype) + bytes_field(_SHAPE, dims) + content

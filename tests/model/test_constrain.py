@@ -124,7 +124,7 @@ def test_lines_with_their_own_patterns_frames_and_characters_are_read_as_alone()
 
 
 def test_neighbours_that_must_be_equal_need_their_blank_however_improbable():
-    # The image shows one long 1 without a gap; of all that fit, 11 is nearly impossible, though it has the most probable frames.
+    # The image shows one long 1 without a gap, so 11 is nearly impossible.
     logits = np.zeros((1, 4, 3), "f")  # of 1, 2 and the blank
     logits[0, :, 0], logits[0, :, 2] = 30.0, -30.0
     charset = Charset("12")
