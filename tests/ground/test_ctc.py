@@ -160,6 +160,7 @@ def test_a_frame_of_minus_infinity_gives_an_infinite_loss_no_gradient_and_no_pro
     assert not gradient[0].any()
     probability = np.exp(-expected[0][1])
     np.testing.assert_allclose(ctc.probability(logits, [4, 4], [[1], [1]], [1, 1]), [0.0, probability], rtol=1e-5)
+    np.testing.assert_allclose(ctc.log_probability(logits, [4, 4], [[1], [1]], [1, 1]), [-np.inf, -expected[0][1]], rtol=1e-5)
     np.testing.assert_allclose(losses[1], expected[0][1], rtol=1e-6)
     np.testing.assert_allclose(gradient[1], expected[1][1], atol=1e-6)
 
@@ -266,6 +267,7 @@ def test_an_invalid_line_has_an_infinite_loss_and_no_gradient(case: str, compile
     np.testing.assert_allclose(losses[1:], expected, rtol=1e-6)
     np.testing.assert_allclose(gradient[1:], expected_gradient, atol=1e-6)
     np.testing.assert_allclose(probability(logits, *arguments), [0.0, *np.exp(-expected)], rtol=1e-5)
+    np.testing.assert_allclose(ctc.log_probability(logits, *arguments), [-np.inf, *-expected], rtol=1e-5)
     paths = align(logits, *arguments).numpy()
     assert (paths[0] == 3).all()
     np.testing.assert_array_equal(paths[1:], ctc.align(LINES[1:], FRAMES[1:], LABELS[1:], LENGTHS[1:]))

@@ -11,6 +11,8 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.model import constrain, template
 
+SOME = Charset("0123456789ABCDabcd-.,+\\年月日")
+
 
 def path_probabilities(logits: np.ndarray):
     """Yields every path through float[T, C], its text as classes, and its probability."""
@@ -80,9 +82,12 @@ def read(logits: np.ndarray, frames: list[int], charset: Charset, patterns: list
 def test_the_best_path_and_its_share_of_all_texts_that_fit(characters: str, pattern: str, frames: int):
     charset = Charset(characters)
     templates = [regular_expression(each) for each in template.NAMES.get(pattern, (pattern,))]
-    logits = np.random.default_rng(frames * len(pattern)).normal(size=(6, 5, 4)) * 3
-    texts, confidences = read(logits, [frames] * 6, charset, [pattern] * 6)
-    for line, text, confidence in zip(logits.astype("f"), texts, confidences, strict=True):
+    logits = np.random.default_rng(frames * len(pattern)).normal(size=(6, 5, 4)).astype("f") * 3
+    # The same as with an alphabet of these characters alone, but one graph does for all tests.
+    alike = np.full((6, 5, SOME.num_classes), -np.inf, "f")
+    alike[:, :, [*SOME.encode(characters), SOME.blank]] = logits
+    texts, confidences = read(alike, [frames] * 6, SOME, [pattern] * 6)
+    for line, text, confidence in zip(logits, texts, confidences, strict=True):
         paths = [
             (probability, charset.decode(ids))
             for _, ids, probability in path_probabilities(line[:frames])
@@ -107,11 +112,11 @@ def test_no_two_templates_of_a_name_have_a_text_in_common():
 
 
 def test_lines_with_their_own_patterns_frames_and_characters_are_read_as_alone():
-    charset = Charset("0123456789-ABcd年月日")
+    charset = SOME
     patterns = ["9999-99-99", "date", "A9", "c+", "-9+-", "digits", "amount", "AA-cc"]
     allowed = ["", "0123456789-年月日", "A23", "", "-12", "345", "1", ""]
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(8, 24, 18)) * 3
+    logits = rng.normal(size=(8, 24, charset.num_classes)) * 3
     frames = [24, 23, 3, 9, 20, 12, 24, 17]
     texts, confidences = read(logits, frames, charset, patterns, allowed)
     for i, pattern in enumerate(patterns):
@@ -128,7 +133,9 @@ def test_neighbours_that_must_be_equal_need_their_blank_however_improbable():
     logits = np.zeros((1, 4, 3), "f")  # of 1, 2 and the blank
     logits[0, :, 0], logits[0, :, 2] = 30.0, -30.0
     charset = Charset("12")
-    (text,), (confidence,) = read(logits, [4], charset, ["99"])
+    alike = np.full((1, 4, SOME.num_classes), -np.inf, "f")
+    alike[:, :, [*SOME.encode("12"), SOME.blank]] = logits
+    (text,), (confidence,) = read(alike, [4], SOME, ["99"])
     paths = [(p, ids) for _, ids, p in path_probabilities(logits[0]) if len(ids) == 2]
     assert (text, len(text)) == (charset.decode(max(paths)[1]), 2)
     own = sum(p for p, ids in paths if charset.decode(ids) == text)

@@ -39,7 +39,7 @@ def test_a_good_export_passes_every_check(export, invoke, last_json):
     done = invoke("ocr_export", "--check=export")
     assert done.returncode == 0, done.stderr
     assert last_json(done)["export"] == "export/1"
-    assert len(last_json(done)["checked"]) == 9
+    assert len(last_json(done)["checked"]) == 11
 
 
 @pytest.mark.parametrize(
