@@ -35,7 +35,7 @@ def score_files(recogniser: Recogniser, image_bytes: tf.Tensor, text: tf.Tensor,
       `error` string[B], which rule a refused row breaks (see `score.refusals`); empty for all others.
     """
     rows = tf.size(image_bytes)
-    pixels, width, status, _ = preprocess.read_rows(not_empty(image_bytes), recogniser.frame.height)
+    pixels, width, status, _ = recogniser.rows(not_empty(image_bytes))
     text, count = not_empty(text), not_empty(count)
     error = score.refusals(text, count)
     status = tf.where(error != "", REFUSED, status)
@@ -64,7 +64,7 @@ def score_files(recogniser: Recogniser, image_bytes: tf.Tensor, text: tf.Tensor,
         # One by one, since each may need much memory.
         scores = tf.map_fn(score_one, tf.range(tf.size(counts)), parallel_iterations=1, fn_output_signature=kinds)
         decoded = recogniser.decode(group.logits, group.frames)
-        characters = recogniser.charset.decode_graph(decoded.ids, decoded.lengths)
+        characters = recogniser.characters(decoded.ids, decoded.lengths)
         given = tf.gather(first, group.rows)
         given_lengths = tf.cast(given.row_lengths(), tf.int32)
         inserted = edits.inserted(characters, decoded.lengths, given.to_tensor(""), given_lengths)
@@ -109,7 +109,7 @@ def read_constrained(
       `status` int32[B], as in `Recogniser.read_files`, or REFUSED.
       `error` string[B], which rule a refused row breaks; empty for all others.
     """
-    pixels, width, status, _ = preprocess.read_rows(not_empty(image_bytes), recogniser.frame.height)
+    pixels, width, status, _ = recogniser.rows(not_empty(image_bytes))
     allowed, pattern = not_empty(allowed), not_empty(pattern)
 
     def answer(group: Group) -> list[tf.Tensor]:

@@ -50,6 +50,8 @@ class Recogniser:
       frame: size of the network's frames.
       decode: from logits and frames to `decode.Decoded`.
       logits: runs the network on pixels and widths: see `networks.logits`.
+      rows: turns image files into lines: see `preprocess.read_rows`.
+      characters: from classes and lengths to characters: see `Charset.decode_graph`.
     """
 
     def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
@@ -59,6 +61,14 @@ class Recogniser:
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
         )
+        self.rows: Callable[[tf.Tensor], tuple[tf.Tensor, ...]] = functools.partial(
+            preprocess.read_rows, line_height=self.frame.height
+        )
+        self.characters: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = charset.decode_graph
+        if fixed:  # what is exported has one copy of each, not one in each signature
+            ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+            self.rows = tf.function(self.rows, [tf.TensorSpec([None], tf.string)], autograph=False)
+            self.characters = tf.function(self.characters, [ids, lengths], autograph=False)
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes logits: see `decode`.
@@ -83,7 +93,7 @@ class Recogniser:
           and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
           end exclusive.
         """
-        pixels, width, status, given = preprocess.read_rows(not_empty(image_bytes), self.frame.height)
+        pixels, width, status, given = self.rows(not_empty(image_bytes))
         outputs = self._read(pixels, width, status, given, detailed)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
 
@@ -117,7 +127,7 @@ class Recogniser:
             outputs = [text, tf.where(group.is_read, decoded.confidence, 0.0), group.status]
             if detailed:
                 start, stop = _places(decoded, group.width, self.frame)
-                characters = (self.charset.decode_graph(decoded.ids, lengths), decoded.char_confidence, start, stop)
+                characters = (self.characters(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
             return outputs
 
@@ -183,7 +193,7 @@ class Recogniser:
 
     def joined(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Returns texts string[B], given their classes int32[B, N] and lengths int32[B]."""
-        return tf.strings.reduce_join(self.charset.decode_graph(ids, lengths), axis=1)
+        return tf.strings.reduce_join(self.characters(ids, lengths), axis=1)
 
 
 def not_empty(batch: tf.Tensor) -> tf.Tensor:
