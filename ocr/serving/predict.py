@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
 
     `status` is that of the exported model: 0 if the image was read.
     `warning` says why a text may be wrong, if there is something to say.
+    `withheld` says why the text of an image that was read is empty: its confidence is too low.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Prediction(NamedTuple):
     reason: str
     status: int
     warning: str = ""
+    withheld: str = ""
 
 
 def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
@@ -62,6 +64,13 @@ def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]])
             is_doubtful = not reason and (not text or confidence < _DOUBTFUL)
             warning = _TALL if is_doubtful and _is_tall(content) else ""
             yield Prediction(name, text, float(confidence), reason, int(status), warning)
+
+
+def withhold(prediction: Prediction, min_confidence: float) -> Prediction:
+    """Returns a prediction without its text if it was read with a lower confidence than this."""
+    if prediction.reason or prediction.confidence >= min_confidence:
+        return prediction
+    return prediction._replace(text="", withheld="below --min_confidence")
 
 
 def _is_tall(content: bytes) -> bool:
