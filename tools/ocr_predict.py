@@ -27,7 +27,8 @@ from ocr.evaluation import picture
 from ocr.serving import image_files, predict
 from tfrecords import files
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

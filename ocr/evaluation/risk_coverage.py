@@ -25,9 +25,9 @@ def measure(confidences: Sequence[float], edits: np.ndarray, lengths: np.ndarray
       lengths: int64[lines], characters of their truths.
 
     Returns:
-      `points`: the curve from the highest confidence to the lowest, where the coverage is 1; at most 200, each with `threshold`,
-      `coverage`, `lines`, `cer` and `line_error`, the share of lines with an edit; `thresholds`: the same at round thresholds
-      that a line reaches; `cer_area` and `line_error_area`: the areas under both curves.
+      `points`: at most 200 of the curve, from the highest confidence to the lowest, where the coverage is 1, each with
+      `threshold`, `coverage`, `lines`, `cer` and `line_error`, the share of lines with an edit; `thresholds`: the same at round
+      thresholds that a line reaches; `cer_area` and `line_error_area`: the areas under both curves.
     """
     confidence = np.asarray(confidences, np.float64)
     order = np.argsort(-confidence, kind="stable")
