@@ -24,7 +24,7 @@ ENV PATH=/opt/ocr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8500 8501
 # The server listens once a model is loaded. http.client takes no notice of proxies in the environment.
-HEALTHCHECK --start-period=60s --interval=10s --timeout=5s \
+HEALTHCHECK --start-period=120s --interval=10s --timeout=5s \
     CMD ["python", "-Ic", "import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', 8501, timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["ocr_serve", "--host=0.0.0.0"]
 CMD ["--export_dir=pretrained"]

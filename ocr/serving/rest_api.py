@@ -13,7 +13,7 @@ import grpc
 from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
-from ocr.serving import grpc_api, metrics, rest_json
+from ocr.serving import grpc_api, rest_json, server_metrics
 from ocr.serving.connections import Connections
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
 from tfrecords import errors
@@ -113,8 +113,8 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
         spec = {"name": service.model_name, "signature_name": "", "version": str(version.number)}
         return _json_response({"model_spec": spec, "metadata": {"signature_def": signatures}})
 
-    async def prometheus(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=service.metrics.format(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    async def metrics(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=service.metrics.format(), headers={"Content-Type": server_metrics.CONTENT_TYPE})
 
     async def alive(_: web.Request) -> web.StreamResponse:
         return web.Response(text="alive\n")
@@ -131,7 +131,7 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
         app.router.add_post(f"{_MODEL}{which}:predict", predict)
         app.router.add_get(f"{_MODEL}{which}", status)
         app.router.add_get(f"{_MODEL}{which}/metadata", metadata)
-    app.router.add_get("/monitoring/prometheus/metrics", prometheus)
+    app.router.add_get("/monitoring/prometheus/metrics", metrics)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
     for path in _FILES:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ocr.images import header
 from ocr.serving import background, wire
 from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
-from ocr.serving.metrics import Metrics
+from ocr.serving.server_metrics import Metrics
 from ocr.serving.versions import Version, Versions, list_numbers
 from tfrecords import errors
 

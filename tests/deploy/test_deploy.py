@@ -18,7 +18,7 @@ import yaml
 
 import ocr
 from ocr.serving import rest_api
-from ocr.serving.metrics import Metrics
+from ocr.serving.server_metrics import Metrics
 from ocr.training import devices
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"

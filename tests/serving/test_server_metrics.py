@@ -3,7 +3,7 @@ import types
 import numpy as np
 from prometheus_client import parser
 
-from ocr.serving.metrics import Metrics
+from ocr.serving.server_metrics import Metrics
 
 
 def test_lines_and_confidences_are_counted_by_version_while_it_is_served():
