@@ -2,9 +2,9 @@
 
 usage: degrade_real.py IMAGES LABELS OUTPUT COPIES SEED
 
-IMAGES is a folder of images, LABELS a labels file (`file<TAB>text`). Writes COPIES grey images of each line to the folder OUTPUT,
-and OUTPUT/labels.tsv. Copies have wider or unequal margins, less contrast, other proportions, uneven light, and are taken again
-by a worse camera.
+IMAGES is a folder of images, LABELS a labels file (`file<TAB>text`). Writes COPIES grey images of each line to the folder
+OUTPUT, and OUTPUT/labels.tsv. Copies have wider or unequal margins, less contrast, other proportions, uneven light, and are
+taken again by a worse camera.
 """
 
 import multiprocessing
