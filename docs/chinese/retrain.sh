@@ -26,7 +26,7 @@ mkdir -p "$out"
 [ -e "$out/charset.txt" ] || python3 "$here/make_texts.py" "$corpus" "$words" "$out" $(ls "$real"/*/labels.tsv)
 
 pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
-    make_tfrecords --images="$1" --labels="$2" --label_format=text --charset="$out/charset.txt" --output="$3" --split="$4" \
+    [ -e "$3/lines-$4.manifest.json" ] || make_tfrecords --images="$1" --labels="$2" --label_format=text --charset="$out/charset.txt" --output="$3" --split="$4" \
         --pixels_per_frame=3 --check=header --resume
 }
 
