@@ -37,3 +37,13 @@ def test_lines_and_confidences_are_counted_by_version_while_it_is_served():
     versions.served[1] = None
     count(1)
     assert sample("ocr_version_lines_total", version="1", status="0") == [3]
+
+
+def test_a_server_whose_metrics_nobody_reads_does_not_grow_with_its_versions():
+    versions = types.SimpleNamespace(served={})
+    metrics = Metrics(versions, lambda: 0)
+    for number in range(1, 5):
+        versions.served = {number: None}
+        metrics.count_lines(number, np.array([0, 1], np.int32), np.array([0.5, 0.0], np.float32))
+    assert metrics._statuses == {4: {0, 1}}
+    assert list(metrics._confidence._metrics) == [("4",)]
