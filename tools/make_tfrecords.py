@@ -22,7 +22,8 @@ from absl import flags
 from ocr import beam
 from ocr.config import ConvertConfig
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ConvertConfig)

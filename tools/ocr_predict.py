@@ -3,7 +3,7 @@
 For example:
 
   ocr_predict line1.png line2.jpg
-  ocr_predict --saved_model=export --json lines
+  ocr_predict --saved_model=export --json --min_confidence=0.9 lines
   curl -s https://example.com/line.png | ocr_predict -
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
@@ -18,6 +18,7 @@ one or more of these, and a backslash before a character that character itself, 
 --texts names a file of lines `image<TAB>text`; an image may be on several. Of its texts the most probable one is printed, with
 its confidence and the natural logarithm of its probability: `file<TAB>text<TAB>confidence<TAB>log_probability`.
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
+A line below --min_confidence has an empty text and its confidence; stderr says so, and the exit status stays as it was.
 """
 
 import functools
@@ -35,7 +36,8 @@ from ocr.evaluation import picture
 from ocr.serving import image_files, predict, questions
 from tfrecords import files
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -59,10 +61,16 @@ flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runn
 flags.DEFINE_bool(
     "json",
     False,
-    "Print a JSON object for each image: file, text, confidence, status, and the reason if not read.",
+    "Print a JSON object for each image: file, text, confidence, status, and the reason if it has no text.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool("follow_links", False, "Also read what links in a folder lead to outside of it.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "min_confidence",
+    0.0,
+    "Print no text that was read with a lower confidence; ocr_eval --report shows which errors that leaves.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "picture",
     "",
@@ -79,7 +87,7 @@ command.define_memory_growth(FLAGS, default=True)
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     """Reads image files and prints a table."""
     options.check_choice(values, engine=ENGINES)
-    options.check_range(values, timeout_s=(0.001, 1e6))
+    options.check_range(values, timeout_s=(0.001, 1e6), min_confidence=(0, 1))
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)
     if values["texts"]:
@@ -100,11 +108,11 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     reader: Any = _line_reader(values)
     if values["allowed"] or values["pattern"]:
         reader = functools.partial(_read_constrained, reader, values)
-    for prediction in predict.predict_images(reader, images):
+    for read in predict.predict_images(reader, images):
+        prediction = predict.withhold(read, values["min_confidence"])
         print(_json(prediction) if values["json"] else _row(prediction), flush=True)
         predictions.append(prediction)
-        if message := prediction.reason or prediction.warning:
-            print(f"{files.escape_cell(prediction.path)}: {message}", file=sys.stderr)
+        _report(prediction)
         failed = failed or bool(prediction.reason)
     if values["picture"]:
         font, drawn = values["picture_font"], predictions[: picture.MAX_ROWS]
@@ -143,9 +151,10 @@ def _score(values: dict[str, Any], paths: list[str]) -> None:
             raise InputError(f"{files.escape_cell(path)}: {error}") from error
         text = own[score.best] if score.best >= 0 else ""
         log_probability = float(score.log_probability[score.best]) if score.best >= 0 else -math.inf
-        prediction = predict.Prediction(
-            path, text, math.exp(log_probability), reason or predict.explain(score.status), score.status
-        )
+        reason = reason or predict.explain(score.status)
+        warning = "none of its texts is possible" if score.best < 0 and not reason else ""
+        scored = predict.Prediction(path, text, math.exp(log_probability), reason, score.status, warning)
+        prediction = predict.withhold(scored, values["min_confidence"])
         if values["json"]:
             listed = [None if math.isinf(value) else round(float(value), 6) for value in score.log_probability]
             agreement = score.agreement[score.best] if text else []
@@ -161,11 +170,16 @@ def _score(values: dict[str, Any], paths: list[str]) -> None:
             )
         else:
             print(f"{_row(prediction)}\t{log_probability:.4f}", flush=True)
-        if prediction.reason:
-            print(f"{files.escape_cell(path)}: {prediction.reason}", file=sys.stderr)
-        failed = failed or bool(prediction.reason)
+        _report(prediction)
+        failed = failed or bool(reason)
     if failed:
         sys.exit(1)
+
+
+def _report(prediction: predict.Prediction) -> None:
+    """Says on stderr what there is to say about an image."""
+    if messages := [each for each in (prediction.reason, prediction.withheld, prediction.warning) if each]:
+        print(f"{files.escape_cell(prediction.path)}: {'; '.join(messages)}", file=sys.stderr)
 
 
 def _row(prediction: predict.Prediction) -> str:
@@ -173,13 +187,14 @@ def _row(prediction: predict.Prediction) -> str:
 
 
 def _json(prediction: predict.Prediction, **more: Any) -> str:
+    reason = prediction.reason or prediction.withheld
     fields: dict[str, Any] = {
         "file": prediction.path,
         "text": prediction.text,
         "confidence": round(prediction.confidence, 6),
         "status": prediction.status,
         **more,
-        **({"reason": prediction.reason} if prediction.reason else {}),
+        **({"reason": reason} if reason else {}),
     }
     # Bytes of a name that are not UTF-8 are surrogates, which JSON escapes.
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -187,9 +202,10 @@ def _json(prediction: predict.Prediction, **more: Any) -> str:
 
 def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     options.check_given(input=values["input"], output=values["output"])
-    others = ("server", "picture", "json", "follow_links", "allowed", "pattern", "texts")
+    others = ("server", "picture", "json", "follow_links", "min_confidence", "allowed", "pattern", "texts")
     if paths or any(values[name] for name in others):
-        raise InputError(f"--engine=beam: takes --input in place of images, and no {', '.join(f'--{name}' for name in others)}")
+        refused = ", ".join(f"--{name}" for name in others[:-1])
+        raise InputError(f"--engine=beam: takes --input in place of images, and no {refused} or --{others[-1]}")
     beam.check_installed()
     command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam
