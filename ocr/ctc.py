@@ -6,8 +6,7 @@ Notation in docstrings and comments:
 * T: number of frames, the time steps of the network's output.
 * C: number of classes, the blank included.
 * N: largest label length in the batch; shorter labels are padded.
-* S = 2N + 1: states of the lattice (the trellis of the forward-backward algorithm): blank, first label, blank, second label,
-  ..., blank.
+* S = 2N + 1: states of the lattice of a label: see `lattice`.
 
 Source: Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with Recurrent Neural
 Networks", ICML 2006. Equation numbers in this module are those of that paper.
@@ -17,8 +16,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-LOG_ZERO = -1e30  # in place of log(0); finite, since the difference of two infinities would be NaN
-_UNROLLED = 8  # frames in one iteration of a loop that does little work for each
+from ocr import lattice
+from ocr.lattice import LOG_ZERO, UNROLLED
+
+_MANY = 512  # classes: with fewer, a matrix product is faster than to look each class up
 
 
 def feasible(frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
@@ -78,21 +79,24 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
     def with_gradient(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         values = tf.cast(logits, tf.float32)
         softmax = tf.nn.softmax(values)
-        columns, likeliest, highest, emitted = _lattice(values, frames, labels, label_lengths)
-        alpha, scale = forward_variables(emitted, labels)  # [B, T + 1, S], [B, T + 1]
-        total = _total(alpha, scale, frames, label_lengths)
-        impossible = (total < 0.5 * LOG_ZERO) | ~valid
-        within = tf.sequence_mask(frames, tf.shape(values)[1])
-        p_likeliest = tf.gather(softmax, likeliest, batch_dims=2)  # [B, T]
-        nll = tf.where(within, _nll(tf.where(within, p_likeliest, 1.0), highest, values, softmax), 0.0)
-        losses = tf.reduce_sum(nll, axis=1) - total
+        columns, needed = _needed(values, labels)
+        of_labels = lattice.build(needed, frames, labels, label_lengths)
+        sums = lattice.sums(of_labels)
+        impossible = (sums.total < 0.5 * LOG_ZERO) | ~valid
+        time = tf.shape(values)[1]
+        within = tf.sequence_mask(frames, time)
+        likeliest = tf.gather(columns, tf.argmax(needed, axis=2), batch_dims=1)  # [B, T]
+        p_likeliest = tf.gather(softmax, likeliest, batch_dims=2)
+        nll = tf.where(within, _nll(tf.where(within, p_likeliest, 1.0), of_labels.highest, values, softmax), 0.0)
+        losses = tf.reduce_sum(nll, axis=1) - sums.total
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            beta = _beta(emitted, frames, labels, label_lengths)  # [B, T, S]
             weight = tf.where(impossible, 0.0, tf.cast(upstream, tf.float32))[:, tf.newaxis]
             weight = tf.where(within, weight, 0.0)[:, :, tf.newaxis]  # [B, T, 1]
-            # In each frame a line is in one of the states: the softmax needs no total, whose rounding would be in each of them.
-            posterior = tf.math.multiply_no_nan(tf.nn.softmax(alpha[:, 1:] + beta - emitted), weight)
+            # The sum over all paths through each state. In each frame a line is in one of the states: the softmax needs no
+            # total, whose rounding would be in each of them.
+            through = (sums.before + sums.behind - of_labels.emitted)[:time]
+            posterior = tf.math.multiply_no_nan(tf.nn.softmax(tf.transpose(through, [2, 0, 1])), weight)  # [B, T, S]
             blanks = tf.reduce_sum(posterior[:, :, ::2], axis=2, keepdims=True)
             posterior = tf.concat([posterior[:, :, 1::2], blanks], axis=2)  # [B, T, N + 1], in the order of the columns
             difference = _difference(softmax, weight, columns, posterior)
@@ -127,34 +131,28 @@ def probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_l
     """
     logits = tf.cast(_floats(logits), tf.float32)
     frames, labels, label_lengths, valid = _checked(logits, frames, labels, label_lengths)
-    batch, time, blank = tf.shape(logits)[0], tf.shape(logits)[1], tf.shape(logits)[2] - 1
-    length = tf.shape(labels)[1]
-    columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
-    emitted = tf.gather(tf.nn.softmax(logits), columns, batch_dims=1, axis=2)  # [B, T, N + 1]
-
-    def without_ruled_out() -> tf.Tensor:
-        return tf.where(tf.gather(logits, columns, batch_dims=1, axis=2) == -float("inf"), 0.0, emitted)
-
+    columns, needed = _needed(logits, labels)
     # In a frame of minus infinity only the softmax is NaN, although every class is ruled out.
-    emitted = tf.cond(tf.reduce_any(tf.math.is_nan(emitted)), without_ruled_out, lambda: emitted)
+    p = tf.gather(tf.nn.softmax(logits), columns, batch_dims=1, axis=2)  # [B, T, N + 1]
+    p = tf.where(needed == -float("inf"), 0.0, p)
+    batch, time, length = tf.shape(p)[0], tf.shape(p)[1], tf.shape(labels)[1]
     # Frames beyond a line's own are blank with probability 1, so each line ends in its last state.
     certain = tf.one_hot(length, length + 1)
-    emitted = tf.where(tf.sequence_mask(frames, time)[:, :, tf.newaxis], emitted, certain)
-    padding = tf.broadcast_to(certain, [batch, _UNROLLED - time % _UNROLLED, length + 1])
-    states = tf.range(2 * length + 1)
-    emitted = tf.gather(tf.concat([emitted, padding], axis=1), tf.where(states % 2 == 1, states // 2, length), axis=2)
-    chunks = tf.reshape(tf.transpose(emitted, [1, 0, 2]), [-1, _UNROLLED, batch, 2 * length + 1])  # [T / 8, 8, B, S]
-    start, skips = (tf.exp(value) for value in _start_and_skips(emitted, labels))
+    p = tf.where(tf.sequence_mask(frames, time)[:, :, tf.newaxis], p, certain)
+    padding = tf.broadcast_to(certain, [batch, UNROLLED - time % UNROLLED, length + 1])
+    emitted = lattice.interleave(tf.transpose(tf.concat([p, padding], axis=1), [1, 2, 0]))  # [T', S, B]
+    start, skips = (tf.exp(value) for value in (lattice.start(labels), lattice.skips(labels)))
     minus_skips = -skips
 
     def advance(before: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
-        for emission in tf.unstack(chunk, _UNROLLED):
-            earlier = tf.pad(before, [[0, 0], [2, 0]])
+        for emission in tf.unstack(chunk, UNROLLED):
+            earlier = tf.pad(before, [[2, 0], [0, 0]])
             # Not a sum of three: TensorFlow makes that an AddN, and one in a loop may fail where memory runs short.
-            before = (before + earlier[:, 1:-1] - earlier[:, :-2] * minus_skips) * emission
+            before = (before + earlier[1:-1] - earlier[:-2] * minus_skips) * emission
         return before
 
-    total = tf.gather(tf.foldl(advance, chunks, start), 2 * label_lengths, batch_dims=1)
+    chunks = tf.reshape(emitted, [-1, UNROLLED, 2 * length + 1, batch])
+    total = tf.gather(tf.transpose(tf.foldl(advance, chunks, start)), 2 * label_lengths, batch_dims=1)
     return tf.where(valid, tf.minimum(total, 1.0), 0.0)
 
 
@@ -178,11 +176,11 @@ def log_probability(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, lab
     """
     values = tf.cast(_floats(logits), tf.float32)
     frames, labels, label_lengths, valid = _checked(values, frames, labels, label_lengths)
-    _, _, highest, emitted = _lattice(values, frames, labels, label_lengths)
-    total = _total(*forward_variables(emitted, labels), frames, label_lengths)
+    of_labels = lattice.build(_needed(values, labels)[1], frames, labels, label_lengths)
+    total = lattice.total(of_labels)
     impossible = (total < 0.5 * LOG_ZERO) | ~valid
     within = tf.sequence_mask(frames, tf.shape(values)[1])
-    total -= tf.reduce_sum(tf.where(within, tf.reduce_logsumexp(values, axis=2) - highest, 0.0), axis=1)
+    total -= tf.reduce_sum(tf.where(within, tf.reduce_logsumexp(values, axis=2) - of_labels.highest, 0.0), axis=1)
     return tf.where(impossible, -float("inf"), tf.minimum(total, 0.0))
 
 
@@ -204,30 +202,30 @@ def align(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths
     """
     logits = _floats(logits)
     frames, labels, label_lengths, _ = _checked(logits, frames, labels, label_lengths)
-    columns, _, _, emitted = _lattice(tf.cast(logits, tf.float32), frames, labels, label_lengths)
-    unreached = tf.fill([tf.shape(labels)[0], 2], LOG_ZERO)
-    start, skips = _start_and_skips(emitted, labels)
+    columns, needed = _needed(tf.cast(logits, tf.float32), labels)
+    of_labels = lattice.build(needed, frames, labels, label_lengths)
+    time = tf.shape(logits)[1]
 
     def forward(before: tuple[tf.Tensor, tf.Tensor], emission: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        paths = tf.stack(_transitions(before[0], skips, unreached))
+        paths = tf.stack(lattice.transitions(before[0], of_labels.skips))
         return tf.reduce_max(paths, axis=0) + emission, tf.argmax(paths, axis=0, output_type=tf.int32)
 
-    best, moves = tf.scan(forward, tf.transpose(emitted, [1, 0, 2]), (start, tf.zeros_like(start, tf.int32)))
-    at_end = tf.gather(tf.transpose(best, [1, 0, 2]), tf.maximum(frames - 1, 0), batch_dims=1)  # [B, S]
+    best, moves = tf.scan(forward, of_labels.emitted[:time], (of_labels.start, tf.zeros_like(of_labels.start, tf.int32)))
+    at_end = tf.gather(tf.transpose(best, [2, 0, 1]), tf.maximum(frames - 1, 0), batch_dims=1)  # [B, S]
     last_blank = 2 * label_lengths
     last_label = tf.maximum(last_blank - 1, 0)
     ends_in_blank = tf.gather(at_end, last_blank, batch_dims=1) > tf.gather(at_end, last_label, batch_dims=1)
     end = tf.where(ends_in_blank, last_blank, last_label)
 
     def back(after: tuple[tf.Tensor, tf.Tensor], frame: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        time, move = frame
-        state = tf.where(time < frames - 1, after[1], end)
+        number, move = frame
+        state = tf.where(number < frames - 1, after[1], end)
         return state, tf.maximum(state - tf.gather(move, state, batch_dims=1), 0)  # below 0 only with a NaN
 
-    times = tf.range(tf.shape(moves)[0])
-    states = tf.transpose(tf.scan(back, (times, moves), (end, end), reverse=True)[0])  # [B, T]
+    moves = tf.transpose(moves, [0, 2, 1])
+    states = tf.transpose(tf.scan(back, (tf.range(time), moves), (end, end), reverse=True)[0])  # [B, T]
     length = tf.shape(labels)[1]
-    column = tf.where((states % 2 == 1) & tf.sequence_mask(frames, tf.shape(states)[1]), states // 2, length)
+    column = tf.where((states % 2 == 1) & tf.sequence_mask(frames, time), states // 2, length)
     return tf.gather(columns, column, batch_dims=1)
 
 
@@ -286,128 +284,15 @@ def _nll(likeliest: tf.Tensor, highest: tf.Tensor, values: tf.Tensor, softmax: t
     return tf.cond(tf.reduce_any(likeliest < 1e-30), relative_to_best_class, lambda: -tf.math.log(likeliest))
 
 
-def _lattice(
-    values: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns what each state of a line's lattice emits in each frame, given the results of `_checked`.
-
-    Only the classes of a line's label and the blank are needed. Their logits are taken relative to the highest of them in the
-    frame, so that sums over the lattice are close to 0, where float32 is precise, for a line that is read well.
-
-    Returns:
-      The classes that a line needs, int32[B, N + 1] with the blank last; that of them with the highest logit, int32[B, T]; that
-      logit, float32[B, T]; and, relative to it, the logit of the class that each state emits, float32[B, T, S]; log(0) beyond
-      the line's states and frames.
-    """
-    batch, length = tf.shape(labels)[0], tf.shape(labels)[1]
-    blank = tf.shape(values)[2] - 1
-    columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
-    needed = tf.gather(values, columns, batch_dims=1, axis=2)  # [B, T, N + 1]
-    likeliest = tf.gather(columns, tf.argmax(needed, axis=2), batch_dims=1)
-    highest = tf.maximum(tf.reduce_max(needed, axis=2), LOG_ZERO)
-    states = tf.range(2 * length + 1)
-    emitted = tf.gather(needed - highest[:, :, tf.newaxis], tf.where(states % 2 == 1, states // 2, length), axis=2)
-    exists = tf.sequence_mask(2 * label_lengths + 1, 2 * length + 1)[:, tf.newaxis]
-    exists &= tf.sequence_mask(frames, tf.shape(values)[1])[:, :, tf.newaxis]
-    return columns, likeliest, highest, tf.where(exists, tf.maximum(emitted, LOG_ZERO), LOG_ZERO)
-
-
-def _start_and_skips(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the log of the initial distribution over states and of the permitted skips, float32[B, S] each.
-
-    Before the first frame a line is in its first blank. A state may be entered from two states before, skipping the blank
-    between, if it is a label that differs from the label before it: log(1), else log(0).
-    """
-    batch, states = tf.shape(emitted)[0], tf.shape(emitted)[2]
-    start = tf.concat([tf.zeros([batch, 1]), tf.fill([batch, states - 1], LOG_ZERO)], axis=1)
-    unreached = tf.fill([batch, 1], LOG_ZERO)  # tf.pad with a constant pads with 0 inside tf.vectorized_map
-    into_labels = tf.concat([unreached, tf.where(labels[:, 1:] == labels[:, :-1], LOG_ZERO, 0.0)], axis=1)
-    into_labels = into_labels[:, : tf.shape(labels)[1]]
-    skips = tf.stack([tf.fill(tf.shape(labels), LOG_ZERO), into_labels], axis=2)
-    return start, tf.concat([tf.reshape(skips, [batch, states - 1]), unreached], axis=1)
-
-
-def _transitions(before: tf.Tensor, skips: tf.Tensor, unreached: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the transitions into each state, from itself, from the one before and from two before: float32[B, S] each.
+def _needed(values: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the classes that each line needs, int32[B, N + 1] with the blank last; and their values, float32[B, T, N + 1].
 
     Args:
-      before: float32[B, S].
-      skips: float32[B, S], of `_start_and_skips`.
-      unreached: log(0), float32[B, 2], for what is before the first state.
+      values: float32[B, T, C].
+      labels: int32[B, N].
     """
-    earlier = tf.concat([unreached, before], axis=1)
-    return before, earlier[:, 1:-1], earlier[:, :-2] + skips
-
-
-def forward_variables(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes the forward variables (equations 6 and 7).
-
-    They are kept close to 0, where float32 is precise: every few frames the highest of a line's states is subtracted from all.
-
-    Args:
-      emitted: float32[B, T, S], the logarithm of what each state emits in each frame: that of the blank in the even ones,
-        that of a label in the others; LOG_ZERO for states that a line lacks.
-      labels: int32[B, N]; only which neighbours are equal counts.
-
-    Returns:
-      float32[B, T + 1, S], the log of the sum over all paths that are in a state after 0 to T frames, less what was subtracted
-      until then; and that, float32[B, T + 1].
-    """
-    start, skips = _start_and_skips(emitted, labels)
-    batch, time, states = tf.unstack(tf.shape(emitted))
-    unreached = tf.fill([batch, 2], LOG_ZERO)
-    padding = tf.fill([batch, _UNROLLED - time % _UNROLLED, states], LOG_ZERO)
-    chunks = tf.transpose(tf.concat([emitted, padding], axis=1), [1, 0, 2])
-    chunks = tf.reshape(chunks, [-1, _UNROLLED, batch, states])  # [T / 8, 8, B, S]
-
-    def advance(before: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
-        # The gradient of what is subtracted is 0: the posterior probabilities, which alone have one, do not depend on it.
-        last = before[-1] - tf.stop_gradient(tf.reduce_max(before[-1], axis=1, keepdims=True))
-        after = []
-        for emission in tf.unstack(chunk, _UNROLLED):
-            last = log_sum_exp(*_transitions(last, skips, unreached)) + emission
-            after.append(last)
-        return tf.stack(after)
-
-    after = tf.scan(advance, chunks, tf.broadcast_to(start, [_UNROLLED, batch, states]))
-    subtracted = tf.cumsum(tf.reduce_max(after[:, -1], axis=2), axis=0, exclusive=True)  # [T / 8, B]
-    scale = tf.concat([tf.zeros([1, batch]), tf.repeat(subtracted, _UNROLLED, axis=0)[:time]], axis=0)
-    alpha = tf.concat([start[tf.newaxis], tf.reshape(after, [-1, batch, states])[:time]], axis=0)
-    return tf.transpose(alpha, [1, 0, 2]), tf.transpose(scale)
-
-
-def _total(alpha: tf.Tensor, scale: tf.Tensor, frames: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
-    """Returns the log of the sum over all paths through the lattice, float32[B], given what `forward_variables` returned."""
-    at_end = tf.gather(alpha, frames, batch_dims=1)  # [B, S]
-    last_blank = tf.gather(at_end, 2 * label_lengths, batch_dims=1)
-    last_label = tf.gather(at_end, tf.maximum(2 * label_lengths - 1, 0), batch_dims=1)
-    total = log_sum_exp(last_blank, tf.where(label_lengths > 0, last_label, LOG_ZERO))
-    return total + tf.gather(scale, frames, batch_dims=1)
-
-
-def _beta(emitted: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor) -> tf.Tensor:
-    """Computes the backward variables (equations 10 and 11), as the forward variables of the reversed line.
-
-    Returns:
-      float32[B, T, S], the log of the sum over all paths from a state to the end, the emission of the state included, less
-      the same number for all states of a frame.
-    """
-
-    def reverse(lattice: tf.Tensor) -> tf.Tensor:
-        return tf.reverse_sequence(tf.reverse_sequence(lattice, frames, 1), 2 * label_lengths + 1, 2)
-
-    # GPUs reverse only floating-point numbers, which are exact for classes: integers would go through the host's memory.
-    reversed_labels = tf.cast(tf.reverse_sequence(tf.cast(labels, tf.float32), label_lengths, 1), tf.int32)
-    alpha, _ = forward_variables(reverse(emitted), reversed_labels)
-    return reverse(alpha[:, 1:])
-
-
-def log_sum_exp(*terms: tf.Tensor) -> tf.Tensor:
-    """Returns the log of the sum of the terms' exponentials, elementwise."""
-    highest = terms[0]
-    for term in terms[1:]:
-        highest = tf.maximum(highest, term)
-    return highest + tf.math.log(tf.add_n([tf.exp(term - highest) for term in terms]))
+    columns = tf.concat([labels, tf.fill([tf.shape(labels)[0], 1], tf.shape(values)[2] - 1)], axis=1)
+    return columns, tf.gather(values, columns, batch_dims=1, axis=2)
 
 
 def _difference(softmax: tf.Tensor, weight: tf.Tensor, columns: tf.Tensor, posterior: tf.Tensor) -> tf.Tensor:
@@ -422,6 +307,8 @@ def _difference(softmax: tf.Tensor, weight: tf.Tensor, columns: tf.Tensor, poste
     Returns:
       float32[B, T, C].
     """
+    if (softmax.shape[2] or _MANY) < _MANY:
+        return softmax * weight - tf.matmul(posterior, tf.one_hot(columns, softmax.shape[2]))
     shape = tf.shape(posterior)
     batch = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis, tf.newaxis], shape)
     time = tf.broadcast_to(tf.range(shape[1])[:, tf.newaxis], shape)

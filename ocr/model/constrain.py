@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ocr import ctc
 from ocr.charset import Charset
+from ocr.lattice import LOG_ZERO, log_sum_exp
 from ocr.model.template import Chains
 
 MAX_ALLOWED = 20_000  # characters
@@ -21,7 +22,7 @@ class Paths(NamedTuple):
 
     Attributes:
       path: int32[R, T], the symbol of each frame; U for the blank, and beyond a line's frames.
-      log_path: float32[R], the log-probability of the path; below `ctc.LOG_ZERO` / 2 if no text fits.
+      log_path: float32[R], the log-probability of the path; below half of LOG_ZERO if no text fits.
       log_sum: float32[R], the log of the sum over all texts that fit.
     """
 
@@ -100,10 +101,10 @@ def read(logits: tf.Tensor, frames: tf.Tensor, mask: tf.Tensor, chains: Chains) 
     offset = tf.where(tf.sequence_mask(own, tf.shape(logits)[1]), tf.reduce_logsumexp(values, axis=2) - highest, 0.0)
     offset = tf.reduce_sum(offset, axis=1)
     is_its = chains.row == tf.range(lines)[:, tf.newaxis]  # [B, R]
-    log_path = tf.where(is_its, best.log_path + offset, 2 * ctc.LOG_ZERO)
-    log_sum = tf.reduce_logsumexp(tf.where(is_its, best.log_sum + offset, 2 * ctc.LOG_ZERO), axis=1)
+    log_path = tf.where(is_its, best.log_path + offset, 2 * LOG_ZERO)
+    log_sum = tf.reduce_logsumexp(tf.where(is_its, best.log_sum + offset, 2 * LOG_ZERO), axis=1)
     chosen = tf.argmax(log_path, axis=1, output_type=tf.int32)  # a template for each line
-    fits = tf.reduce_max(log_path, axis=1) > 0.5 * ctc.LOG_ZERO
+    fits = tf.reduce_max(log_path, axis=1) > 0.5 * LOG_ZERO
 
     path = tf.where(fits[:, tf.newaxis], tf.gather(best.path, chosen), tf.shape(chains.symbols)[1])
     begins = path != tf.pad(path[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
@@ -144,9 +145,9 @@ def best_path(logits: tf.Tensor, frames: tf.Tensor, member: tf.Tensor, repeat: t
     """
     count, time, symbols = tf.shape(logits)[0], tf.shape(logits)[1], tf.shape(logits)[2] - 1
     places = tf.shape(member)[1]
-    log_p = tf.transpose(tf.maximum(tf.nn.log_softmax(logits), ctc.LOG_ZERO), [1, 0, 2])  # [T, R, U + 1]
-    excluded = tf.where(member, 0.0, ctc.LOG_ZERO)
-    once = tf.where(repeat, 0.0, ctc.LOG_ZERO)[:, :, tf.newaxis]
+    log_p = tf.transpose(tf.maximum(tf.nn.log_softmax(logits), LOG_ZERO), [1, 0, 2])  # [T, R, U + 1]
+    excluded = tf.where(member, 0.0, LOG_ZERO)
+    once = tf.where(repeat, 0.0, LOG_ZERO)[:, :, tf.newaxis]
 
     def step(t: tf.Tensor, sums: _States, bests: _States, *moves: tf.TensorArray) -> tuple:
         active = (t < frames)[:, tf.newaxis]
@@ -160,7 +161,7 @@ def best_path(logits: tf.Tensor, frames: tf.Tensor, member: tf.Tensor, repeat: t
 
         others, all_symbols = _sums_of_others(sums.symbol)
         arriving = _arrivals(sums, others, once)
-        next_sums = advanced(sums, ctc.log_sum_exp(*arriving), ctc.log_sum_exp(sums.blank, _shifted(all_symbols)))
+        next_sums = advanced(sums, log_sum_exp(*arriving), log_sum_exp(sums.blank, _shifted(all_symbols)))
 
         others, top = _best_of_others(bests.symbol)
         arriving = tf.stack(_arrivals(bests, others, once))
@@ -170,8 +171,8 @@ def best_path(logits: tf.Tensor, frames: tf.Tensor, member: tf.Tensor, repeat: t
         written = (tf.cast(move, tf.int8), active & (from_symbol > bests.blank), top)
         return t + 1, next_sums, next_bests, *(array.write(t, value) for array, value in zip(moves, written, strict=True))
 
-    nowhere = tf.fill([count, places, symbols], ctc.LOG_ZERO)
-    start = _States(nowhere, tf.pad(tf.zeros([count, 1]), [[0, 0], [0, places]], constant_values=ctc.LOG_ZERO))
+    nowhere = tf.fill([count, places, symbols], LOG_ZERO)
+    start = _States(nowhere, tf.pad(tf.zeros([count, 1]), [[0, 0], [0, places]], constant_values=LOG_ZERO))
     kinds = ((tf.int8, [None, None, None]), (tf.bool, [None, None]), (tf.int32, [None, None, 2]))
     moves = tuple(tf.TensorArray(kind, time, element_shape=shape) for kind, shape in kinds)
     _, sums, bests, *moves = tf.while_loop(lambda t, *_: t < time, step, (0, start, start, *moves))
@@ -201,7 +202,7 @@ def _at_end(states: _States, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _shifted(by_place: tf.Tensor) -> tf.Tensor:
     """Returns paths in places [R, P, …] as those in the place before: one place more, the first never reached."""
-    return tf.pad(by_place, [[0, 0], [1, 0], *[[0, 0]] * (by_place.shape.rank - 2)], constant_values=ctc.LOG_ZERO)
+    return tf.pad(by_place, [[0, 0], [1, 0], *[[0, 0]] * (by_place.shape.rank - 2)], constant_values=LOG_ZERO)
 
 
 def _arrivals(states: _States, others: tf.Tensor, once: tf.Tensor) -> list[tf.Tensor]:
@@ -229,7 +230,7 @@ def _sums_of_others(symbol: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     highest = tf.reduce_max(symbol, axis=2, keepdims=True)
     first = tf.range(tf.shape(symbol)[2]) == tf.argmax(symbol, axis=2, output_type=tf.int32)[:, :, tf.newaxis]
-    without_highest = tf.reduce_logsumexp(tf.where(first, ctc.LOG_ZERO, symbol), axis=2, keepdims=True)
+    without_highest = tf.reduce_logsumexp(tf.where(first, LOG_ZERO, symbol), axis=2, keepdims=True)
     share = tf.where(first, 0.0, tf.exp(symbol - highest))
     total = 1.0 + tf.reduce_sum(share, axis=2, keepdims=True)
     others = tf.where(first, without_highest, highest + tf.math.log(total - share))
@@ -238,7 +239,7 @@ def _sums_of_others(symbol: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _best_of_others(symbol: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the highest of the other symbols of a place, [R, P, U], and the two highest of all, int32[R, P, 2]."""
-    padded = tf.pad(symbol, [[0, 0], [0, 0], [0, 1]], constant_values=2 * ctc.LOG_ZERO)  # there may be one symbol only
+    padded = tf.pad(symbol, [[0, 0], [0, 0], [0, 1]], constant_values=2 * LOG_ZERO)  # there may be one symbol only
     values, top = tf.math.top_k(padded, 2)
     is_first = tf.range(tf.shape(symbol)[2]) == top[:, :, :1]
     return tf.where(is_first, values[:, :, 1:], values[:, :, :1]), top

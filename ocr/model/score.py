@@ -1,19 +1,19 @@
 """The probability of texts that are given, and where the image disagrees with them; in the graph.
 
 Notation in docstrings and comments: T frames, C classes with the blank last, K texts, N characters of the longest of them,
-S = 2N + 1 states of a text's lattice (see `ctc`), J alternatives.
+S = 2N + 1 states of a text's lattice (see `lattice`), J alternatives.
 """
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from ocr import ctc
+from ocr import ctc, lattice
+from ocr.lattice import LOG_ZERO, UNROLLED
 
 MAX_TEXTS = 1000  # of an image
 MAX_LENGTH = 1000  # characters of a text
 MAX_CHARACTERS = 20_000  # of an image's texts, each counted as long as the longest
-_UNROLLED = 8  # frames in one iteration of a loop
 _AT_ONCE = 2_000_000  # alternatives of all characters in all frames at a time, unless one text has more
 
 
@@ -113,7 +113,7 @@ def score(logits: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor, alternatives
     values, symbols = tf.math.top_k(logits, tf.minimum(alternatives, blank) + 1)
     unused = tf.reduce_any(symbols == blank, axis=1, keepdims=True)
     unused = tf.where(unused, symbols == blank, tf.range(tf.shape(symbols)[1]) == tf.shape(symbols)[1] - 1)
-    others = Others(tf.where(unused, ctc.LOG_ZERO, values - total), symbols, tf.argmax(unused, axis=1, output_type=tf.int32))
+    others = Others(tf.where(unused, LOG_ZERO, values - total), symbols, tf.argmax(unused, axis=1, output_type=tf.int32))
     size = tf.maximum(_AT_ONCE // tf.maximum(tf.size(symbols) * tf.shape(labels)[1], 1), 1)
 
     def part(begin: tf.Tensor, *done: tf.TensorArray) -> tuple:
@@ -144,33 +144,17 @@ def _score(logits: tf.Tensor, normaliser: tf.Tensor, others: Others, labels: tf.
     labels = tf.where(own & valid[:, tf.newaxis], labels, blank)
     lengths = tf.where(valid, lengths, 0)
 
-    # What each state emits, relative to the best of a text's classes in the frame, so that sums are close to 0.
     columns = tf.concat([labels, tf.fill([count, 1], blank)], axis=1)
     needed = tf.transpose(tf.gather(logits, columns, axis=1), [1, 0, 2]) - normaliser  # [Q, T, N + 1]
-    highest = tf.maximum(tf.reduce_max(needed, axis=2), ctc.LOG_ZERO)  # [Q, T]
-    states = tf.range(2 * longest + 1)
-    emitted = tf.gather(needed - highest[:, :, tf.newaxis], tf.where(states % 2 == 1, states // 2, longest), axis=2)
-    exists = tf.sequence_mask(2 * lengths + 1, 2 * longest + 1)[:, tf.newaxis]
-    emitted = tf.where(exists, tf.maximum(emitted, ctc.LOG_ZERO), ctc.LOG_ZERO)  # [Q, T, S]
-
-    def reverse(lattice: tf.Tensor) -> tf.Tensor:
-        return tf.reverse_sequence(tf.reverse(lattice, [1]), 2 * lengths + 1, 2)
-
-    # Both directions in one pass: the backward variables are the forward variables of the reversed line.
-    reversed_labels = tf.cast(
-        tf.reverse_sequence(tf.cast(labels, tf.float32), lengths, 1), tf.int32
-    )  # GPUs reverse floats only
-    both, subtracted = ctc.forward_variables(
-        tf.concat([emitted, reverse(emitted)], axis=0), tf.concat([labels, reversed_labels], axis=0)
-    )
-    both += subtracted[:, :, tf.newaxis]
-    before, behind = both[:count], reverse(both[count:])  # [Q, T + 1, S], of the first t frames, and of those from t on
-    last_blank, last_label = (tf.gather(before[:, -1], tf.maximum(2 * lengths - back, 0), batch_dims=1) for back in (0, 1))
-    total = ctc.log_sum_exp(last_blank, tf.where(lengths > 0, last_label, ctc.LOG_ZERO))
-    possible = valid & (total > 0.5 * ctc.LOG_ZERO)
-    alternatives = _alternatives(before, behind, others, highest, labels)
-    agreement = tf.where(own & possible[:, tf.newaxis], tf.sigmoid(total[:, tf.newaxis] - alternatives), 0.0)
-    log_probability = tf.minimum(total + tf.reduce_sum(highest, axis=1), 0.0)
+    of_texts = lattice.build(needed, tf.fill([count], time), labels, lengths)
+    sums = lattice.sums(of_texts)
+    before = (sums.before + sums.before_scale[:, tf.newaxis])[:time]
+    before = tf.concat([of_texts.start[tf.newaxis], before], axis=0)  # [T + 1, S, Q], of the first t frames
+    behind = (sums.behind + sums.behind_scale[:, tf.newaxis])[: time + 1]  # of those from t on
+    possible = valid & (sums.total > 0.5 * LOG_ZERO)
+    alternatives = _alternatives(before, behind, others, of_texts.highest, labels)
+    agreement = tf.where(own & possible[:, tf.newaxis], tf.sigmoid(sums.total[:, tf.newaxis] - alternatives), 0.0)
+    log_probability = tf.minimum(sums.total + tf.reduce_sum(of_texts.highest, axis=1), 0.0)
     return Scores(tf.where(possible, log_probability, -float("inf")), agreement)
 
 
@@ -181,8 +165,8 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
     underflows: that takes a third of the operations that their logarithms take.
 
     Args:
-      before: float32[Q, T + 1, S], the log of the sum over all paths that are in a state after the first t frames.
-      behind: float32[Q, T + 1, S], that over all paths from a state in frame t to the end.
+      before: float32[T + 1, S, Q], the log of the sum over all paths that are in a state after the first t frames.
+      behind: float32[T + 1, S, Q], that over all paths from a state in frame t to the end.
       others: the characters that may be there.
       highest: float32[Q, T], what the two are relative to in each frame.
       labels: int32[Q, N], padded with the blank.
@@ -196,9 +180,9 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
     relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))[
         :, :, tf.newaxis
     ]  # [T + 1, Q, 1]
-    before = tf.cast(tf.transpose(before, [1, 0, 2]), tf.float64) + relative
-    behind = tf.cast(tf.transpose(behind, [1, 0, 2]), tf.float64) - relative
-    none = tf.fill([time, count, 1], tf.constant(ctc.LOG_ZERO, tf.float64))
+    before = tf.cast(tf.transpose(before, [0, 2, 1]), tf.float64) + relative
+    behind = tf.cast(tf.transpose(behind, [0, 2, 1]), tf.float64) - relative
+    none = tf.fill([time, count, 1], tf.constant(LOG_ZERO, tf.float64))
     # Where the character of each place was in the frame before; in the place that is not used, if nowhere.
     same = others.symbols[1:, :, tf.newaxis] == others.symbols[:-1, tf.newaxis]  # [T - 1, J + 1, J + 1]
     place = tf.where(tf.reduce_any(same, axis=2), tf.argmax(same, axis=2, output_type=tf.int32), others.unused[:-1, tf.newaxis])
@@ -211,7 +195,7 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
         tf.exp(tf.cast(others.values, tf.float64)),
         tf.pad(place, [[1, 0], [0, 0]]),
     )
-    chunks = tuple(_in_chunks(value, padding) for value, padding in zip(by_frame, [ctc.LOG_ZERO] * 4 + [0] * 3, strict=True))
+    chunks = tuple(_in_chunks(value, padding) for value, padding in zip(by_frame, [LOG_ZERO] * 4 + [0] * 3, strict=True))
     no_label = tf.fill([count, 1], -1)
     in_front = tf.concat([no_label, labels[:, :-1]], axis=1)[:, :longest]
     next_one = tf.concat([labels[:, 1:], no_label], axis=1)[:, :longest]
@@ -233,7 +217,7 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
         left = probabilities(blank_behind, behind, scale_behind, symbols != next_one)
         emitted = tf.where(symbols == labels, tf.zeros([], tf.float64), p[:, :, tf.newaxis, tf.newaxis])
         runs = []
-        for frame in range(_UNROLLED):
+        for frame in range(UNROLLED):
             run = (tf.gather(run, places[frame]) + entered[frame]) * emitted[frame]
             runs.append(run)
         total = tf.math.log(tf.reduce_sum(tf.stack(runs) * left, axis=[0, 1]))
@@ -247,6 +231,6 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
 
 def _in_chunks(by_frame: tf.Tensor, padding: float) -> tf.Tensor:
     """Returns [T, …] as [T / 8, 8, …]."""
-    paddings = [[0, -tf.shape(by_frame)[0] % _UNROLLED], *[[0, 0]] * (by_frame.shape.rank - 1)]
+    paddings = [[0, -tf.shape(by_frame)[0] % UNROLLED], *[[0, 0]] * (by_frame.shape.rank - 1)]
     padded = tf.pad(by_frame, paddings, constant_values=tf.cast(padding, by_frame.dtype))
-    return tf.reshape(padded, tf.concat([[-1, _UNROLLED], tf.shape(by_frame)[1:]], axis=0))
+    return tf.reshape(padded, tf.concat([[-1, UNROLLED], tf.shape(by_frame)[1:]], axis=0))
