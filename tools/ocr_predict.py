@@ -91,7 +91,8 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)
     if values["texts"]:
-        return _score(values, paths)
+        _score(values, paths)
+        return None
     if not paths:
         raise InputError("no image named; give files or folders as arguments, or - for standard input")
     target = pathlib.Path(values["picture"])

@@ -95,8 +95,8 @@ def parse(pattern: tf.Tensor, charset: Charset) -> tuple[Chains, tf.Tensor]:
     shown = tf.strings.substr(tf.strings.unicode_transcode(pattern, "UTF-8", "UTF-8"), 0, MAX_LENGTH, "UTF8_CHAR")
     reason = tf.strings.join(["pattern ", shown, ": ", tf.gather(_RULES, tf.maximum(rule, 0))])
     fine = tf.gather(rule, row) == 0
-    parts = (tf.boolean_mask(value, fine) for value in (row, codes, repeat, lengths))
-    return _chains(*parts, charset), tf.where(rule > 0, reason, "")
+    row, codes, repeat, lengths = (tf.boolean_mask(value, fine) for value in (row, codes, repeat, lengths))
+    return _chains(row, codes, repeat, lengths, charset), tf.where(rule > 0, reason, "")
 
 
 def _elements(templates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

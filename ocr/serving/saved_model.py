@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import pretrained
-from ocr.serving import questions, warmup
+from ocr.serving import questions
 from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -107,7 +107,8 @@ class Export:
         if signature not in self.signatures:
             raise InputError(f"the export has no signature {signature!r}, as older ones do; write it anew with ocr_export")
         arrays = {name: value if isinstance(value, np.ndarray) else np.array(value, object) for name, value in inputs.items()}
-        outputs = self.signatures[signature](**warmup.to_tensors(arrays))
+        tensors = {name: tf.constant(value, tf.string if value.dtype == object else None) for name, value in arrays.items()}
+        outputs = self.signatures[signature](**tensors)
         return {name: value.numpy() for name, value in outputs.items()}
 
     def score(self, encoded: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[questions.Score]:

@@ -5,6 +5,7 @@ A model's first predictions take seconds. See https://www.tensorflow.org/tfx/ser
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,10 +31,10 @@ def write(path: pathlib.Path, line_height: int) -> None:
     for signature in ("serving_default", "detailed"):
         requests += [wire.encode_request(wire.MODEL, signature, {"image_bytes": [image] * size}) for size in _BATCH_SIZES]
     text = np.array([[b"1", b""]], object)
-    inputs = {"image_bytes": [image], "text": text, "count": np.array([1], np.int32)}
-    requests.append(wire.encode_request(wire.MODEL, "score", inputs))
-    inputs = {"image_bytes": [image], "allowed": [b""], "pattern": [b"digits"]}
-    requests.append(wire.encode_request(wire.MODEL, "constrained", inputs))
+    texts: dict[str, Any] = {"image_bytes": [image], "text": text, "count": np.array([1], np.int32)}
+    requests.append(wire.encode_request(wire.MODEL, "score", texts))
+    known: dict[str, Any] = {"image_bytes": [image], "allowed": [b""], "pattern": [b"digits"]}
+    requests.append(wire.encode_request(wire.MODEL, "constrained", known))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(wire.encode_log(request))

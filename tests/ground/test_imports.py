@@ -129,8 +129,9 @@ def test_flags_are_defined_only_in_tools_and_no_private_tensorflow_module_is_use
 
 
 def test_reading_with_an_export_needs_no_model_or_charset_code():
-    needed = {"ocr.pretrained", "tfrecords.errors", "tfrecords.files"}
+    needed = {"ocr.pretrained", "ocr.serving.questions", "tfrecords.errors", "tfrecords.files"}
     assert {name for name in IMPORTED["ocr.serving.saved_model"] if name in MODULES} == needed
+    assert {name for name in IMPORTED["ocr.serving.questions"] if name in MODULES} == {"tfrecords.errors"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)

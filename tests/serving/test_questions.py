@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import shutil
 
 import grpc
@@ -184,33 +185,47 @@ def test_older_exports_say_in_one_line_that_they_lack_the_signatures(trained, in
         assert "write it anew with ocr_export" in done.stderr
 
 
-def test_ocr_predict_chooses_among_texts_and_reads_patterns(trained, export, truths, invoke, tmp_path):
-    paths = sorted((trained.lines / "eval").glob("*.png"))[:2]
-    (tmp_path / "texts.txt").write_text(
-        "".join(f"{path}\t{text}\n" for path, text in zip(paths, truths, strict=False))
-        + f"{paths[0]}\t\r\n{paths[1]}\tx\n{paths[0]}\t{truths[1]}\nnowhere.png\t12\n"
-    )
+@pytest.fixture
+def texts_file(trained, truths, tmp_path) -> list[str]:
+    """Texts of two images and of one that is not there, in the file texts.txt; returns the images' paths."""
+    paths = [str(path) for path in sorted((trained.lines / "eval").glob("*.png"))[:2]]
+    lines = [(paths[0], truths[0]), (paths[1], truths[1]), (paths[0], ""), (paths[1], "x"), (paths[0], truths[1])]
+    (tmp_path / "texts.txt").write_text("".join(f"{path}\t{text}\n" for path, text in [*lines, ("nowhere.png", "12")]))
+    return paths
+
+
+def test_ocr_predict_chooses_among_texts(trained, truths, texts_file, invoke):
     done = invoke("ocr_predict", f"--saved_model={trained.export}", "--texts=texts.txt")
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["nowhere.png: No such file or directory"]
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[:2] for row in rows] == [[str(paths[0]), truths[0]], [str(paths[1]), truths[1]], ["nowhere.png", ""]]
+    assert [row[:2] for row in rows] == [[texts_file[0], truths[0]], [texts_file[1], truths[1]], ["nowhere.png", ""]]
     for row in rows[:2]:
         assert math.exp(float(row[3])) == pytest.approx(float(row[2]), abs=1e-3)
     assert rows[2][2:] == ["0.0000", "-inf"]
+
+
+@pytest.mark.slow
+def test_ocr_predict_prints_all_texts_as_json(trained, truths, texts_file, invoke):
     done = invoke("ocr_predict", f"--saved_model={trained.export}", "--texts=texts.txt", "--json")
     first, second, _ = map(json.loads, done.stdout.splitlines())
     assert [each["text"] for each in first["texts"]] == [truths[0], "", truths[1]]
     assert len(first["agreement"]) == len(truths[0])
     assert second["texts"][1] == {"text": "x", "log_probability": None}
 
-    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--pattern=9999999", "--allowed=123", *paths)
-    texts, confidences, _, _ = export.constrained([path.read_bytes() for path in paths], "123", "9999999")
+
+def test_ocr_predict_reads_what_fits_a_pattern(trained, export, texts_file, invoke):
+    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--pattern=9999999", "--allowed=123", *texts_file)
+    images = [pathlib.Path(path).read_bytes() for path in texts_file]
+    texts, confidences, _, _ = export.constrained(images, "123", "9999999")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[1:] for row in rows] == [[t, f"{c:.4f}"] for t, c in zip(texts, confidences, strict=True)]
-    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--pattern=9++", *paths)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_ocr_predict_refuses_what_is_no_pattern_in_one_line(trained, texts_file, invoke):
+    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--pattern=9++", *texts_file)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert done.stderr.strip().endswith("pattern 9++: + must follow a character, and only once")
 
 
