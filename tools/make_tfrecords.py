@@ -54,7 +54,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         if FLAGS[name].present:
             modes = [f"--{other}" for other in taken if name in taken[other]]
             raise InputError(f"--{name}: {f'not taken with --{mode}' if mode != 'images' else f'taken only with {modes[0]}'}")
-    needed = {"images": ("images", "labels", "charset", "output"), "dummy": ("num_classes", "output"), "verify": ("verify",)}
+    needed = {"images": ("images", "charset", "output"), "dummy": ("num_classes", "output"), "verify": ("verify",)}
     for name in needed[mode]:
         if values[name] in (None, ""):
             raise InputError(f"--{name}: has to be given{' with --dummy' if mode == 'dummy' else ''}")
