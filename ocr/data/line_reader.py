@@ -146,7 +146,7 @@ def _to_png(encoded: bytes, foreign: str) -> bytes:
     except pillow_formats.TooLargeError as error:
         raise Reject("too_large", str(error)) from error
     except pillow_formats.DamagedError as error:
-        raise Reject("undecodable", f"damaged {foreign}: {error}") from error
+        raise Reject("undecodable", f"{foreign} that cannot be decoded: {error}") from error
 
 
 def check_size(kind: str, height: int, width: int) -> None:

@@ -13,6 +13,7 @@ Points = list[tuple[float, float]]  # x and y in pixels, y downwards
 MARGIN = 1 / 16  # of a line's height, left around it on all sides
 MAX_COORDINATE = 1e7  # of a point, in any unit
 _MAX_ASPECT_ERROR = 0.02  # between the shapes of an image and of the page that is described
+_ROUNDING = 1e-6  # pixels, of turned points
 _MIN_SIDE = 4  # of a line with its margin, in pixels
 
 
@@ -74,8 +75,11 @@ def cut(page: Image.Image, polygon: Points, baseline: Points) -> bytes:
     turned = [(x * cosine + y * sine, y * cosine - x * sine) for x, y in polygon]
     left, top, right, bottom = _box(turned)
     margin = max((bottom - top) * MARGIN, 1.0)
-    left, top = math.floor(left - margin), math.floor(top - margin)
-    width, height = math.ceil(right + margin) - left, math.ceil(bottom + margin) - top
+    is_box = _area(turned) > (1 - 1e-6) * (right - left) * (bottom - top)
+    left, top = left - margin, top - margin
+    if not sine:  # pixels stay as they are
+        left, top = math.floor(left), math.floor(top)
+    width, height = (math.ceil(side - _ROUNDING) for side in (right + margin - left, bottom + margin - top))
     if min(width, height) < _MIN_SIDE:
         raise CutError(f"a line of {width}x{height} pixels")
     if header.is_too_large(height, width):
@@ -83,11 +87,12 @@ def cut(page: Image.Image, polygon: Points, baseline: Points) -> bytes:
     # From pixels of the line to pixels of the page, the inverse turn.
     to_page = cosine, -sine, left * cosine - top * sine, sine, cosine, left * sine + top * cosine
     resample = Image.Resampling.BICUBIC if sine else Image.Resampling.NEAREST
-    mask = Image.new("L", (width, height))
-    shifted = [(x - left, y - top) for x, y in turned]
-    draw = ImageDraw.Draw(mask)
-    draw.polygon(shifted, 255)
-    draw.line([*shifted, *shifted[:2]], 255, round(2 * margin), "curve")
+    mask = Image.new("L", (width, height), 255 if is_box else 0)
+    if not is_box:
+        shifted = [(x - left, y - top) for x, y in turned]
+        draw = ImageDraw.Draw(mask)
+        draw.polygon(shifted, 255)
+        draw.line([*shifted, *shifted[:2]], 255, round(2 * margin), "curve")
     on_page = Image.new("L", page.size, 255).transform((width, height), Image.Transform.AFFINE, to_page)
     line = page.transform((width, height), Image.Transform.AFFINE, to_page, resample)
     paper = int(np.median(np.asarray(line)[np.asarray(on_page) > 0]))
@@ -112,7 +117,7 @@ def _area(points: Points) -> float:
 def _direction(baseline: Points, width: float) -> tuple[float, float]:
     """Returns the cosine and sine of a baseline's angle, by least squares; of none if it rises by less than a pixel.
 
-    A baseline that runs from right to left has the angle of the same one from left to right.
+    A baseline that runs from right to left has the angle of the same one from left to right; a steep one is taken as it runs.
     """
     if len(baseline) < 2:
         return 1.0, 0.0
@@ -122,6 +127,7 @@ def _direction(baseline: Points, width: float) -> tuple[float, float]:
     x, y = axes[0]
     if lengths[0] < 1:
         return 1.0, 0.0
-    if x < 0 or (x == 0 and y < 0):
+    runs_back = x * (points[-1][0] - points[0][0]) + y * (points[-1][1] - points[0][1]) < 0
+    if runs_back if abs(y) > abs(x) else x < 0:
         x, y = -x, -y
     return (1.0, 0.0) if abs(y) * width < 1 else (float(x), float(y))

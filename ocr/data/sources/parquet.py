@@ -1,5 +1,6 @@
 """Parquet files as Hugging Face's data sets have them: a column of images, as bytes or {bytes, path}, and one of texts."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -33,26 +34,33 @@ def parquet(folder: Folder, names: list[str]) -> Iterator[Entry]:
         if not path.endswith(EXTENSION):
             continue
         try:
-            file = open_file(folder, path)
-            image, text = _columns(path, file.schema_arrow)
-            row = 0
-            for group in range(file.num_row_groups):
-                texts = file.read_row_group(group, [text]).column(text)
-                for inside, value in enumerate(texts):
-                    number, row = number + 1, row + 1
-                    name, label = f"{path}#{row}", value.as_py()
-                    if label is None:
-                        yield Entry(number, name, reason="empty_label", detail="its text is null")
-                    else:
-                        yield Entry(number, name, label, (PARQUET, path, group, inside, image))
+            with open_file(folder, path) as file:
+                for entry in _rows(path, file):
+                    number += 1
+                    yield entry._replace(number=number)
         except Reject as reject:
             raise InputError(f"{path}: {reject.detail}") from reject
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path}: damaged Parquet ({str(error).splitlines()[0]})") from error
 
 
-def open_file(folder: Folder, path: str) -> "ParquetFile":
-    """Opens a file inside a folder.
+def _rows(path: str, file: "ParquetFile") -> Iterator[Entry]:
+    """Yields an entry for each row of a file, numbered from 1."""
+    image, text = _columns(path, file.schema_arrow)
+    row = 0
+    for group in range(file.num_row_groups):
+        for inside, value in enumerate(file.read_row_group(group, [text]).column(text)):
+            row += 1
+            name, label = f"{path}#{row}", value.as_py()
+            if label is None:
+                yield Entry(row, name, reason="empty_label", detail="its text is null")
+            else:
+                yield Entry(row, name, label, (PARQUET, path, group, inside, image))
+
+
+@contextlib.contextmanager
+def open_file(folder: Folder, path: str) -> "Iterator[ParquetFile]":
+    """Opens a file inside a folder, and closes it after the block.
 
     Raises:
       Reject: it is not there, or outside the folder.
@@ -60,7 +68,8 @@ def open_file(folder: Folder, path: str) -> "ParquetFile":
     """
     from pyarrow.parquet import ParquetFile
 
-    return ParquetFile(os.fdopen(folder.open(path), "rb"))
+    with os.fdopen(folder.open(path), "rb") as file:
+        yield ParquetFile(file)
 
 
 def _columns(path: str, schema: Any) -> tuple[str, str]:
@@ -99,7 +108,8 @@ class RowGroup:
 
         self._folder = folder
         try:
-            self._values = open_file(folder, path).read_row_group(group, [column]).column(column)
+            with open_file(folder, path) as file:
+                self._values = file.read_row_group(group, [column]).column(column)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Reject("undecodable", f"damaged Parquet: {str(error).splitlines()[0]}") from error
 
