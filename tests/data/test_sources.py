@@ -11,6 +11,7 @@ import pytest
 from foreign import encode, noise
 from pyarrow import parquet
 
+from tfrecords import manifest
 from tfrecords.errors import InputError
 
 DATA = pathlib.Path(__file__).parent
@@ -154,8 +155,8 @@ def test_a_labels_file_whose_lines_are_no_json_lists_is_one_of_ours(folder: path
     (folder / "list.tsv").write_text("[b].png\tone\na.png\ttwo\n")
     foreign.pack(folder, labels=str(folder / "list.tsv"))
     assert foreign.texts(tmp_path / "records") == {"[b].png": "one", "a.png": "two"}
-    manifest = json.loads((tmp_path / "records" / "lines-train.manifest.json").read_text())
-    assert manifest["made_of"]["label_format"] == "text"
+    fields = json.loads((tmp_path / "records" / "lines-train.manifest.json").read_text())
+    assert fields["made_of"]["label_format"] == "text"
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,24 @@ def test_links_in_a_folder_are_not_read_unless_they_are_followed(folder: pathlib
     assert foreign.rejects(tmp_path / "records") == [(2, "b.png", "outside_images")]
     foreign.pack(folder, follow_links=True, output=str(tmp_path / "followed"))
     assert foreign.texts(tmp_path / "followed") == {"a.png": "a", "b.png": "secret", "more/c.png": "c"}
+
+
+def test_the_manifest_counts_the_images_that_were_re_encoded(folder: pathlib.Path, tmp_path: pathlib.Path):
+    for name, kind in (("a", "TIFF"), ("b", "TIFF"), ("c", "WEBP"), ("d", "PNG"), ("e", "GIF")):
+        (folder / f"{name}.{kind.lower()}").write_bytes(
+            encode(noise(1), kind, **({"lossless": True} if kind == "WEBP" else {}))
+        )
+        (folder / f"{name}.gt.txt").write_text(name)
+    (folder / "f.tif").write_bytes(b"II*\0junk")
+    (folder / "f.gt.txt").write_text("f")
+    (folder / "labels.txt").write_text("a.tiff\ta\nb.tiff\tb\nc.webp\tc\nd.png\td\ne.gif\te\nf.tif\tf\n")
+    summary = foreign.pack(folder, labels=str(folder / "labels.txt"))
+    assert summary["reencoded"] == {"TIFF": 2, "WebP": 1}
+    assert (summary["records"], summary["reasons"]) == (5, {"undecodable": 1})
+    packed = foreign.records(tmp_path / "records")
+    for _, pixels in packed.values():
+        np.testing.assert_array_equal(pixels, noise(1))
+    assert manifest.load(tmp_path / "records" / "lines-train.manifest.json").reencoded == {"TIFF": 2, "WebP": 1}
+    for image_format in ("png", "raw"):
+        output = str(tmp_path / image_format)
+        assert foreign.pack(folder, labels=str(folder / "labels.txt"), image_format=image_format, output=output) == summary
