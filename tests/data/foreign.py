@@ -4,7 +4,6 @@ import io
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from ocr.config import ConvertConfig
@@ -32,10 +31,10 @@ def pack(images: pathlib.Path, **fields) -> dict:
 def records(folder: pathlib.Path, split: str = "train") -> dict[str, tuple[str, np.ndarray]]:
     """Returns text and pixels of each record, by the name of its image."""
     by_name = {}
-    for serialized in reader.records(*reader.find(str(folder), split)).unbatch():
-        parsed = {key: value.numpy()[0] for key, value in schema.parse(serialized[tf.newaxis]).items()}
-        pixels = np.asarray(Image.open(io.BytesIO(parsed["encoded"])).convert("L"))
-        by_name[parsed["filename"].decode()] = parsed["text"].decode(), pixels
+    for serialized in reader.records(*reader.find(str(folder), split)):
+        parsed = {key: value.numpy() for key, value in schema.parse(serialized).items()}
+        for name, text, encoded in zip(parsed["filename"], parsed["text"], parsed["encoded"], strict=True):
+            by_name[name.decode()] = text.decode(), np.asarray(Image.open(io.BytesIO(encoded)).convert("L"))
     return by_name
 
 
