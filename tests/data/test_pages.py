@@ -180,15 +180,15 @@ def test_no_entity_is_expanded(folder: pathlib.Path, doctype: str):
     xml = page_xml(text_line("a", "10,20 210,20 210,52", "&e11;")).replace("?>", f"?>{doctype}", 1)
     for name, content in (("a.xml", xml.encode()), ("b.xml", xml.replace("UTF-8", "UTF-16").encode("utf-16"))):
         (folder / name).write_bytes(content)
-    begun = time.monotonic()
+    begun = time.process_time()
     assert rows(folder, "page") == [("a.xml", "", "bad_line"), ("b.xml", "", "bad_line")]
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
     with pytest.raises(pages.Reject, match="document type"):
         pages.parse(xml.encode())
 
 
 def test_a_page_as_large_as_a_scan_is_cut(folder: pathlib.Path, tmp_path: pathlib.Path):
-    Image.new("RGB", (5000, 9000), (200, 200, 200)).save(folder / "scan.tif")  # 135 MB, 45 million pixels: too large for a line
+    Image.new("L", (5000, 9000), 200).save(folder / "scan.tif")  # 45 MB and 45 million pixels: too large for a line
     line = text_line("a", "100,100 900,100 900,180 100,180", "abc")
     (folder / "a.xml").write_text(page_xml(line, "scan.tif", size=(5000, 9000)))
     foreign.pack(folder)
