@@ -74,6 +74,7 @@ def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_
         # Missing in what older versions wrote.
         **({"height": config.height} if config.height != header.SCALED_HEIGHT else {}),
         **({"follow_links": True} if config.follow_links else {}),
+        **({"source": index.source} if index.source else {}),
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
     return SplitWriter(*split, num_shards, index.count, provenance, config.resume)

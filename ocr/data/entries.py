@@ -3,6 +3,7 @@
 The file has a JSON array in each line. It is read by chunks, in several processes, as a labels file is.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -72,13 +73,14 @@ def _name(content: bytes) -> bytes:
     return parse(content).name.encode("utf-8")
 
 
-def index(path: pathlib.Path, images: pathlib.Path, title: str) -> LabelsIndex:
+def index(path: pathlib.Path, images: pathlib.Path, title: str, source: str) -> LabelsIndex:
     """Indexes a file of entries, which has at least one entry, and logs what is remarkable about its texts.
 
     Args:
       path: of the file.
       images: the folder of the images.
       title: what messages call the source.
+      source: its name.
     """
     odd: Counter[str] = Counter()
 
@@ -88,4 +90,4 @@ def index(path: pathlib.Path, images: pathlib.Path, title: str) -> LabelsIndex:
     for line in read(path):
         odd.update(labels.oddities(parse(line.content).text.encode("utf-8")))
     labels.warn_of_oddities(title, odd)
-    return built
+    return dataclasses.replace(built, source=source)

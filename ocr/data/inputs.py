@@ -44,7 +44,8 @@ def open_inputs(config: ConvertConfig) -> Iterator[tuple[dict[str, LabelsIndex],
     with tempfile.TemporaryDirectory() as scratch:
         paths = _write(config, found, pathlib.Path(scratch), title)
         images = pathlib.Path(config.images)
-        yield {split: _checked(config, entries.index(path, images, title)) for split, path in paths.items()}, charset
+        indexes = {split: entries.index(path, images, title, source) for split, path in paths.items()}
+        yield {split: _checked(config, index) for split, index in indexes.items()}, charset
 
 
 def _source(config: ConvertConfig, folder: Folder) -> tuple[str, list[str]]:

@@ -56,6 +56,7 @@ class LabelsIndex:
       chunks: all lines, in order.
       repeated: the names of images that occur more than once, each with the image's own name: `a/./b.png` and `a/b.png` are
         one image.
+      source: what was read into entries; empty for a labels file.
     """
 
     path: pathlib.Path
@@ -65,6 +66,7 @@ class LabelsIndex:
     sha256: str
     chunks: tuple[Chunk, ...]
     repeated: Mapping[str, str]
+    source: str = ""
 
 
 def build(

@@ -137,6 +137,8 @@ def test_every_line_of_a_source_becomes_a_record_or_a_reject(folder: pathlib.Pat
     packed = foreign.records(tmp_path / "records")
     assert {name: text for name, (text, _) in packed.items()} == kept
     assert foreign.rejects(tmp_path / "records") == rejects
+    provenance = manifest.load(tmp_path / "records" / "lines-train.manifest.json").provenance
+    assert provenance["source"] == ("csv" if source == "tsv" else source)
     for name, (text, pixels) in packed.items():
         if source == "lmdb":
             assert (pixels == 4 * int(text)).all()
