@@ -5,7 +5,7 @@ BIN = .venv/bin
 PYTEST = python -m pytest -n 2 --dist worksteal
 
 .PHONY: install install-addons demo check test test-slow test-all test-addons addons-proof doctor-proof resume-proof \
-	train-proof serve-proof wheel-proof gpu-proof docs release
+	train-proof serve-proof wheel-proof gpu-proof deploy-check docs release
 
 install: .venv/installed
 
@@ -90,6 +90,12 @@ serve-proof: .venv/installed
 	SERVE_FUZZED=10000 SERVE_SWAPS=20 SERVE_REQUESTS=50000 SERVE_OVERLOAD_S=60 SERVE_IDLE=2000 \
 		SERVE_DESCRIPTORS=1024 SERVE_VANISHING=1000 $(BIN)/python -m pytest tests/serving/test_load.py -s
 
+# The files in deploy, without docker or a cluster: the Dockerfiles' linter, the schemas of Kubernetes, and what they say about
+# the commands. `make test` has the last part.
+deploy-check: .venv/installed-deploy
+	$(BIN)/hadolint deploy/*.Dockerfile
+	$(BIN)/python -m pytest tests/deploy
+
 # Pages of the API from the docstrings: build/docs/index.html.
 docs: .venv/installed-docs
 	rm -rf build/docs
@@ -110,7 +116,7 @@ release: .venv/installed-release
 	$(BIN)/twine check --strict dist/*
 	git tag --annotate --message "line-ocr $(VERSION)" "v$(VERSION)"
 
-# What only these two need: the extras [docs] and [release].
-.venv/installed-docs .venv/installed-release: .venv/installed-%: .venv/installed
+# What only these need: the extras [deploy], [docs] and [release].
+.venv/installed-deploy .venv/installed-docs .venv/installed-release: .venv/installed-%: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@

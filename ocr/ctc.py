@@ -78,7 +78,7 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
     def with_gradient(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         values = tf.cast(logits, tf.float32)
         softmax = tf.nn.softmax(values)
-        columns, highest, emitted = _lattice(values, frames, labels, label_lengths)
+        columns, likeliest, highest, emitted = _lattice(values, frames, labels, label_lengths)
         alpha, scale = _alpha(emitted, labels)  # [B, T + 1, S], [B, T + 1]
         at_end = tf.gather(alpha, frames, batch_dims=1)  # [B, S]
         last_blank = tf.gather(at_end, 2 * label_lengths, batch_dims=1)
@@ -87,8 +87,8 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
         total += tf.gather(scale, frames, batch_dims=1)
         impossible = (total < 0.5 * _LOG_ZERO) | ~valid
         within = tf.sequence_mask(frames, tf.shape(values)[1])
-        likeliest = tf.reduce_max(tf.gather(softmax, columns, batch_dims=1, axis=2), axis=2)
-        nll = tf.where(within, _nll(tf.where(within, likeliest, 1.0), highest, values, softmax), 0.0)
+        p_likeliest = tf.gather(softmax, likeliest, batch_dims=2)  # [B, T]
+        nll = tf.where(within, _nll(tf.where(within, p_likeliest, 1.0), highest, values, softmax), 0.0)
         losses = tf.reduce_sum(nll, axis=1) - total
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
@@ -99,9 +99,9 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
             posterior = tf.math.multiply_no_nan(tf.nn.softmax(alpha[:, 1:] + beta - emitted), weight)
             blanks = tf.reduce_sum(posterior[:, :, ::2], axis=2, keepdims=True)
             posterior = tf.concat([posterior[:, :, 1::2], blanks], axis=2)  # [B, T, N + 1], in the order of the columns
-            difference = _subtract_columns(softmax * weight, columns, posterior)
+            difference = _difference(softmax, weight, columns, posterior)
             # A weight of 0 gives 0, also where the softmax is NaN. The second pass, rarely needed, would take time.
-            numbers = tf.reduce_all(tf.math.is_finite(likeliest))
+            numbers = tf.reduce_all(tf.math.is_finite(p_likeliest))
             difference = tf.cond(numbers, lambda: difference, lambda: tf.where(weight == 0.0, 0.0, difference))
             return tf.cast(difference, logits.dtype)
 
@@ -180,7 +180,7 @@ def align(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths
     """
     logits = _floats(logits)
     frames, labels, label_lengths, _ = _checked(logits, frames, labels, label_lengths)
-    columns, _, emitted = _lattice(tf.cast(logits, tf.float32), frames, labels, label_lengths)
+    columns, _, _, emitted = _lattice(tf.cast(logits, tf.float32), frames, labels, label_lengths)
     unreached = tf.fill([tf.shape(labels)[0], 2], _LOG_ZERO)
     start, skips = _start_and_skips(emitted, labels)
 
@@ -264,27 +264,28 @@ def _nll(likeliest: tf.Tensor, highest: tf.Tensor, values: tf.Tensor, softmax: t
 
 def _lattice(
     values: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns what each state of a line's lattice emits in each frame, given the results of `_checked`.
 
     Only the classes of a line's label and the blank are needed. Their logits are taken relative to the highest of them in the
     frame, so that sums over the lattice are close to 0, where float32 is precise, for a line that is read well.
 
     Returns:
-      The classes that a line needs, int32[B, N + 1] with the blank last; the highest of their logits, float32[B, T]; and,
-      relative to it, the logit of the class that each state emits, float32[B, T, S]; log(0) beyond the line's states and
-      frames.
+      The classes that a line needs, int32[B, N + 1] with the blank last; that of them with the highest logit, int32[B, T]; that
+      logit, float32[B, T]; and, relative to it, the logit of the class that each state emits, float32[B, T, S]; log(0) beyond
+      the line's states and frames.
     """
     batch, length = tf.shape(labels)[0], tf.shape(labels)[1]
     blank = tf.shape(values)[2] - 1
     columns = tf.concat([labels, tf.fill([batch, 1], blank)], axis=1)
     needed = tf.gather(values, columns, batch_dims=1, axis=2)  # [B, T, N + 1]
+    likeliest = tf.gather(columns, tf.argmax(needed, axis=2), batch_dims=1)
     highest = tf.maximum(tf.reduce_max(needed, axis=2), _LOG_ZERO)
     states = tf.range(2 * length + 1)
     emitted = tf.gather(needed - highest[:, :, tf.newaxis], tf.where(states % 2 == 1, states // 2, length), axis=2)
     exists = tf.sequence_mask(2 * label_lengths + 1, 2 * length + 1)[:, tf.newaxis]
     exists &= tf.sequence_mask(frames, tf.shape(values)[1])[:, :, tf.newaxis]
-    return columns, highest, tf.where(exists, tf.maximum(emitted, _LOG_ZERO), _LOG_ZERO)
+    return columns, likeliest, highest, tf.where(exists, tf.maximum(emitted, _LOG_ZERO), _LOG_ZERO)
 
 
 def _start_and_skips(emitted: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -375,10 +376,28 @@ def _log_sum_exp(*terms: tf.Tensor) -> tf.Tensor:
     return highest + tf.math.log(tf.add_n([tf.exp(term - highest) for term in terms]))
 
 
-def _subtract_columns(logits_like: tf.Tensor, columns: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
-    """Subtracts [B, T, N + 1] at the classes int32[B, N + 1] from [B, T, C]; values of the same class add up."""
-    shape = tf.shape(parts)
+def _difference(softmax: tf.Tensor, weight: tf.Tensor, columns: tf.Tensor, posterior: tf.Tensor) -> tf.Tensor:
+    """Returns the softmax times a weight, less the posterior probabilities of the classes that a line needs.
+
+    Args:
+      softmax: float32[B, T, C].
+      weight: float32[B, T, 1].
+      columns: int32[B, N + 1], classes.
+      posterior: float32[B, T, N + 1], of these classes, times the weight; those of the same class add up.
+
+    Returns:
+      float32[B, T, C].
+    """
+    shape = tf.shape(posterior)
     batch = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis, tf.newaxis], shape)
     time = tf.broadcast_to(tf.range(shape[1])[:, tf.newaxis], shape)
     indices = tf.stack([batch, time, tf.broadcast_to(columns[:, tf.newaxis], shape)], axis=3)
-    return tf.tensor_scatter_nd_sub(logits_like, indices, parts)
+
+    def in_place() -> tf.Tensor:
+        return tf.raw_ops.ScatterNdNonAliasingAdd(input=softmax * weight, indices=indices, updates=-posterior)
+
+    def elsewhere() -> tf.Tensor:
+        return tf.tensor_scatter_nd_sub(softmax * weight, indices, posterior)
+
+    # On CPUs the second op copies its first argument; XLA, which takes the default here, does not know the first op.
+    return tf.switch_case(tf.raw_ops.DeviceIndex(device_names=["CPU"]), [in_place], elsewhere)

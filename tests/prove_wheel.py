@@ -12,6 +12,7 @@ import sys
 import tempfile
 import urllib.request
 import venv
+import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINE = ROOT / "tests" / "data" / "欢迎来到北京Hello.jpg"  # named by its text
@@ -33,6 +34,8 @@ def install(here: pathlib.Path) -> pathlib.Path:
     """Returns the folder of the commands of an empty environment with the wheel."""
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={here}", str(ROOT))
     (wheel,) = here.glob("*.whl")
+    installed = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in installed if not name.endswith(".dist-info")} == {"ocr", "ocr_tools", "tfrecords"}, installed
     venv.create(here / "env", with_pip=True)
     bin_ = here / "env" / "bin"
     run(str(bin_ / "pip"), "install", "--quiet", f"--constraint={ROOT / 'constraints.txt'}", f"{wheel}[serve]")

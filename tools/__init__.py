@@ -1,4 +1,8 @@
-"""Command lines: flags, and one call into the library each."""
+"""Command lines: flags, and one call into the library each.
+
+A wheel installs this package as `ocr_tools`, since `tools` is too common a name to claim in site-packages. So its modules
+import each other relatively, and none of them names it.
+"""
 
 import sys
 

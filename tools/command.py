@@ -59,7 +59,7 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
     list: _define_paths,
 }
 
-_LOGGERS = ("ocr", "tfrecords", "tools")
+_LOGGERS = ("ocr", "tfrecords", str(__package__))
 
 
 class _StderrHandler(logging.Handler):

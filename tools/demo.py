@@ -19,7 +19,7 @@ RECIPE = ("--steps=1000", "--batch_size=16", "--eval_every=250")
 def stage(title: str, *line: str) -> str:
     """Runs a command line, showing its output; returns what it printed on stdout."""
     print(f"\n== {title}\n$ {shlex.join(line)}", flush=True)
-    module = [sys.executable, "-m", f"tools.{line[0]}", *line[1:]]
+    module = [sys.executable, "-m", f"{__package__}.{line[0]}", *line[1:]]
     with subprocess.Popen(module, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         printed = []

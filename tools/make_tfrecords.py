@@ -8,10 +8,12 @@ For example:
   make_tfrecords --verify=records
 
 The labels file has one line for each image, `name id id ...` or `name<TAB>text`; a file that could be either is refused unless
---label_format says which. Without one, texts are read from files beside the images: see --source. Lines that cannot be used are listed in
-NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after its last finished shard.
+--label_format says which. Without one, texts are read from what is beside the images, or in XML of pages: see --source. Lines
+that cannot be used are listed in NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after
+its last finished shard.
 
-Give --images, --charset and --output, and --labels if the texts are in a file of their own; or --dummy, --num_classes and --output; or --verify.
+Give --images, --charset and --output, and --labels if the texts are in a file of their own; or --dummy, --num_classes and
+--output; or --verify.
 """
 
 import dataclasses
@@ -23,7 +25,8 @@ from absl import flags
 from ocr import beam
 from ocr.config import ConvertConfig
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ConvertConfig)

@@ -26,10 +26,11 @@ from absl import flags
 from ocr import options
 from tfrecords import files
 from tfrecords.errors import InputError
-from tools import command
-from tools.benchmarks import kept, machine
 
-BENCHES = {  # where each is in tools.benchmarks
+from . import command
+from .benchmarks import kept, machine
+
+BENCHES = {  # where each is in benchmarks
     "ctc": "ctc.bench_ctc",
     "decode": "decode.bench_decode",
     "input": "data.bench_input",
@@ -91,7 +92,7 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
 
 def _in_a_process(names: list[str], settings: str) -> dict:
     """Runs this command with one choice of settings, and shows what it prints on the way; returns its benchmarks' results."""
-    line = [sys.executable, "-m", "tools.ocr_bench", f"--settings={settings}", *names]
+    line = [sys.executable, "-m", f"{__package__}.ocr_bench", f"--settings={settings}", *names]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         last = ""
@@ -113,7 +114,7 @@ def _time(names: list[str], settings: str) -> dict:
     results = {}
     for name in BENCHES if "all" in names else names:
         module, function = BENCHES[name].split(".")
-        results[name] = getattr(importlib.import_module(f"tools.benchmarks.{module}"), function)()
+        results[name] = getattr(importlib.import_module(f"{__package__}.benchmarks.{module}"), function)()
         for other, row in results[name].items():
             if "ratio" not in row:
                 print(f"{_ROW}{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)
@@ -125,7 +126,7 @@ def _time(names: list[str], settings: str) -> dict:
 
 def _accuracy(values: dict[str, Any]) -> dict:
     command.import_tensorflow()
-    from tools.benchmarks import read
+    from .benchmarks import read
 
     compared = read.accuracy(values["accuracy"], values["model"])
     for name, row in compared.items():

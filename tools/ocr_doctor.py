@@ -16,7 +16,8 @@ from typing import Any
 from absl import flags
 
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is examined too.", flag_values=FLAGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from tools import command
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

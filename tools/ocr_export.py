@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from tools import command
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)

@@ -3,7 +3,7 @@
 For example:
 
   ocr_predict line1.png line2.jpg
-  ocr_predict --saved_model=export --json lines
+  ocr_predict --saved_model=export --json --min_confidence=0.9 lines
   curl -s https://example.com/line.png | ocr_predict -
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
@@ -11,6 +11,7 @@ For example:
 
 Of a folder its image files are read, and those in its folders, in the order of their names; - is an image on standard input.
 A file that cannot be read has an empty text and confidence 0; the reason goes to stderr, and the exit status is 1.
+A line below --min_confidence has an empty text and its confidence; stderr says so, and the exit status stays as it was.
 """
 
 import json
@@ -26,7 +27,8 @@ from ocr.evaluation import picture
 from ocr.serving import image_files, predict
 from tfrecords import files
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -50,10 +52,16 @@ flags.DEFINE_string("beam_options", "", "With --engine=beam: its options, a runn
 flags.DEFINE_bool(
     "json",
     False,
-    "Print a JSON object for each image: file, text, confidence, status, and the reason if not read.",
+    "Print a JSON object for each image: file, text, confidence, status, and the reason if it has no text.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool("follow_links", False, "Also read what links in a folder lead to outside of it.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "min_confidence",
+    0.0,
+    "Print no text that was read with a lower confidence; ocr_eval --report shows which errors that leaves.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "picture",
     "",
@@ -67,7 +75,7 @@ command.define_memory_growth(FLAGS, default=True)
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     """Reads image files and prints a table."""
     options.check_choice(values, engine=ENGINES)
-    options.check_range(values, timeout_s=(0.001, 1e6))
+    options.check_range(values, timeout_s=(0.001, 1e6), min_confidence=(0, 1))
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)
     if not paths:
@@ -83,11 +91,12 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     picture.open_font(values["picture_font"])
     predictions, failed = [], False
     images = image_files.read(paths, values["follow_links"])
-    for prediction in predict.predict_images(_line_reader(values), images):
+    for read in predict.predict_images(_line_reader(values), images):
+        prediction = predict.withhold(read, values["min_confidence"])
         print(_json(prediction) if values["json"] else _row(prediction), flush=True)
         predictions.append(prediction)
-        if message := prediction.reason or prediction.warning:
-            print(f"{files.escape_cell(prediction.path)}: {message}", file=sys.stderr)
+        if messages := [each for each in (prediction.reason, prediction.withheld, prediction.warning) if each]:
+            print(f"{files.escape_cell(prediction.path)}: {'; '.join(messages)}", file=sys.stderr)
         failed = failed or bool(prediction.reason)
     if values["picture"]:
         font, drawn = values["picture_font"], predictions[: picture.MAX_ROWS]
@@ -110,12 +119,13 @@ def _row(prediction: predict.Prediction) -> str:
 
 
 def _json(prediction: predict.Prediction) -> str:
+    reason = prediction.reason or prediction.withheld
     fields: dict[str, Any] = {
         "file": prediction.path,
         "text": prediction.text,
         "confidence": round(prediction.confidence, 6),
         "status": prediction.status,
-        **({"reason": prediction.reason} if prediction.reason else {}),
+        **({"reason": reason} if reason else {}),
     }
     # Bytes of a name that are not UTF-8 are surrogates, which JSON escapes.
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -123,10 +133,10 @@ def _json(prediction: predict.Prediction) -> str:
 
 def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
     options.check_given(input=values["input"], output=values["output"])
-    if paths or values["server"] or values["picture"] or values["json"] or values["follow_links"]:
-        raise InputError(
-            "--engine=beam: takes --input in place of images, and no --server, --picture, --json or --follow_links"
-        )
+    others = ("server", "picture", "json", "follow_links", "min_confidence")
+    if paths or any(values[name] for name in others):
+        refused = ", ".join(f"--{name}" for name in others[:-1])
+        raise InputError(f"--engine=beam: takes --input in place of images, and no {refused} or --{others[-1]}")
     beam.check_installed()
     command.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam

@@ -14,7 +14,8 @@ from absl import flags
 
 from ocr.config import ServeConfig
 from tfrecords.errors import InputError
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, ServeConfig)

@@ -10,7 +10,8 @@ from typing import Any
 from absl import flags
 
 from ocr.config import TrainConfig
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, TrainConfig)

@@ -12,7 +12,8 @@ from typing import Any
 from absl import flags
 
 from ocr.synthesis import render
-from tools import command
+
+from . import command
 
 FLAGS = flags.FlagValues()
 command.define_fields(FLAGS, render.RenderConfig)

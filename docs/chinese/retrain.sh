@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the Chinese model, network `mobile`, on real and rendered lines. It can be stopped at any moment; run it again to
-# resume. Each round draws other lines and starts from the weights of the round before; its number of steps is meant
-# for about three hours on two cores, which has not been measured. The fonts are packages of Debian 12:
+# resume, on a processor of the same kind. Each round draws other lines and starts from the weights of the round before. The fonts
+# are packages of Debian 12:
 #   apt-get install fonts-noto-cjk fonts-noto-cjk-extra fonts-wqy-zenhei fonts-wqy-microhei fonts-arphic-uming \
 #     fonts-arphic-gbsn00lp fonts-arphic-bsmi00lp fonts-cwtex-fs fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming \
 #     fonts-cwtex-yen fonts-cns11643-kai fonts-cns11643-sung fonts-hanazono fonts-babelstone-han fonts-unifont \
@@ -16,7 +16,7 @@ set -eu
     echo "usage: $0 CORPUS WORDS REAL FOLDER [ROUND [WEIGHTS]]
 CORPUS: a file of running text. WORDS: a file with one word a line. REAL: a folder of folders of real lines, as in
 split_real.py. FOLDER: to work in. ROUND: 1, or a later one. WEIGHTS: workdir or export that round starts from, if not the
-round before in FOLDER." >&2
+round before in FOLDER. The environment variables FRAME_STEPS (3000) and STEPS (9000) are the lengths of the two phases." >&2
     exit 1
 }
 here=$(dirname "$0") corpus=$1 words=$2 real=$3 out=$4 round=${5:-1} weights=${6:-}
@@ -25,21 +25,36 @@ mkdir -p "$out"
 # shellcheck disable=SC2046 # one word for each file
 [ -e "$out/charset.txt" ] || python3 "$here/make_texts.py" "$corpus" "$words" "$out" $(ls "$real"/*/labels.tsv)
 
+pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
+    [ -e "$3/lines-$4.manifest.json" ] || make_tfrecords --images="$1" --labels="$2" --label_format=text --charset="$out/charset.txt" --output="$3" --split="$4" \
+        --pixels_per_frame=3 --check=header --resume
+}
+
 # Real lines, by kind; a tenth of the repositories they come from is held out. A kind may be in one folder only.
+# The others are also trained on as copies that are harder to read.
 for source in "$real"/*/; do
     [ -e "$source/meta.tsv" ] || continue
     labels=$out/labels_$(basename "$source")
     [ -e "$labels" ] || python3 "$here/split_real.py" "$source" "$out/charset.txt" "$labels"
     for file in "$labels"/*.tsv; do
         name=$(basename "$file" .tsv)
-        make_tfrecords --images="$source" --labels="$file" --label_format=text --charset="$out/charset.txt" \
-            --output="$out/real_${name%-*}" --split="${name#*-}" --pixels_per_frame=3 --check=header --resume
+        kind=${name%-*}
+        pack "$source" "$file" "$out/real_$kind" "${name#*-}"
+        [ "$name" = "$kind-train" ] || continue
+        harder=$out/$round-harder_$kind
+        [ -e "$harder/labels.tsv" ] || {
+            rm -rf "$harder"
+            python3 "$here/degrade_real.py" "$source" "$file" "$harder" 2 "$round"
+        }
+        pack "$harder" "$harder/labels.tsv" "$harder/records" train
     done
 done
 
 draw() { # NAME SEED COUNT FLAGS...: draws records unless they exist
     name=$1 seed=$2 count=$3
     shift 3
+    # Without records the folder is left from a drawing that was stopped.
+    [ -e "$out/$name/dataset_info.json" ] || rm -rf "${out:?}/$name"
     [ -e "$out/$name" ] || render_lines --flagfile="$here/fonts.flags" --output="$out/$name" --tfrecords \
         --charset="$out/charset.txt" --seed="$seed" --count="$count" --width=0 "$@"
 }
@@ -58,20 +73,24 @@ lines screen 6 12000 --degrade=screen --height=24 --min_chars=1 --max_chars=36
 draw dev_clean 901 600 --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
 
+# bfloat16 is faster where the processor has it, and very slow elsewhere.
+precision=float32
+if grep -q avx512_bf16 /proc/cpuinfo; then precision=mixed_bfloat16; fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    # Of a hundred lines about forty are real.
-    ocr_train --train_data="$out/$round-photo:16,$out/$round-signs:12,$out/$round-page:14,$out/$round-hard:8,$out/$round-clean:5,$out/$round-screen:5,$out/real_photo:18,$out/real_screen:8,$out/real_pdf:11,$out/real_scan:3" \
-        --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=64 \
-        --precision=mixed_bfloat16 --ema=0.999 --eval_every=1000 --checkpoint_every=250 --log_every=100 --override "$@"
+    # Of a hundred lines 45 are real, half of these as harder copies.
+    ocr_train --train_data="$out/$round-photo:15,$out/$round-signs:10,$out/$round-page:12,$out/$round-hard:7,$out/$round-clean:6,$out/$round-screen:5,$out/real_photo:10,$out/real_screen:5,$out/real_pdf:7,$out/real_scan:2,$out/$round-harder_photo/records:11,$out/$round-harder_screen/records:5,$out/$round-harder_pdf/records:3,$out/$round-harder_scan/records:2" \
+        --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
+        --precision="$precision" --ema=0.999 --eval_every=1000 --checkpoint_every=250 --log_every=100 --override "$@"
 }
 if [ "$round" = 1 ] && [ -z "$weights" ]; then
     # The frame loss first teaches each frame its character, then CTC alone finds the best alignment.
-    train frames --steps=3000 --learning_rate=0.002 --warmup_steps=300 --frame_loss=0.9
+    train frames --steps="${FRAME_STEPS:-3000}" --learning_rate=0.002 --warmup_steps=300 --frame_loss=0.9
     weights=$out/frames
 fi
-train "round$round" --steps=9000 --learning_rate=0.0012 --warmup_steps=200 --init_from="${weights:-$out/round$((round - 1))}"
+train "round$round" --steps="${STEPS:-9000}" --learning_rate=0.0012 --warmup_steps=200 \
+    --init_from="${weights:-$out/round$((round - 1))}"
 for kind in photo screen pdf scan; do
     ocr_eval --model="$out/round$round" --data="$out/real_$kind@eval"
 done

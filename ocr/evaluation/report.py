@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ocr.charset import describe
-from ocr.evaluation import metrics, report_html
+from ocr.evaluation import metrics, report_html, risk_coverage
 from ocr.evaluation.metrics import CalibrationBin, LineResult
 from tfrecords import files
 
@@ -46,7 +46,7 @@ def contents(lines: Sequence[LineResult], measured: Mapping[str, Any]) -> dict[s
       `figures`, the metrics as given; `by_length`, `by_width` and `by_font`: groups of lines with `name`, `lines`, `cer` and
       `line_accuracy`; `confusions`: `truth`, `text` and `count`, the most frequent first, with `places`, a `line` and a `place`
       in it, both counted from 0; `worst`: `line`, `filename`, `truth`, `text`, `confidence` and `edits`, the worst first;
-      `calibration`: bins of lines of similar confidence; `advice`: sentences.
+      `calibration`: bins of lines of similar confidence; `risk_coverage`: see `risk_coverage.measure`; `advice`: sentences.
     """
     edits = metrics.edit_distances([line.truth for line in lines], [line.text for line in lines])
     confusions = metrics.confusions((line.truth, line.text) for line in lines)
@@ -56,7 +56,8 @@ def contents(lines: Sequence[LineResult], measured: Mapping[str, Any]) -> dict[s
         "by_width": _groups(lines, edits, _ranges(_WIDTHS, [line.width for line in lines])),
         "by_font": _groups(lines, edits, [line.font for line in lines]),
     }
-    bins = metrics.calibration_bins([line.confidence for line in lines], edits == 0)
+    confidences, lengths = [line.confidence for line in lines], np.array([len(line.truth) for line in lines])
+    bins = metrics.calibration_bins(confidences, edits == 0)
     return {
         "figures": dict(measured),
         **groups,
@@ -82,6 +83,7 @@ def contents(lines: Sequence[LineResult], measured: Mapping[str, Any]) -> dict[s
             if edits[n]
         ],
         "calibration": [each._asdict() for each in bins],
+        "risk_coverage": risk_coverage.measure(confidences, edits, lengths),
         "advice": list(_advice(lines, measured, groups, confusions, bins)),
     }
 
@@ -161,6 +163,6 @@ def _advice(
         mean = sum(each.lines * (each.confidence - each.right) for each in bins)
         yield (
             f"Confidences are {'too high' if mean > 0 else 'too low'}, off by {gap:.1%} on average: choose a threshold from "
-            "the calibration diagram rather than from the confidence itself."
+            "the table of risk and coverage rather than from the confidence itself."
         )
     yield "Inspect the worst lines: wrong labels and clipped images among them cost more than any setting gains."

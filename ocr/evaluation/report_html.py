@@ -58,7 +58,7 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
     ]
     parts += [_groups("Characters", content["by_length"]), _groups("Width in pixels", content["by_width"])]
     parts += [f"<div><h2>Confidence</h2>{_diagram(content['calibration'])}</div>", _groups("Font", content["by_font"])]
-    parts.append("</div>")
+    parts += ["</div>", _risk_coverage(content["risk_coverage"])]
     rows = [
         (
             _shown(row["truth"]),
@@ -86,6 +86,40 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
     parts.append(f"<h2>The worst lines</h2>{_table(header, worst)}")
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _risk_coverage(measured: Mapping[str, Any]) -> str:
+    """Returns what is left of the errors if lines below a threshold are not answered: a table and two curves."""
+    rows = [
+        (f"{row['threshold']:g}", row["lines"], f"{row['coverage']:.1%}", f"{row['cer']:.2%}", f"{row['line_error']:.1%}")
+        for row in measured["thresholds"]
+    ]
+    table = _table(("Confidence at least", "Lines", "Coverage", "CER", "Lines with an error"), rows)
+    areas = f"Areas under the curves: CER {measured['cer_area']:.4f}, lines with an error {measured['line_error_area']:.4f}."
+    return (
+        "<h2>Risk and coverage</h2><p>Errors that are left if only lines of at least some confidence are answered, as with "
+        f'<code>ocr_predict --min_confidence</code>.</p><div class="groups">{table}'
+        f"<div>{_curves(measured['points'])}<p><small>{areas}</small></p></div></div>"
+    )
+
+
+def _curves(points: Sequence[Mapping[str, Any]]) -> str:
+    """Returns CER and share of lines with an error against coverage as SVG, each on a scale of its own."""
+    width, height, left = 360, 200, 10
+    drawn, legend = "", ""
+    for row, (key, name, colour) in enumerate((("cer", "CER", "#3366cc"), ("line_error", "lines with an error", "#c0143c"))):
+        top = max(point[key] for point in points) or 1.0
+        places = [(left + point["coverage"] * width, 8 + (1 - point[key] / top) * height) for point in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*places, places[-1]])  # a single point is a dot
+        drawn += f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linecap="round"/>'
+        legend += f'<text x="{left + 6}" y="{26 + 16 * row}" fill="{colour}">{name}, up to {top:.2%}</text>'
+    return (
+        f'<svg width="{width + 2 * left + 30}" height="{height + 52}" role="img" aria-label="errors by coverage" '
+        'font-size="12" fill="currentColor" stroke="none">'
+        f'<rect x="{left}" y="8" width="{width}" height="{height}" fill="none" stroke="currentColor" stroke-opacity=".4"/>'
+        f'{drawn}{legend}<text x="{left}" y="{height + 24}">0</text><text x="{left + width - 24}" y="{height + 24}">100%</text>'
+        f'<text x="{left + 80}" y="{height + 42}">coverage: share of lines answered</text></svg>'
+    )
 
 
 def _groups(name: str, groups: Sequence[Mapping[str, Any]]) -> str:

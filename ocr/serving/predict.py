@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
 
     `status` is that of the exported model: 0 if the image was read.
     `warning` says why a text may be wrong, if there is something to say.
+    `withheld` says why the text of an image that was read is empty: its confidence is too low.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Prediction(NamedTuple):
     reason: str
     status: int
     warning: str = ""
+    withheld: str = ""
 
 
 def predict_files(read: ReadFunction, paths: Iterable[str]) -> Iterator[Prediction]:
@@ -68,6 +70,13 @@ def _reason(status: int, content: bytes) -> str:
     """Returns why an image was not read, or "" if it was; names its format if that is one which is not decoded."""
     foreign = header.foreign_format(content) if status == 1 else ""
     return _REASONS.get(status, "") + (f": {foreign}, not PNG, JPEG, GIF or plain BMP" if foreign else "")
+
+
+def withhold(prediction: Prediction, min_confidence: float) -> Prediction:
+    """Returns a prediction without its text if it was read with a lower confidence than this."""
+    if prediction.reason or prediction.confidence >= min_confidence:
+        return prediction
+    return prediction._replace(text="", withheld="below --min_confidence")
 
 
 def _is_tall(content: bytes) -> bool:

@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import prometheus_client
 from aiohttp import http_exceptions, web
 from google.protobuf import json_format
 
-from ocr.serving import grpc_api, rest_json
+from ocr.serving import grpc_api, rest_json, server_metrics
 from ocr.serving.connections import Connections
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
 from tfrecords import errors
@@ -115,10 +114,7 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
         return _json_response({"model_spec": spec, "metadata": {"signature_def": signatures}})
 
     async def metrics(_: web.Request) -> web.StreamResponse:
-        return web.Response(
-            body=prometheus_client.generate_latest(service.registry),
-            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
-        )
+        return web.Response(body=service.metrics.format(), headers={"Content-Type": server_metrics.CONTENT_TYPE})
 
     async def alive(_: web.Request) -> web.StreamResponse:
         return web.Response(text="alive\n")

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import grpc
 import numpy as np
-import prometheus_client
 import tensorflow as tf
 
 from ocr.images import header
 from ocr.serving import background, wire
 from ocr.serving.batcher import READ_ERRORS, Batcher, OverloadedError
+from ocr.serving.server_metrics import Metrics
 from ocr.serving.versions import Version, Versions, list_numbers
 from tfrecords import errors
 
@@ -84,7 +84,7 @@ class Service:
     Attributes:
       versions: As given.
       model_name: Likewise.
-      registry: Holds the metrics.
+      metrics: Counts requests and lines.
       failures: Logs what fails unexpectedly.
       draining: Whether the server is shutting down and refuses new requests.
     """
@@ -104,16 +104,7 @@ class Service:
         self.failures = background.FailureLog()
         self._batcher = Batcher(max_batch, max_waiting, max_bytes)
         self._max_lines = max_lines
-        self.registry = prometheus_client.CollectorRegistry()
-        self._requests = prometheus_client.Counter("ocr_requests", "Requests.", ["code"], registry=self.registry)
-        self._lines = prometheus_client.Counter("ocr_lines", "Lines read, by status.", ["status"], registry=self.registry)
-        self._seconds = prometheus_client.Histogram(
-            "ocr_request_seconds", "Time from a request to its response.", registry=self.registry
-        )
-        waiting = prometheus_client.Gauge("ocr_waiting_lines", "Lines that wait to be read.", registry=self.registry)
-        waiting.set_function(lambda: self._batcher.waiting)
-        version = prometheus_client.Gauge("ocr_version", "The newest version that is served.", registry=self.registry)
-        version.set_function(lambda: versions.current.number)
+        self.metrics = Metrics(versions, lambda: self._batcher.waiting)
 
     async def run(self, poll_s: float) -> None:
         """Reads requests, and looks for new versions every `poll_s` seconds, until cancelled, whatever fails."""
@@ -139,8 +130,7 @@ class Service:
             code = grpc.StatusCode.UNKNOWN
             raise
         finally:
-            self._requests.labels(code.name).inc()
-            self._seconds.observe(time.perf_counter() - begun)
+            self.metrics.count_request(code.name, time.perf_counter() - begun)
 
     def find_version(self, model: ModelRequest) -> Version:
         """Returns the version that a request names.
@@ -232,8 +222,7 @@ class Service:
           RequestError: They were not read.
         """
         outputs = await self._read(signature, inputs, timeout_s)
-        for status, count in zip(*np.unique(outputs["status"], return_counts=True), strict=True):
-            self._lines.labels(str(status)).inc(count)
+        self.metrics.count_lines(signature.version.number, outputs["status"], outputs["confidence"])
         return outputs
 
     async def _read(

@@ -51,6 +51,9 @@ def test_the_page_is_self_contained_and_agrees_with_the_json(trained, invoke, tm
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page)
     content = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert content["figures"] == last_json(done)
+    everything = content["risk_coverage"]["points"][-1]
+    assert (everything["coverage"], everything["cer"]) == (1.0, content["figures"]["cer"])
+    assert "<h2>Risk and coverage</h2>" in page
     wrong = sum(round(row["lines"] * (1 - row["line_accuracy"])) for row in content["by_length"])
     assert len(content["worst"]) == min(wrong, 50)
     assert page.count("<img") == len(content["worst"]) + sum(len(row["places"]) for row in content["confusions"])

@@ -1,8 +1,10 @@
 """Imports go one way: tools -> ocr -> tfrecords, and between the rooms of ocr only as the table below says."""
 
 import ast
+import configparser
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -54,9 +56,14 @@ def imported(path: pathlib.Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            dotted = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {name if name in MODULES else str(node.module) for name in dotted} | (dotted - MODULES.keys())
+            module = node.module or ""
+            within_tools = path.is_relative_to(ROOT / "tools") and (node.level > 0 or module.split(".")[0] == "tools")
+            assert (node.level > 0) == within_tools, f"{path}: modules of tools, and no others, import each other relatively"
+            if node.level:
+                folder = path.parents[node.level - 1].relative_to(ROOT)
+                module = ".".join([*folder.parts, *module.split(".")]).rstrip(".")
+            dotted = {f"{module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else module for name in dotted} | (dotted - MODULES.keys())
     return names
 
 
@@ -102,6 +109,17 @@ def test_packages_import_one_way(package: str, forbidden: tuple[str, ...]):
     for module in MODULES:
         if module.split(".")[0] == package:
             assert not {name for name in IMPORTED[module] if name.split(".")[0] in forbidden}, module
+
+
+def test_a_wheel_has_every_package_and_the_command_lines_under_a_name_of_their_own():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", "utf-8")
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in MODULES.values() if path.name == "__init__.py"}
+    expected = {re.sub("^tools", "ocr_tools", folder).replace("/", ".") for folder in folders}
+    assert set(config["options"]["packages"].split()) == expected
+    commands = dict(line.split(" = ") for line in config["options.entry_points"]["console_scripts"].strip().split("\n"))
+    files = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "command", "demo"}
+    assert commands == {name: f"ocr_tools.{name}:run" for name in files}
 
 
 def test_flags_are_defined_only_in_tools_and_no_private_tensorflow_module_is_used():

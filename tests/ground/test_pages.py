@@ -7,7 +7,10 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-PAGES = ("README.md", "README.zh-CN.md", "BUILD.md", "CONTRIBUTING.md", "docs/architecture.md", "ocr/pretrained/README.md")
+PAGES = (
+    *("README.md", "README.zh-CN.md", "BUILD.md", "CONTRIBUTING.md"),
+    *("docs/architecture.md", "deploy/README.md", "ocr/pretrained/README.md"),
+)
 COMMANDS = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "command", "demo"}
 RECIPES = sorted((ROOT / "recipes").glob("*.flags"))
 
@@ -18,9 +21,8 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_paths_and_make_targets_exist(page: str):
-    paths = set(
-        re.findall(r"\b(?:ocr|tools|tfrecords|tests|docs|recipes)/[\w./]*\w(?:\.py|\.flags|\.md|\.sh|\.png|/)", text_of(page))
-    )
+    path = r"\b(?:ocr|tools|tfrecords|tests|docs|recipes|deploy)/[\w./]*\w(?:\.py|\.flags|\.md|\.sh|\.png|/)"
+    paths = set(re.findall(path, text_of(page)))
     assert {path for path in paths - {"tools/NAME.py", "ocr/labels/"} if not (ROOT / path).exists()} == set()
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.M))
     assert set(re.findall(r"`make ([a-z][a-z-]*)`", text_of(page))) <= targets

@@ -53,6 +53,29 @@ def test_folders_and_standard_input_are_read_and_printed_as_json(trained, invoke
     assert len(done.stderr.splitlines()) == 3
 
 
+def test_texts_below_a_confidence_are_withheld_and_that_is_no_failure(invoke, tmp_path, monkeypatch):
+    Image.new("L", (90, 32), 255).save(tmp_path / "line.png")
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    answers = [("sure", 0.9, 0), ("equal", 0.75, 0), ("doubtful", 0.7499, 0), ("", 0.0, 1)]
+
+    monkeypatch.setattr(ocr_predict, "_line_reader", lambda values: lambda images: zip(*answers[: len(images)], strict=True))
+
+    def predict_with(*arguments: str):
+        return invoke("ocr_predict", "--min_confidence=0.75", *arguments)
+
+    done = predict_with("line.png", "line.png", "line.png")
+    assert (done.returncode, done.stderr) == (0, "line.png: below --min_confidence\n")
+    assert done.stdout == "line.png\tsure\t0.9000\nline.png\tequal\t0.7500\nline.png\t\t0.7499\n"
+    done = predict_with("--json", "line.png", "line.png", "line.png", "junk.png")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[1] == {"file": "line.png", "text": "equal", "confidence": 0.75, "status": 0}
+    reasons = [row.get("reason", "") for row in rows]
+    assert (done.returncode, reasons) == (1, ["", "", "below --min_confidence", "not an image that can be decoded"])
+    assert rows[2] == {"file": "line.png", "text": "", "confidence": 0.7499, "status": 0, "reason": reasons[2]}
+    done = predict_with("--engine=beam", "--input=x", "--output=y")
+    assert (done.returncode, "--min_confidence" in done.stderr) == (1, True)
+
+
 def test_a_server_predicts_what_its_export_predicts(trained, server, invoke, tmp_path):
     paths = sorted((trained.lines / "eval").glob("*.png"))[:40]
     (tmp_path / "junk.png").write_bytes(b"junk")

@@ -272,6 +272,8 @@ def test_requests_and_lines_are_counted_by_status(server, files):
 
     names = [f'ocr_requests_total{{code="{code}"}}' for code in ("OK", "INVALID_ARGUMENT", "NOT_FOUND")]
     names += ['ocr_lines_total{status="0"}', 'ocr_lines_total{status="1"}']
+    names += [f'ocr_version_lines_total{{status="{status}",version="1"}}' for status in (0, 1)]
+    names += ['ocr_confidence_count{version="1"}']
     url = f"{server.rest}/v1/models"
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
 
@@ -288,7 +290,7 @@ def test_requests_and_lines_are_counted_by_status(server, files):
     request_each()
     before = counts()
     request_each()
-    assert [after - was for after, was in zip(counts().values(), before.values(), strict=True)] == [2, 3, 2, 3, 1]
+    assert [after - was for after, was in zip(counts().values(), before.values(), strict=True)] == [2, 3, 2, 3, 1, 3, 1, 3]
 
 
 def test_the_server_says_that_it_is_alive_and_ready(server):

@@ -62,6 +62,7 @@ def test_version_of_ocr_export_is_that_of_the_export(invoke):
         ("ocr_export --workdir=/nowhere --export_dir=y", "/nowhere: no training in it"),
         ("ocr_predict --saved_model=/nowhere a.png", "/nowhere: no exported model in it"),
         ("ocr_predict --saved_model=/nowhere", "no image named"),
+        ("ocr_predict --saved_model=/nowhere --min_confidence=90 a.png", "--min_confidence=90.0: must be 0 to 1"),
         ("ocr_predict --saved_model=/nowhere --picture=x.gif a.png", "--picture=x.gif: must end in .png"),
         ("ocr_predict --saved_model=/nowhere --picture=x.png --picture_font=/etc/hosts a.png", "--picture_font=/etc/hosts"),
         ("render_lines --output= --count=5", "--output: has to be given"),

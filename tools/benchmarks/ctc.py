@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ocr import ctc
-from tools.benchmarks.timing import Comparison, compare, compiled
+
+from .timing import Comparison, compare, compiled
 
 
 def bench_ctc(batch: int = 32, frames: int = 70, classes: int = 6800, length: int = 10) -> Comparison:

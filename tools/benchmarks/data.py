@@ -18,7 +18,8 @@ from ocr.data import convert, mixture, pipeline
 from ocr.images.header import SCALED_HEIGHT as HEIGHT
 from ocr.model import networks
 from ocr.synthesis import render
-from tools.benchmarks.timing import Comparison, compare
+
+from .timing import Comparison, compare
 
 _DRAWN, _COPIES = 3_000, 16  # images, and copies of each, so that the time to start matters little
 _BATCH = 64

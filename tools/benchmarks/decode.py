@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.model import decode
-from tools.benchmarks.timing import Comparison, compare, compiled
+
+from .timing import Comparison, compare, compiled
 
 
 def bench_decode(batch: int = 32, frames: int = 70, classes: int = 6800, length: int = 10, width: int = 10) -> Comparison:

@@ -15,9 +15,10 @@ from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
 from ocr.serving import saved_model
 from ocr.synthesis import drawing, fonts, styles
-from tools.benchmarks import peers
-from tools.benchmarks.peers import ReadFunction
-from tools.benchmarks.timing import Comparison, compare
+
+from . import peers
+from .peers import ReadFunction
+from .timing import Comparison, compare
 
 _LINES = 32  # in a full batch
 
@@ -34,7 +35,7 @@ def bench_read() -> Comparison:
         with concurrent.futures.ProcessPoolExecutor(1, context) as process:
             results |= process.submit(_timed, threads).result()
     if importlib.util.find_spec("tensorflow_serving") and importlib.util.find_spec("aiohttp"):
-        from tools.benchmarks import serve
+        from . import serve
 
         results |= serve.bench_serve(_lines())
     return results

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 from ocr.serving import saved_model
 from ocr.serving.client import Client
-from tools.benchmarks.timing import Comparison, compare
+
+from .. import ocr_serve
+from .timing import Comparison, compare
 
 _CLIENTS = 32
 _REQUESTS = 20  # of each client
@@ -55,7 +57,7 @@ def _server() -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "tools.ocr_serve",
+        ocr_serve.__name__,
         f"--export_dir={saved_model.PRETRAINED}",
         "--grpc_port=0",
         "--rest_port=0",

@@ -13,7 +13,8 @@ from ocr.model import networks
 from ocr.model.objective import Objective
 from ocr.training import devices, optimizer
 from ocr.training.steps import Steps
-from tools.benchmarks.timing import Comparison, compare
+
+from .timing import Comparison, compare
 
 _FRAME = networks.network("lite").frame
 
