@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from ocr.data.folder import Folder
 from ocr.data.line_index import LabelsIndex
 from ocr.data.sources import choose, lists
 from ocr.data.split_by import EVAL, SplitBy
+from tfrecords import files
 from tfrecords.errors import InputError
 
 
@@ -41,8 +41,11 @@ def open_inputs(config: ConvertConfig) -> Iterator[tuple[dict[str, LabelsIndex],
     else:
         found = choose.OF_FOLDERS[source](folder, names)
     title = f"{config.labels or config.images} (--source={source})"
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = _write(config, found, pathlib.Path(scratch), title)
+    output = pathlib.Path(config.output)
+    files.make_folder(output)
+    # Beside the records, where there is room; what a killed run left there is removed.
+    with files.temporary_directory(output / f".{config.name}-{config.split}.entries") as scratch:
+        paths = _write(config, found, scratch, title)
         images = pathlib.Path(config.images)
         indexes = {split: entries.index(path, images, title, source) for split, path in paths.items()}
         yield {split: _checked(config, index) for split, index in indexes.items()}, charset
@@ -84,10 +87,10 @@ def _write(config: ConvertConfig, found: Iterator[Entry], scratch: pathlib.Path,
     counts = dict.fromkeys(paths, 0)
     try:
         with contextlib.ExitStack() as stack:
-            files: dict[str, BinaryIO] = {split: stack.enter_context(open(path, "wb")) for split, path in paths.items()}
+            opened: dict[str, BinaryIO] = {split: stack.enter_context(open(path, "wb")) for split, path in paths.items()}
             for entry in found:
                 split = EVAL if split_by and split_by.is_eval(entry) else config.split
-                files[split].write(entries.line(entry))
+                opened[split].write(entries.line(entry))
                 counts[split] += 1
     except OSError as error:
         raise InputError(f"{error.filename or title}: {error.strerror}") from error

@@ -1,4 +1,3 @@
-import json
 import lzma
 import pathlib
 import string
@@ -153,12 +152,12 @@ def test_every_line_of_a_source_becomes_a_record_or_a_reject(folder: pathlib.Pat
 
 
 def test_a_labels_file_whose_lines_are_no_json_lists_is_one_of_ours(folder: pathlib.Path, tmp_path: pathlib.Path):
-    save(folder, "a.png", "[b].png")
-    (folder / "list.tsv").write_text("[b].png\tone\na.png\ttwo\n")
-    foreign.pack(folder, labels=str(folder / "list.tsv"))
-    assert foreign.texts(tmp_path / "records") == {"[b].png": "one", "a.png": "two"}
-    fields = json.loads((tmp_path / "records" / "lines-train.manifest.json").read_text())
-    assert fields["made_of"]["label_format"] == "text"
+    save(folder, "a.png", "[b].png", "{c}.png")
+    for name in ("[b].png", "{c}.png"):
+        (folder / "list.tsv").write_text(f"{name}\tone\na.png\ttwo\n")
+        foreign.pack(folder, labels=str(folder / "list.tsv"), split=f"split_{name[1]}")
+        assert foreign.texts(tmp_path / "records", f"split_{name[1]}") == {name: "one", "a.png": "two"}
+    assert manifest.load(tmp_path / "records" / "lines-split_b.manifest.json").provenance["label_format"] == "text"
 
 
 @pytest.mark.parametrize(
@@ -221,6 +220,5 @@ def test_the_manifest_counts_the_images_that_were_re_encoded(folder: pathlib.Pat
     for _, pixels in packed.values():
         np.testing.assert_array_equal(pixels, noise(1))
     assert manifest.load(tmp_path / "records" / "lines-train.manifest.json").reencoded == {"TIFF": 2, "WebP": 1}
-    for image_format in ("png", "raw"):
-        output = str(tmp_path / image_format)
-        assert foreign.pack(folder, labels=str(folder / "labels.txt"), image_format=image_format, output=output) == summary
+    fields = {"image_format": "raw", "output": str(tmp_path / "raw")}
+    assert foreign.pack(folder, labels=str(folder / "labels.txt"), **fields) == summary

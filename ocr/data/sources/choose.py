@@ -46,7 +46,7 @@ def of_file(path: pathlib.Path) -> str:
             first = file.readline(_FIRST_LINE_BYTES).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    if first.lstrip().startswith(b"{"):
+    if re.match(rb'\s*\{\s*("|$)', first) and b"\t" not in first:
         return "json"
     if lists.is_list(first.partition(b"\t")[0]):
         return "paddle"
