@@ -16,6 +16,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
 AUGMENTERS = ("ours", "tfa")
+LIST_SOURCES = ("labels", "paddle", "json", "csv")  # which --labels names
+FOLDER_SOURCES = ("gt", "page", "alto", "lmdb", "parquet", "names")
 ENGINES = ("local", "beam")
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
 CHARSET_HELP = (
@@ -32,11 +34,22 @@ class ConvertConfig:
     """
 
     output: str = option("", "Folder for the records; it may hold other splits of the same alphabet.")
-    images: str = option("", "Folder that the file names in the labels file are relative to.")
-    labels: str = option("", "Labels file.")
+    images: str = option("", "Folder of the images, that file names are relative to.")
+    labels: str = option("", "Labels file, or another list of images and texts: see --source.")
+    source: str = option(
+        "auto",
+        "Where the texts are. In the file --labels: labels, as --label_format says; paddle, PaddleOCR's; json, docTR's; csv, a "
+        "table with a header, also with tabs. In --images alone: gt, NAME.gt.txt beside NAME.png; page or alto, XML of whole "
+        "pages; lmdb; parquet; names, text_number.png. auto: told by the beginning of the file, or by what the folder has.",
+    )
     charset: str = option("", CHARSET_HELP)
     name: str = option("lines", "Name of the data set, the first part of the files' names.")
     split: str = option("train", "Name of the split: train, eval, ...")
+    split_by: str = option(
+        "",
+        "Put some of the lines into a second split, eval. A share, such as 0.1: chosen by a hash of each name, so that a line "
+        "stays where it is whatever is added. Or a file with a name, or the beginning of names and *, on each line.",
+    )
     label_format: str = option(
         "auto",
         "text: name<TAB>text. ids: name id id ... auto: text if the first line that is not empty has a tab; ids if no line has "
@@ -74,6 +87,15 @@ class ConvertConfig:
         check_given(output=self.output)
         check_choice(values, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
         check_choice(values, check=("full", "header"), engine=ENGINES)
+        check_choice(values, source=("auto", *LIST_SOURCES, *FOLDER_SOURCES))
+        if self.labels and self.source in FOLDER_SOURCES:
+            raise InputError(f"--labels: not taken with --source={self.source}, whose texts are in --images")
+        if not self.labels and self.source in LIST_SOURCES:
+            raise InputError(f"--labels: has to be given with --source={self.source}")
+        if self.split_by and self.split == "eval":
+            raise InputError("--split=eval: with --split_by it is the name of the other split")
+        if self.engine == "beam" and (self.split_by or self.source not in ("auto", "labels")):
+            raise InputError("--engine=beam: takes only a labels file, and no --split_by")
         if self.beam_options and self.engine == "local":
             raise InputError("--beam_options: taken only with --engine=beam")
         check_range(values, height=(8, 1000), pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))

@@ -11,7 +11,7 @@ from tfrecords.errors import InputError, IntegrityError
 from tfrecords.shards import BLOCK, Shard
 
 SUFFIX = ".manifest.json"
-_COUNTS = ("characters", "lengths", "widths", "rejects")
+_COUNTS = ("characters", "lengths", "widths", "rejects", "reencoded")
 _VERSION = 2
 _KEYS = {"provenance": "made_of"}  # of fields that have another name in the file
 _BATCH = 4096  # records that are counted at a time
@@ -35,6 +35,7 @@ class Manifest:
       provenance: the inputs and settings that determine the records, by name; `made_of` in the file.
       dummy: for dummy data the parameters it was drawn with, else None.
       height: of the lines in pixels, if their image format is `raw`.
+      reencoded: how many images were in a format that TensorFlow does not decode, and were re-encoded as PNG, by format.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Manifest:
     provenance: dict[str, str | int]
     dummy: dict[str, int] | None = None
     height: int = 32
+    reencoded: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -63,9 +65,9 @@ class Manifest:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Counts of `records`, `rejects` and `shards`, and `reasons`: the rejects by reason."""
-        rejects = sum(self.rejects.values())
-        return {"records": self.records, "rejects": rejects, "shards": len(self.shards), "reasons": self.rejects}
+        """Counts of `records`, `rejects` and `shards`; `reasons`: the rejects by reason; `reencoded`, if any were."""
+        counts = {"records": self.records, "rejects": sum(self.rejects.values()), "shards": len(self.shards)}
+        return {**counts, "reasons": self.rejects, **({"reencoded": self.reencoded} if self.reencoded else {})}
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes the manifest's file."""
@@ -74,18 +76,21 @@ class Manifest:
 
 
 class Tally:
-    """Counts characters, lengths, widths and rejects for a manifest, record by record."""
+    """Counts characters, lengths, widths, rejects and re-encoded images for a manifest, record by record."""
 
     def __init__(self) -> None:
         self.rejects: Counter[str] = Counter()
+        self.reencoded: Counter[str] = Counter()
         self._characters: Counter[str] = Counter()
         self._lengths: Counter[int] = Counter()
         self._widths: Counter[int] = Counter()
         self._texts: list[str] = []  # not yet counted: counting many at a time is faster
         self._scaled_widths: list[int] = []
 
-    def add(self, text: str, scaled_width: int) -> None:
-        """Counts one record; the width is in pixels."""
+    def add(self, text: str, scaled_width: int, reencoded_from: str = "") -> None:
+        """Counts one record; the width is in pixels, and `reencoded_from` the format that Pillow re-encoded, if it did."""
+        if reencoded_from:
+            self.reencoded[reencoded_from] += 1
         self._texts.append(text)
         self._scaled_widths.append(scaled_width)
         if len(self._texts) == _BATCH:
@@ -98,9 +103,9 @@ class Tally:
         return sum(self._lengths.values()) + sum(self.rejects.values())
 
     def fields(self) -> dict[str, dict[Any, int]]:
-        """Returns the manifest's four fields of counts, in a fixed order."""
+        """Returns the manifest's fields of counts, in a fixed order."""
         self._count()
-        counts: tuple[Counter[Any], ...] = (self._characters, self._lengths, self._widths, self.rejects)
+        counts: tuple[Counter[Any], ...] = (self._characters, self._lengths, self._widths, self.rejects, self.reencoded)
         return {key: dict(sorted(count.items())) for key, count in zip(_COUNTS, counts, strict=True)}
 
     def add_fields(self, counts: dict[str, Any]) -> None:
@@ -109,6 +114,7 @@ class Tally:
         self._lengths.update({int(length): count for length, count in counts["lengths"].items()})
         self._widths.update({int(width): count for width, count in counts["widths"].items()})
         self.rejects.update(counts["rejects"])
+        self.reencoded.update(counts.get("reencoded", {}))  # lacking in what an earlier version interrupted
 
     def _count(self) -> None:
         self._characters.update("".join(self._texts))

@@ -128,7 +128,7 @@ class SplitWriter:
                 f"--resume: {self._folder}: split {self._split} was made with other settings: {'; '.join(differences)}"
             )
 
-    def add(self, serialized: bytes, position: int, text: str, width: int) -> None:
+    def add(self, serialized: bytes, position: int, text: str, width: int, reencoded_from: str = "") -> None:
         """Appends one record.
 
         Args:
@@ -136,6 +136,7 @@ class SplitWriter:
           position: position of the record, which counts up from 0 and skips rejected lines.
           text: text of the line, for the tally.
           width: scaled width in pixels, for the tally.
+          reencoded_from: format that the image was re-encoded from, for the tally; empty if it was not.
         """
         if self._num_shards:
             target = position * self._num_shards // self._positions
@@ -147,7 +148,7 @@ class SplitWriter:
             self._writer = tf.io.TFRecordWriter(str(self.path(self._current)))
         self._writer.write(serialized)
         self._bytes += len(serialized) + FRAMING_BYTES
-        self.tally.add(text, width)
+        self.tally.add(text, width, reencoded_from)
 
     def reject(self, row: str, reason: str) -> None:
         """Appends a row, which ends with a line feed, to the file of rejects."""

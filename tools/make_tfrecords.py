@@ -3,14 +3,17 @@
 For example:
 
   make_tfrecords --images=lines --labels=lines/labels.txt --charset=alnum --output=records
+  make_tfrecords --images=pages --charset=chars.txt --output=records --split_by=0.1
   make_tfrecords --dummy=2000 --num_classes=3000 --output=dummy
   make_tfrecords --verify=records
 
 The labels file has one line for each image, `name id id ...` or `name<TAB>text`; a file that could be either is refused unless
---label_format says which. Lines that cannot be used are listed in
-NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after its last finished shard.
+--label_format says which. Without one, texts are read from what is beside the images, or in XML of pages: see --source. Lines
+that cannot be used are listed in NAME-SPLIT.rejects.tsv with their reasons. With --resume an interrupted run continues after
+its last finished shard.
 
-Give --images, --labels, --charset and --output; or --dummy, --num_classes and --output; or --verify.
+Give --images, --charset and --output, and --labels if the texts are in a file of their own; or --dummy, --num_classes and
+--output; or --verify.
 """
 
 import dataclasses
@@ -55,7 +58,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         if FLAGS[name].present:
             modes = [f"--{other}" for other in taken if name in taken[other]]
             raise InputError(f"--{name}: {f'not taken with --{mode}' if mode != 'images' else f'taken only with {modes[0]}'}")
-    needed = {"images": ("images", "labels", "charset", "output"), "dummy": ("num_classes", "output"), "verify": ("verify",)}
+    needed = {"images": ("images", "charset", "output"), "dummy": ("num_classes", "output"), "verify": ("verify",)}
     for name in needed[mode]:
         if values[name] in (None, ""):
             raise InputError(f"--{name}: has to be given{' with --dummy' if mode == 'dummy' else ''}")

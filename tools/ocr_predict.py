@@ -152,7 +152,7 @@ def _score(values: dict[str, Any], paths: list[str]) -> None:
             raise InputError(f"{files.escape_cell(path)}: {error}") from error
         text = own[score.best] if score.best >= 0 else ""
         log_probability = float(score.log_probability[score.best]) if score.best >= 0 else -math.inf
-        reason = reason or predict.explain(score.status)
+        reason = reason or predict.explain(score.status, content)
         warning = "none of its texts is possible" if score.best < 0 and not reason else ""
         scored = predict.Prediction(path, text, math.exp(log_probability), reason, score.status, warning)
         prediction = predict.withhold(scored, values["min_confidence"])

@@ -1,21 +1,23 @@
-"""Packs images and labels into records; a line that cannot be used is rejected with its reason."""
+"""Packs text lines and their images into records; a line that cannot be used is rejected with its reason."""
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from ocr import charset as charsets
 from ocr import parallel, progress
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
-from ocr.data import labels, line_reader
-from ocr.data.labels import LabelsIndex, Reject
+from ocr.data import inputs, line_reader
+from ocr.data.labels import Reject
+from ocr.data.line_index import LabelsIndex
 from ocr.data.line_reader import EncodedRow, PendingImage, Rejected
 from ocr.images import exif, exif_graph, header, header_graph, preprocess, record_images
 from tfrecords import files, schema
@@ -27,37 +29,36 @@ _LOG = logging.getLogger(__name__)
 
 
 def convert(config: ConvertConfig) -> dict:
-    """Packs a labels file and the images it names into one split of a folder.
+    """Packs text lines and their images into one split of a folder, or into two with `split_by`.
 
     Returns:
-      `records`, `rejects`, `shards` and `reasons`, the rejects by reason.
+      `records`, `rejects`, `shards` and `reasons`, the rejects by reason; `reencoded`, if there are any, as in the manifest;
+      and with `split_by` the same for each split, by name, as `splits`.
 
     Raises:
       InputError: an input cannot be used, no line is usable, or, with `strict`, a line is not usable.
     """
-    index, charset = open_inputs(config)
-    with open_split(config, index, charset, config.num_shards) as writer:
-        if not writer.manifest:
-            _pack(config, index, writer)
-            finish(config, index, charset, writer)
-    return summary(config, writer)
+    with inputs.open_inputs(config) as (indexes, charset):
+        parts = {split: dataclasses.replace(config, split=split, split_by="") for split in indexes}
+        # Before the first is packed, which may take hours, the second is known to be free.
+        writers = {split: open_split(part, indexes[split], charset, part.num_shards) for split, part in parts.items()}
+        summaries = {}
+        for split, index in indexes.items():
+            with writers[split] as writer:
+                if not writer.manifest:
+                    _pack(parts[split], index, writer)
+                    finish(parts[split], index, charset, writer)
+            summaries[split] = summary(parts[split], writer)
+    return _sum(summaries) if config.split_by else summaries[config.split]
 
 
-def open_inputs(config: ConvertConfig) -> tuple[LabelsIndex, Charset]:
-    """Indexes the labels file, and loads the alphabet.
-
-    Raises:
-      InputError: an input cannot be used.
-    """
-    folder, path = pathlib.Path(config.images), pathlib.Path(config.labels)
-    charset = charsets.charset_by_name(config.charset)
-    if not folder.is_dir():
-        raise InputError(f"--images={folder}: no such folder")
-    integers_are_ids = config.charset.startswith(charsets.PREFIX_OF_CHINESE_OCR)
-    index = labels.index(path, config.label_format, folder, charset, integers_are_ids)
-    if config.num_shards > index.count:
-        raise InputError(f"--num_shards={config.num_shards}: more than the {index.count} lines of {path}")
-    return index, charset
+def _sum(summaries: dict[str, dict]) -> dict:
+    """Adds up the summaries of splits."""
+    counts = {key: sum(part[key] for part in summaries.values()) for key in ("records", "rejects", "shards")}
+    for key in ("reasons", "reencoded"):
+        counter = sum((Counter(part.get(key, {})) for part in summaries.values()), Counter())
+        counts |= {key: dict(sorted(counter.items()))} if counter or key == "reasons" else {}
+    return {**counts, "splits": summaries}
 
 
 def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_shards: int) -> SplitWriter:
@@ -73,6 +74,7 @@ def open_split(config: ConvertConfig, index: LabelsIndex, charset: Charset, num_
         # Missing in what older versions wrote.
         **({"height": config.height} if config.height != header.SCALED_HEIGHT else {}),
         **({"follow_links": True} if config.follow_links else {}),
+        **({"source": index.source} if index.source else {}),
     }
     split = (pathlib.Path(config.output), config.name, config.split, charset.file_text())
     return SplitWriter(*split, num_shards, index.count, provenance, config.resume)
@@ -86,11 +88,11 @@ def finish(config: ConvertConfig, index: LabelsIndex, charset: Charset, writer: 
       IntegrityError: a line was lost.
     """
     if writer.tally.lines != index.count:
-        raise IntegrityError(f"{config.labels}: {index.count} lines, and {writer.tally.lines} records and rejects")
+        raise IntegrityError(f"{index.title}: {index.count} lines, and {writer.tally.lines} records and rejects")
     if sum(writer.tally.rejects.values()) == index.count:
         reasons = ", ".join(f"{number} {reason}" for reason, number in writer.tally.rejects.items())
         first = f"; the first: {writer.first_reject.strip()!r}"
-        raise InputError(f"{config.labels}: none of its {index.count} lines is usable ({reasons}{first})")
+        raise InputError(f"{index.title}: none of its {index.count} lines is usable ({reasons}{first})")
     writer.finish(
         charset=charset.fingerprint,
         image_format=config.image_format,
@@ -120,15 +122,16 @@ def duplicate(number: int, name: str) -> Rejected:
 
 def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> None:
     """Writes records and rejects, in the order of the lines."""
-    path, seen = pathlib.Path(config.labels), writer.position
+    seen = writer.position
     packed = set(writer.caller_state)  # images that other lines have too
     ends = [*(chunk.first for chunk in index.chunks[1:]), index.count + 1]
     chunks = [chunk for chunk, end in zip(index.chunks, ends, strict=True) if end > seen + 1]
+    position = chunks[0].first - 1 if chunks else seen  # of the line in its split, where the line's number may be higher
     count = config.workers or os.cpu_count() or 1
     keep_undecoded = config.check == "header" and config.image_format == "keep"  # next to nothing to decode
     # Two cores are busy with decoding and writing: more processes would only add copying.
     readers = count if keep_undecoded or count > 2 else 1
-    read = parallel.in_order(line_reader.read, chunks, readers, line_reader.prepare, config, index.label_format)
+    read = parallel.in_order(line_reader.read, chunks, readers, line_reader.prepare, config, index.path, index.label_format)
     encode = functools.partial(encode_rows, config)
     with (
         concurrent.futures.ThreadPoolExecutor(count + 1) as threads,
@@ -138,26 +141,26 @@ def _pack(config: ConvertConfig, index: LabelsIndex, writer: SplitWriter) -> Non
     ):
         for rows in map(encode, read) if keep_undecoded else decoded:
             for row in rows:
-                number, name = row[:2]
-                if number <= seen:
+                position += 1
+                if position <= seen:
                     continue
-                seen = number
+                number, name = row[:2]
                 own_name = index.repeated.get(name, "")
                 if own_name in packed:
                     row = duplicate(number, name)
                 if isinstance(row, Rejected):
                     if config.strict:
-                        raise InputError(f"{path}: line {number}: {row.reason}: {row.detail}")
+                        raise InputError(f"{index.title}: line {number}: {row.reason}: {row.detail}")
                     writer.reject(reject_row(row), row.reason)
                     continue
-                _, _, serialized, text, width = row
-                writer.add(serialized, number - 1, text, width)
+                _, _, serialized, text, width, reencoded_from = row
+                writer.add(serialized, position - 1, text, width, reencoded_from)
                 if own_name:
                     packed.add(own_name)
                     writer.caller_state.append(own_name)
-            bar.update(seen)
-    if seen != index.count:
-        raise InputError(f"{path}: had {index.count} lines, then {seen}; it must not change while it is read")
+            bar.update(position)
+    if position != index.count:
+        raise InputError(f"{index.title}: had {index.count} lines, then {position}; it must not change while it is read")
 
 
 def encode_rows(config: ConvertConfig, rows: list[EncodedRow | PendingImage | Rejected]) -> list[EncodedRow | Rejected]:
@@ -208,7 +211,7 @@ def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise Reject("undecodable", f"damaged {(kind or 'image').upper()}") from error
         if status == preprocess.UNDECODABLE:
-            raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette")
+            raise Reject("undecodable", "damaged GIF or BMP")
         line_reader.check_size(kind, int(height), int(width))
         line_reader.check_length(row.text, int(height), int(width), config.pixels_per_frame)
     except Reject as reject:
@@ -220,7 +223,8 @@ def _encode(row: PendingImage, config: ConvertConfig) -> EncodedRow | Rejected:
         encoded, orientation = (row.encoded, row.orientation) if keep_file else (png, exif.UPRIGHT)
         size = int(height), int(width), int(channels)
         record = Record(encoded, stored, *size, row.text, row.name, orientation=orientation)
-    return row.number, row.name, record.serialize(), row.text, header.scaled_width(record.height, record.width)
+    width_scaled = header.scaled_width(record.height, record.width)
+    return row.number, row.name, record.serialize(), row.text, width_scaled, row.reencoded_from
 
 
 @functools.cache

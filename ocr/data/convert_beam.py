@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from ocr import beam as engine
 from ocr.config import ConvertConfig
-from ocr.data import convert, labels, line_reader
-from ocr.data.labels import LabelsIndex
+from ocr.data import convert, inputs, line_reader
+from ocr.data.entries import ENTRIES
+from ocr.data.line_index import Chunk, LabelsIndex
 from ocr.data.line_reader import Rejected
 from tfrecords import files, manifest, writer
 from tfrecords.errors import InputError
@@ -28,7 +29,10 @@ def run(config: ConvertConfig) -> dict:
       InputError: as in `convert.convert`, or no runner is named.
     """
     pipeline = engine.pipeline(config.beam_options)
-    index, charset = convert.open_inputs(config)
+    with inputs.open_inputs(config) as (indexes, charset):
+        index = indexes[config.split]
+        if index.label_format == ENTRIES:
+            raise InputError("--engine=beam: takes only a labels file, and no other --source")
     num_shards = config.num_shards or _num_shards(config, index)
     with convert.open_split(config, index, charset, num_shards) as split:
         if split.position:
@@ -52,7 +56,7 @@ def run(config: ConvertConfig) -> dict:
 
 def _num_shards(config: ConvertConfig, index: LabelsIndex) -> int:
     """Estimates the number of shards of 128 MiB from the first lines."""
-    reader = line_reader.LineReader(config, index.label_format)
+    reader = line_reader.LineReader(config, index.path, index.label_format)
     rows = [row for chunk in index.chunks[:_SAMPLED] for row in reader.read(chunk)]
     encoded = convert.encode_rows(config, rows)
     size = sum(len(row[2]) for row in encoded if not isinstance(row, Rejected)) / len(rows)
@@ -77,16 +81,16 @@ class _ReadChunk(beam.DoFn):
     """Turns chunks of the labels file into pairs: the number of the shard, and the row to be written."""
 
     def __init__(self, config: ConvertConfig, index: LabelsIndex, num_shards: int):
-        self._config, self._label_format = config, index.label_format
+        self._config, self._path, self._label_format = config, index.path, index.label_format
         self._count, self._num_shards = index.count, num_shards
 
     def setup(self) -> None:
         """Is called by Beam once in each worker."""
-        self._line_reader = line_reader.LineReader(self._config, self._label_format)
+        self._line_reader = line_reader.LineReader(self._config, self._path, self._label_format)
 
-    def process(self, chunk: labels.Chunk) -> Iterator[tuple[int, tuple]]:
+    def process(self, chunk: Chunk) -> Iterator[tuple[int, tuple]]:
         """Is called by Beam for each chunk."""
-        for row in convert.encode_rows(self._config, self._line_reader.read(labels.Chunk(*chunk))):
+        for row in convert.encode_rows(self._config, self._line_reader.read(Chunk(*chunk))):
             yield (row[0] - 1) * self._num_shards // self._count, (isinstance(row, Rejected), *row)
 
 
@@ -112,9 +116,9 @@ def _write(shard: tuple[int, Iterable[tuple]], paths: list[str], repeated: Mappi
                 tally.rejects[row.reason] += 1
                 first_reject = first_reject or (number, row.reason, row.detail)
             else:
-                serialized, text, width = rest
+                serialized, *counted = rest
                 out.write(serialized)
-                tally.add(text, width)
+                tally.add(*counted)
             lines += 1
     files.sync_file(path)
     result = {"shard": vars(describe(path, path.name)), "counts": tally.fields(), "rejects": rejects, "lines": lines}

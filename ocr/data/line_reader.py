@@ -1,25 +1,24 @@
 """Reads lines of a labels file and the images they name, without TensorFlow, so that worker processes start at once."""
 
-import errno
-import os
 import pathlib
-import stat
 from typing import NamedTuple
 
 from ocr import charset as charsets
 from ocr.config import ConvertConfig
-from ocr.data import labels
+from ocr.data import entries, labels
+from ocr.data.entries import ENTRIES, Entry
+from ocr.data.folder import Folder
 from ocr.data.labels import Reject
-from ocr.data.spelling import Spelling
-from ocr.images import exif
+from ocr.data.line_index import Chunk, Line
+from ocr.data.sources.images import Images
+from ocr.images import exif, pillow_formats
 from ocr.images import header as headers
 from tfrecords.schema import Record
 
-_MAX_OPEN_FOLDERS = 64
-
-# A line that is ready to be written: its number from 1, the image's name, the serialized record, the text and the scaled width
-# in pixels. A plain tuple, since many of them are sent between processes.
-EncodedRow = tuple[int, str, bytes, str, int]
+# A line that is ready to be written: its number from 1, the image's name, the serialized record, the text, the scaled width in
+# pixels, and the format that Pillow re-encoded or "". A plain tuple, since many of them are sent between processes.
+EncodedRow = tuple[int, str, bytes, str, int, str]
+NOT_AN_IMAGE = "not a PNG, JPEG, GIF, BMP, TIFF, WebP, JPEG 2000 or PNM"
 
 
 class PendingImage(NamedTuple):
@@ -35,6 +34,7 @@ class PendingImage(NamedTuple):
       width: from the image's header.
       channels: from the image's header.
       orientation: from the image's header.
+      reencoded_from: the format of the file that Pillow re-encoded; empty if it is as it was.
     """
 
     number: int
@@ -46,6 +46,7 @@ class PendingImage(NamedTuple):
     width: int
     channels: int
     orientation: int
+    reencoded_from: str = ""
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
@@ -56,9 +57,9 @@ class PendingImage(NamedTuple):
     @property
     def encoded_row(self) -> EncodedRow:
         """The line with its file unchanged; the file must be a PNG or JPEG whose header is right."""
-        _, name, text, encoded, kind, height, width, channels, orientation = self
+        _, name, text, encoded, kind, height, width, channels, orientation, reencoded_from = self
         record = Record(encoded, kind, height, width, channels, text, name, orientation=orientation)
-        return self.number, name, record.serialize(), text, headers.scaled_width(height, width)
+        return self.number, name, record.serialize(), text, headers.scaled_width(height, width), reencoded_from
 
 
 class Rejected(NamedTuple):
@@ -71,35 +72,81 @@ class Rejected(NamedTuple):
 
 
 class LineReader:
-    """Reads lines into a PendingImage or a Rejected each; into an EncodedRow if the image need not be decoded."""
+    """Reads lines into a PendingImage or a Rejected each; into an EncodedRow if the image need not be decoded.
 
-    def __init__(self, config: ConvertConfig, label_format: str):
-        self._label_format, self._charset = label_format, charsets.charset_by_name(config.charset)
-        self._labels, self._pixels_per_frame = pathlib.Path(config.labels), config.pixels_per_frame
+    Args:
+      config: of the conversion.
+      path: of the file of the lines: labels, or entries.
+      label_format: `ids`, `text` or `entries`.
+    """
+
+    def __init__(self, config: ConvertConfig, path: pathlib.Path, label_format: str):
+        self._path, self._label_format, self._charset = path, label_format, charsets.charset_by_name(config.charset)
+        self._pixels_per_frame = config.pixels_per_frame
         self._keep_undecoded = config.image_format == "keep" and config.check == "header"
-        self._folder = _Folder(config.images, config.follow_links)
+        self._folder = Folder(config.images, config.follow_links)
+        self._images = Images(self._folder)
 
-    def read(self, chunk: labels.Chunk) -> list[EncodedRow | PendingImage | Rejected]:
-        """Reads a chunk of the labels file and the images it names."""
-        return [self.read_line(line) for line in labels.read(self._labels, chunk)]
+    def read(self, chunk: Chunk) -> list[EncodedRow | PendingImage | Rejected]:
+        """Reads a chunk of the file of the lines, and the images it names."""
+        return [self.read_line(line) for line in labels.read(self._path, chunk)]
 
-    def read_line(self, line: labels.Line) -> EncodedRow | PendingImage | Rejected:
+    def read_line(self, line: Line) -> EncodedRow | PendingImage | Rejected:
         """Reads one line and the image it names."""
-        name = ""
+        number, name = line.number, ""
         try:
-            name, text = labels.parse(line, self._label_format, self._charset)
-            encoded = self._folder.read(name)
-            header = headers.read(encoded)
-            if header is None:
-                raise Reject("undecodable", "not a PNG, JPEG, GIF, or BMP without palette" if encoded else "no bytes in it")
-            if header.kind != headers.OTHER:
-                check_size(header.kind, header.height, header.width)
-                check_length(text, header.height, header.width, self._pixels_per_frame)
-            image = PendingImage(line.number, name, text, encoded, *header)
-            return image.encoded_row if self._keep_undecoded and header.channels else image
+            if self._label_format == ENTRIES:
+                entry = entries.parse(line.content)
+                number, name, text = entry[:3]
+                if entry.reason:
+                    raise Reject(entry.reason, entry.detail)
+                labels.check_text(text, self._charset)
+            else:
+                name, text = labels.parse(line, self._label_format, self._charset)
+                entry = Entry(number, name, text)
+            return self._read_image(entry)
         except Reject as reject:
-            swapped = self._folder.explain_swapped(line) if self._label_format == labels.TEXT else ""
-            return Rejected(line.number, reject.name or name, reject.reason, reject.detail + swapped)
+            detail = reject.detail + self._explain_swapped(line)
+            return Rejected(number, reject.name or name, reject.reason, detail)
+
+    def _read_image(self, entry: Entry) -> EncodedRow | PendingImage:
+        encoded, reencoded_from = self._images.read(entry), ""
+        header = headers.read(encoded)
+        if header is None or header.kind == headers.OTHER:
+            foreign = headers.foreign_format(encoded)
+            if foreign in headers.PILLOW_FORMATS:
+                encoded, reencoded_from = _to_png(encoded, foreign), foreign
+                header = headers.read(encoded)
+            elif header is None:
+                raise Reject("undecodable", (f"{foreign}, " if foreign else "") + NOT_AN_IMAGE if encoded else "no bytes in it")
+        assert header
+        if header.kind != headers.OTHER:
+            check_size(header.kind, header.height, header.width)
+            check_length(entry.text, header.height, header.width, self._pixels_per_frame)
+        image = PendingImage(entry.number, entry.name, entry.text, encoded, *header, reencoded_from=reencoded_from)
+        return image.encoded_row if self._keep_undecoded and header.channels else image
+
+    def _explain_swapped(self, line: Line) -> str:
+        """Says that a line may have its name and its text swapped, if it seems so."""
+        if self._label_format == ENTRIES:
+            entry = entries.parse(line.content)
+            return "" if entry.location else self._folder.explain_swapped(entry.name, entry.text)
+        name, _, text = line.content.decode("utf-8", "replace").partition("\t")
+        return self._folder.explain_swapped(name, text) if self._label_format == labels.TEXT else ""
+
+
+def _to_png(encoded: bytes, foreign: str) -> bytes:
+    """Re-encodes a file that TensorFlow does not decode.
+
+    Raises:
+      Reject: `undecodable` or `too_large`.
+    """
+    try:
+        return pillow_formats.to_png(encoded)
+    except pillow_formats.TooLargeError as error:
+        raise Reject("too_large", str(error)) from error
+    except pillow_formats.DamagedError as error:
+        raise Reject("undecodable", f"{foreign} that cannot be decoded: {error}") from error
 
 
 def check_size(kind: str, height: int, width: int) -> None:
@@ -129,120 +176,16 @@ def check_length(text: str, height: int, width: int, pixels_per_frame: int) -> N
         raise Reject("too_long", f"needs {needed} frames, {scaled} pixels of scaled width give {frames:g}")
 
 
-class _OutsideError(Exception):
-    """A path leads out of the folder of the images."""
-
-
-class _Folder:
-    """Reads regular files inside a folder, and nothing outside it, whatever names and symbolic links say.
-
-    Args:
-      path: of the folder.
-      follow_links: whether links and absolute paths may lead outside nevertheless.
-    """
-
-    def __init__(self, path: str, follow_links: bool):
-        self._opened: dict[str, int] = {}
-        self._follow_links = follow_links
-        self._path, self._real = path, os.path.realpath(path)
-        self._spelling = Spelling(self._real, follow_links)
-
-    def __del__(self) -> None:
-        self._close()
-
-    def read(self, name: str) -> bytes:
-        """Returns a file's bytes.
-
-        Raises:
-          Reject: `outside_images`, `missing_file` or `too_large`.
-        """
-        if len(name.encode("utf-8")) > labels.MAX_PATH_BYTES:
-            raise Reject("missing_file", os.strerror(errno.ENAMETOOLONG))
-        try:
-            descriptor = self._file(name)
-        except _OutsideError as error:
-            hint = self._spelling.hint(name) or ("" if _leads_up(name) else "; --follow_links reads it")
-            raise Reject("outside_images", f"{name} is not in {self._path}{hint}") from error
-        except (OSError, ValueError) as error:
-            detail = getattr(error, "strerror", None) or str(error)
-            if isinstance(error, FileNotFoundError) and pathlib.Path(self._path, name).is_symlink():
-                detail = "a link to a file that is not there"
-            raise Reject("missing_file", detail + self._spelling.hint(name)) from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise Reject("missing_file", "not a regular file")
-            if status.st_size > headers.MAX_BYTES:
-                raise Reject("too_large", f"at most {headers.MAX_BYTES} bytes are read")
-            return os.read(descriptor, status.st_size)
-        except OSError as error:
-            raise Reject("missing_file", error.strerror or "") from error
-        finally:
-            os.close(descriptor)
-
-    def explain_swapped(self, line: labels.Line) -> str:
-        """Says that a line may be `text<TAB>name`, if what should be the text names a file and the name none."""
-        name, _, text = line.content.decode("utf-8", "replace").partition("\t")
-        if not (found := self._spelling.find(text, with_extension=True)) or self._spelling.find(name, with_extension=True):
-            return ""
-        return f"; {found!r} is a file: are the columns swapped? Write name<TAB>text"
-
-    def _file(self, name: str) -> int:
-        """Opens a file; returns its descriptor."""
-        # A device or fifo could block. A link's target is checked before the link is followed.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
-        inside, slash, base = name.rpartition("/")
-        if ".." in name and ".." in name.split("/"):
-            return os.open(self._inside(name), flags)
-        try:
-            return os.open(base, flags, dir_fd=self._open(inside or slash))
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-        return os.open(self._inside(name), flags)
-
-    def _open(self, inside: str) -> int:
-        """Opens a folder inside the folder, and keeps it open."""
-        if inside not in self._opened:
-            if len(self._opened) >= _MAX_OPEN_FOLDERS:
-                self._close()
-            self._opened[inside] = os.open(self._inside(inside), os.O_RDONLY | os.O_DIRECTORY)
-        return self._opened[inside]
-
-    def _close(self) -> None:
-        for descriptor in self._opened.values():
-            os.close(descriptor)
-        self._opened.clear()
-
-    def _inside(self, name: str) -> str:
-        """Returns the real path of a name.
-
-        Raises:
-          _OutsideError: it is not inside the folder.
-        """
-        real = os.path.realpath(pathlib.Path(self._path, name))
-        if self._follow_links and not _leads_up(name):
-            return real
-        if os.path.commonpath([real, self._real]) != self._real:
-            raise _OutsideError
-        return real
-
-
-def _leads_up(name: str) -> bool:
-    """Returns whether a name leads out of the folder by itself, through `..`."""
-    return os.path.normpath(name).split("/", 1)[0] == ".."
-
-
 _line_reader: LineReader | None = None  # of a worker process
 
 
-def prepare(config: ConvertConfig, label_format: str) -> None:
-    """Prepares a worker process for `read`."""
+def prepare(config: ConvertConfig, path: pathlib.Path, label_format: str) -> None:
+    """Prepares a worker process for `read`; see LineReader."""
     global _line_reader
-    _line_reader = LineReader(config, label_format)
+    _line_reader = LineReader(config, path, label_format)
 
 
-def read(chunk: labels.Chunk) -> list[EncodedRow | PendingImage | Rejected]:
-    """Reads a chunk of the labels file, in a worker process that was prepared."""
+def read(chunk: Chunk) -> list[EncodedRow | PendingImage | Rejected]:
+    """Reads a chunk of the file of the lines, in a worker process that was prepared."""
     assert _line_reader is not None
     return _line_reader.read(chunk)

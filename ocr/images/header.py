@@ -13,6 +13,15 @@ MAX_SCALED_WIDTH = 8_000  # pixels
 PNG_MAGIC, JPEG_MAGIC, GIF_MAGIC, BMP_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM"
 OTHER = ""  # kind of an image that is neither PNG nor JPEG
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
+# Other formats by their first bytes. Conversion reads those in PILLOW_FORMATS with Pillow; training and serving read none.
+_FOREIGN = {
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "PNM": tuple(b"P%d" % number + end for number in range(1, 7) for end in (b"\n", b" ", b"\r", b"\t")),
+    "PDF": (b"%PDF-",),
+    "SVG": (b"<svg", b"<?xml"),
+}
+PILLOW_FORMATS = ("TIFF", "WebP", "BMP", "JPEG 2000", "PNM")
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of a header with the image's size
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -42,6 +51,39 @@ def read(encoded: bytes) -> Header | None:
     if encoded.startswith(JPEG_MAGIC):
         return _shown(JPEG, encoded, *_jpeg(encoded))
     return Header(OTHER, 0, 0, 0) if encoded.startswith((GIF_MAGIC, BMP_MAGIC)) else None
+
+
+def foreign_format(encoded: bytes) -> str:
+    """Returns the name of the format of an image file that TensorFlow does not decode; empty if that is not known.
+
+    BMP is one only as far as TensorFlow decodes it wrongly: with a palette of colours, with masks, or compressed.
+    """
+    if encoded.startswith(BMP_MAGIC):
+        return "" if is_supported_bmp(encoded) else "BMP"
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return "WebP"
+    if encoded[4:8] == b"ftyp":
+        return "AVIF" if encoded[8:12] in (b"avif", b"avis") else "HEIC" if encoded[8:12] in (b"heic", b"heix", b"mif1") else ""
+    return next((name for name, magics in _FOREIGN.items() if encoded.startswith(magics)), "")
+
+
+def is_supported_bmp(encoded: bytes) -> bool:
+    """Returns whether TensorFlow decodes a BMP file correctly, as `header_graph` does in the graph.
+
+    It ignores palettes and masks, so that leaves true colour, and grey whose palette is the greys in order.
+    """
+    if len(encoded) < 54:
+        return False
+    header, bits, packing = *struct.unpack_from("<I", encoded, 14), *struct.unpack_from("<HI", encoded, 28)
+    if header < 40:
+        return False
+    if bits == 8 and packing == 0:
+        (used,) = struct.unpack_from("<I", encoded, 46)
+        used = used if 0 < used <= 256 else 256
+        palette = encoded[14 + header : 14 + header + 4 * used]
+        return all(palette[channel::4] == bytes(range(used)) for channel in range(3))
+    usual = packing == 3 and encoded[54:66] == struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
+    return (bits in (24, 32) and packing == 0) or (bits == 32 and usual)
 
 
 def scaled_width(height: int, width: int) -> int:

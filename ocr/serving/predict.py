@@ -60,15 +60,16 @@ def predict_images(read: ReadFunction, images: Iterable[tuple[str, bytes, str]])
     while batch := list(itertools.islice(images, _BATCH_SIZE)):
         texts, confidences, statuses = read([content for _, content, _ in batch])
         for (name, content, reason), text, confidence, status in zip(batch, texts, confidences, statuses, strict=True):
-            reason = reason or explain(int(status))
+            reason = reason or explain(int(status), content)
             is_doubtful = not reason and (not text or confidence < _DOUBTFUL)
             warning = _TALL if is_doubtful and _is_tall(content) else ""
             yield Prediction(name, text, float(confidence), reason, int(status), warning)
 
 
-def explain(status: int) -> str:
-    """Returns why an image was not read, or "" if it was."""
-    return _REASONS.get(status, "")
+def explain(status: int, content: bytes) -> str:
+    """Returns why an image was not read, or "" if it was; names its format if that is one which is not decoded."""
+    foreign = header.foreign_format(content) if status == 1 else ""
+    return _REASONS.get(status, "") + (f": {foreign}, not PNG, JPEG, GIF or plain BMP" if foreign else "")
 
 
 def withhold(prediction: Prediction, min_confidence: float) -> Prediction:

@@ -15,7 +15,8 @@ from hypothesis import strategies
 from PIL import Image
 
 from ocr.config import ConvertConfig
-from ocr.data import convert, labels, line_reader
+from ocr.data import convert, labels
+from ocr.data import folder as folders
 from tfrecords import reader
 from tfrecords.errors import InputError
 
@@ -345,7 +346,7 @@ def test_a_cmyk_jpeg_is_packed(tmp_path: pathlib.Path, image_format: str):
 
 
 def test_a_reader_keeps_few_folders_open(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, images: pathlib.Path):
-    monkeypatch.setattr(line_reader, "_MAX_OPEN_FOLDERS", 3)
+    monkeypatch.setattr(folders, "_MAX_OPEN_FOLDERS", 3)
     content = (images / "a.png").read_bytes()
     for index in range(10):
         (tmp_path / "images" / str(index)).mkdir(parents=True)

@@ -96,7 +96,7 @@ def test_chosen_images_are_read_and_characters_marked(trained, server, tmp_path)
             await page.choose(line, tmp_path / "junk.png")
             await page.wait("document.querySelectorAll('.text, .error').length == 2")
             assert await page.run("document.querySelector('.text').textContent") == text
-            assert await page.run("document.querySelector('.error').textContent") == "This image cannot be read."
+            assert (await page.run("document.querySelector('.error').textContent")).startswith("This image cannot be read: ")
             assert "Model version 1" in await page.run("document.querySelector('#model').textContent")
             # With the keyboard: focus the text, and move along its characters.
             await page.run("document.querySelector('.text').focus()")
@@ -109,7 +109,7 @@ def test_chosen_images_are_read_and_characters_marked(trained, server, tmp_path)
             assert 0 <= lefts[0] < lefts[-1] < 100
             await page.run("document.querySelector('#language').click()")
             assert await page.run("document.documentElement.lang + document.title") == "zh文字行识别"
-            assert "无法读取这张图片。" in await page.run("document.body.innerText")
+            assert "无法读取这张图片：" in await page.run("document.body.innerText")
             assert page.errors == []
 
     asyncio.run(visit())

@@ -15,18 +15,20 @@ DATA = pathlib.Path(__file__).parents[1] / "data"
 def test_predictions_come_in_order_and_bad_files_are_reported(trained, invoke, tmp_path):
     good = sorted((trained.lines / "eval").glob("*.png"))[:40]
     (tmp_path / "junk.png").write_bytes(b"junk")
-    files = [good[0], "nowhere.png", "junk.png", *good[1:]]
+    Image.new("L", (90, 32)).save(tmp_path / "page.tif")
+    files = [good[0], "nowhere.png", "junk.png", "page.tif", *good[1:]]
     done = invoke("ocr_predict", f"--saved_model={trained.export}", "--picture=read.png", *files)
     assert done.returncode == 1
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(file) for file in files]
-    assert [row[1:] for row in rows[1:3]] == [["", "0.0000"], ["", "0.0000"]]
+    assert [row[1:] for row in rows[1:4]] == [["", "0.0000"]] * 3
     truths = dict(line.split("\t") for line in (trained.lines / "eval" / "labels.txt").read_text().splitlines())
-    right = [row[1] == truths[file.name] for row, file in zip([rows[0], *rows[3:]], good, strict=True)]
+    right = [row[1] == truths[file.name] for row, file in zip([rows[0], *rows[4:]], good, strict=True)]
     assert sum(right) >= 36
     assert done.stderr.splitlines() == [
         "nowhere.png: No such file or directory",
         "junk.png: not an image that can be decoded",
+        "page.tif: not an image that can be decoded: TIFF, not PNG, JPEG, GIF or plain BMP",
     ]
     assert (tmp_path / "read.png").stat().st_size > 10_000
 

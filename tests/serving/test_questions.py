@@ -194,8 +194,8 @@ def texts_file(trained, truths, tmp_path) -> list[str]:
     return paths
 
 
-def test_ocr_predict_chooses_among_texts(trained, truths, texts_file, invoke):
-    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--texts=texts.txt")
+def test_ocr_predict_chooses_among_texts(server, truths, texts_file, invoke):
+    done = invoke("ocr_predict", f"--server={server.grpc}", "--texts=texts.txt")
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["nowhere.png: No such file or directory"]
     rows = [line.split("\t") for line in done.stdout.splitlines()]
@@ -214,10 +214,12 @@ def test_ocr_predict_prints_all_texts_as_json(trained, truths, texts_file, invok
     assert second["texts"][1] == {"text": "x", "log_probability": None}
 
 
-def test_ocr_predict_reads_what_fits_a_pattern(trained, export, texts_file, invoke):
-    done = invoke("ocr_predict", f"--saved_model={trained.export}", "--pattern=9999999", "--allowed=123", *texts_file)
-    images = [pathlib.Path(path).read_bytes() for path in texts_file]
-    texts, confidences, _, _ = export.constrained(images, "123", "9999999")
+def test_ocr_predict_reads_what_fits_a_pattern(server, texts_file, invoke):
+    done = invoke("ocr_predict", f"--server={server.grpc}", "--pattern=9999999", "--allowed=123", *texts_file)
+    with Client(server.grpc) as client:
+        images = [pathlib.Path(path).read_bytes() for path in texts_file]
+        texts, confidences, _, _ = client.constrained(images, "123", "9999999")
+    assert all(len(text) == 7 and set(text) <= set("123") for text in texts)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[1:] for row in rows] == [[t, f"{c:.4f}"] for t, c in zip(texts, confidences, strict=True)]
 

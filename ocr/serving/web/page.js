@@ -4,13 +4,14 @@ const MESSAGES = {
   en: {
     title: "Line reader", drop: "Drop, paste or choose images of single lines", otherLanguage: "中文", served: "Model version {}",
     reading: "Reading …", confidence: "confidence {}", empty: "No text found", copy: "Copy", copied: "Copied", unreachable: "The server cannot be reached.",
-    1: "This image cannot be read.", 2: "This image is too large.", 3: "This image is blank.", character: "{}: confidence {}",
+    1: "This image cannot be read: it is damaged, or not a PNG, JPEG, GIF or plain BMP.",
+    2: "This image is too large.", 3: "This image is blank.", character: "{}: confidence {}",
     keys: "Recognised text; use the arrow keys to move between characters",
   },
   zh: {
     title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", otherLanguage: "English", served: "模型版本 {}",
     reading: "识别中……", confidence: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制", unreachable: "无法连接服务器。",
-    1: "无法读取这张图片。", 2: "图片太大。", 3: "图片是空白的。", character: "{}：置信度 {}",
+    1: "无法读取这张图片：文件已损坏，或不是 PNG、JPEG、GIF 或普通 BMP。", 2: "图片太大。", 3: "图片是空白的。", character: "{}：置信度 {}",
     keys: "识别出的文字；用方向键逐字移动",
   },
 };
