@@ -14,7 +14,7 @@ import foreign
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from test_pages import alto_xml, page_xml, text_line
+from test_page_xml import alto_xml, page_xml, text_line
 
 from ocr.data import entries, labels
 from ocr.data.folder import Folder
