@@ -119,9 +119,12 @@ def read_constrained(
         with_blank = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)[:, tf.newaxis]
         decoded = recogniser.decode(tf.where(with_blank, group.logits, _RULED_OUT), group.frames)
         free = constrain.Reading(decoded.ids, decoded.lengths, decoded.confidence)
-        fitting = lambda: constrain.read(group.logits, group.frames, mask, chains)  # noqa: E731
         has_pattern = tf.reduce_any(chains.row == tf.range(tf.size(group.rows))[:, tf.newaxis], axis=1)
-        reading = tf.cond(tf.reduce_any(has_pattern), lambda: constrain.choose(has_pattern, fitting(), free), lambda: free)
+
+        def fitting() -> constrain.Reading:
+            return constrain.choose(has_pattern, constrain.read(group.logits, group.frames, mask, chains), free)
+
+        reading = tf.cond(tf.reduce_any(has_pattern), fitting, lambda: free)
         unconstrained = ctc.probability(group.logits, group.frames, reading.ids, reading.lengths)
         codes = tf.where(error != "", REFUSED, group.status)
         is_read = codes == preprocess.READ
