@@ -18,6 +18,7 @@ _MAX_CHANGE = 5.0  # of the weights in a few steps, relative to their norm: noth
 _MIN_CHANGE = 1e-5  # of the weights a step, relative to their norm: they would take a day to move
 _BLOWN_UP, _UNMOVED = 1.5, 0.9  # losses, relative to that of an untrained network
 _FIRST_STEPS = 20  # in which the loss may do anything
+_FORGOTTEN, _MIN_FORGOTTEN = 0.03, 3  # share, and number, of lines that were read correctly before and no longer are
 
 
 class Watch:
@@ -42,8 +43,13 @@ class Watch:
         self._objective, self._levels, self._peak_rate, self.findings = objective, levels, peak_rate, known
         self._before: list[tf.Tensor] = []
         self._untrained_loss = 0.0
+        self._read_before: Sequence[LineResult] = ()
         self._write_report = write_report
         write_report(self.report())
+
+    def remember(self, results: Sequence[LineResult]) -> None:
+        """Takes what the model that is to be kept reads of the lines of an evaluation: `after_evaluation` compares."""
+        self._read_before = results
 
     def before_steps(self, weights: Sequence[tf.Variable]) -> None:
         """Remembers the trainable weights, for `after_steps` to compare with."""
@@ -89,6 +95,7 @@ class Watch:
           charset: of the network.
           batch: lines on which to examine the logits where nothing was read.
         """
+        self._compare(results)
         texts, truths = [result.text for result in results], [result.truth for result in results]
         if not any(texts):
             logits, frames = self._objective.logits(batch, training=False)
@@ -107,6 +114,17 @@ class Watch:
             if edit_distances(truths, shifted).sum() < 0.3 * wrong:
                 sentence = f"Each character is read as its neighbor in the alphabet: these labels differ by {shift:+d}."
                 self._add("labels_shifted", sentence)
+
+    def _compare(self, results: Sequence[LineResult]) -> None:
+        """Finds out whether lines are misread that the model that is to be kept reads correctly."""
+        pairs = zip(self._read_before, results, strict=False)
+        kept = [after.text == after.truth for before, after in pairs if before.text == before.truth]
+        forgotten = len(kept) - sum(kept)
+        if forgotten >= max(_MIN_FORGOTTEN, _FORGOTTEN * len(kept)):
+            self._add(
+                "forgetting",
+                f"Of {len(kept)} held-out lines that the initial weights read correctly, {forgotten} are misread now.",
+            )
 
     def report(self) -> dict[str, Any]:
         """Returns what `doctor.json` holds."""

@@ -95,3 +95,11 @@ def test_a_network_that_reads_nothing_yet_is_not_gone_blank(watched: Watched):
 def test_labels_of_a_shifted_alphabet_show_in_what_is_read(watched: Watched, texts: list[str], codes: list[str]):
     watched.read(texts)
     assert watched.codes == codes
+
+
+@pytest.mark.parametrize(("texts", "codes"), [(["012", "3", "", "9"], ["forgetting"]), (["012", "345", "", "9"], [])])
+def test_lines_that_the_initial_weights_read_and_the_new_ones_do_not_are_forgetting(watched: Watched, texts, codes):
+    read_before = [LineResult("", truth, text, 0.5) for truth, text in zip(TRUTHS, ["012", "345", "678", "901"], strict=True)]
+    watched.watch.remember(read_before)
+    watched.read(texts)
+    assert watched.codes == codes
