@@ -24,7 +24,7 @@ _MIN_STEPS = 100  # whatever the time
 _EXPORT_S = 30.0  # seconds to write an export and to load it
 _RECIPE: dict[str, Any] = {
     "batch_size": 16,
-    "learning_rate": 0.0005,
+    "learning_rate": 0.0003,
     "warmup_steps": 50,
     "ema": 0.99,
     "augment": 0.3,
