@@ -25,11 +25,11 @@ from ocr.model import networks
 from ocr.model.frame_objective import FrameObjective
 from ocr.model.keep_objective import KeepObjective
 from ocr.model.objective import Objective
-from ocr.saving import warm_start
+from ocr.saving import metrics_file, warm_start
 from ocr.saving.best import Best
 from ocr.saving.warm_start import Origin
 from ocr.saving.workdir import Workdir
-from ocr.training import devices, optimizer, trainers
+from ocr.training import advice, devices, optimizer, trainers
 from ocr.training.devices import Devices
 from ocr.training.eval_model import EvalModel
 from ocr.training.journal import Journal
@@ -122,6 +122,10 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
             take_steps = trainers.fit if config.trainer == "keras" else trainers.loop
             take_steps(run)
 
+    if used.is_chief and not run.stopped:
+        metrics = (metrics_file.metric(workdir.path, name) for name in ("loss", "eval_loss"))
+        if sentence := advice.advise(*metrics):
+            _LOG.info("advice: %s", sentence)
     best = workdir.best()
     return {
         "cer": best.get("cer"),
