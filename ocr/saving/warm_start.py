@@ -69,16 +69,21 @@ def teacher(charset: Charset, origin: Origin) -> keras.Model:
     Characters that its own alphabet lacks have a logit of -1e9, so that it never outputs them.
     """
     model = networks.build(origin.model.name, charset.num_classes)
-    layer = model.get_layer("logits")
-    layer.set_weights([np.zeros_like(layer.get_weights()[0]), np.full(charset.num_classes, _NEVER)])
     take_weights(model, charset, origin)
+    layer = model.get_layer("logits")
+    kernel, bias = layer.get_weights()
+    missing = origin.charset.missing(charset.characters)
+    unknown = [label for label, character in enumerate(charset.characters) if character in missing]
+    kernel[:, unknown], bias[unknown] = 0.0, _NEVER
+    layer.set_weights([kernel, bias])
     return model
 
 
 def take_weights(model: keras.Model, charset: Charset, origin: Origin) -> int:
     """Assigns to a network the weights of another one with the same architecture.
 
-    Classes are matched by their characters. Classes of characters that the other alphabet lacks keep their weights.
+    Classes are matched by their characters. Characters that the other alphabet lacks get the mean weights of all that it has:
+    where none of those is read, they are not read either.
 
     Args:
       model: network built by `networks.build`.
@@ -96,6 +101,7 @@ def take_weights(model: keras.Model, charset: Charset, origin: Origin) -> int:
     values = []
     for weight, own, theirs in zip(model.weights, model.get_weights(), other.get_weights(), strict=True):
         if id(weight) in last_layer:  # [D, C] or [C]
+            own[...] = theirs[..., : other_charset.blank].mean(-1, keepdims=True)
             own[..., [*shared, charset.blank]] = theirs[..., [*origins, other_charset.blank]]
         values.append(own if id(weight) in last_layer else theirs)
     model.set_weights(values)
