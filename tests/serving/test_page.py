@@ -123,7 +123,7 @@ def test_a_text_is_corrected_if_the_server_keeps_corrections(trained, cold_expor
     async def visit(rest: str) -> None:
         async with open_page(f"{rest}/", tmp_path / f"browser{rest[-4:]}", "en") as page:
             await page.choose(line)
-            await page.wait("document.querySelector('.text')")
+            await page.wait("document.querySelectorAll('.text').length == 1")
             if rest == server.rest:
                 assert await page.run(buttons) == "Copy"
                 return
@@ -134,7 +134,7 @@ def test_a_text_is_corrected_if_the_server_keeps_corrections(trained, cold_expor
             await page.wait("document.querySelector('.error').textContent.startsWith('text: ')")
             await page.run("document.querySelector('.correction').value = '4711'")
             await page.press("Enter")
-            await page.wait("document.querySelector('.text')")
+            await page.wait("document.querySelectorAll('.text').length == 1")
             assert "Saved as a correction" in await page.run("document.body.innerText")
             assert [error for error in page.errors if "400" not in error] == []
 
