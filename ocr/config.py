@@ -251,6 +251,7 @@ class AdaptConfig:
     export_dir: str = required("Folder of versions, to which the adapted model is exported.")
     labels: str = option("", "Labels file, or another list of images and texts, if the texts are not in --lines.")
     source: str = option("auto", "Where the texts are: see make_tfrecords --help.")
+    follow_links: bool = option(False, "Also read images outside of --lines: see make_tfrecords --help.")
     init_from: str = option("pretrained", "Model to adapt: a workdir, an export, or pretrained, the shipped model for Chinese.")
     workdir: str = option("", "New folder for records, training and reports; EXPORT_DIR_work if not given.")
     minutes: float = option(10.0, "How long all of it may take on this machine.")

@@ -29,6 +29,7 @@ _RECIPE: dict[str, Any] = {
     "ema": 0.99,
     "augment": 0.3,
     "log_every": 10,
+    "checkpoint_every": 100,
     "keep_checkpoints": 1,
 }
 _FIGURES = ("lines", "cer", "cer_interval", "line_accuracy")
@@ -57,10 +58,11 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
     origin = warm_start.load(config.init_from)
     records, run = str(workdir / "records"), workdir / "run"
     new_characters = _pack(config, workdir, origin.charset)
+    measured = time.monotonic()
     before = {"before": _measure(config.init_from, records, workdir / "before")}
     if config.old_data:
         before["old_before"] = _measure(config.init_from, config.old_data, workdir / "old_before")
-    evaluation_s = time.monotonic() - began
+    evaluation_s = time.monotonic() - measured
 
     def training(steps: int) -> dict:
         fields: dict[str, Any] = {
@@ -71,15 +73,18 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
             "init_from": config.init_from,
             "keep": config.keep,
             "steps": steps,
-            "eval_every": max(steps // 4, 1),
+            "eval_every": max(steps // 2, 1),
         }
         return train.train(TrainConfig(**fields, **_RECIPE), stop)
 
     steps, trained = _planned_steps(run), {}
     if not steps:
+        probed = time.monotonic()
         trained = training(_PROBE)
-        left_s = config.minutes * 60 - (time.monotonic() - began) - evaluation_s - _EXPORT_S
-        steps = max(int(left_s / _step_s(run)), _MIN_STEPS)
+        step_s, now = _step_s(run), time.monotonic()
+        # The longer training needs as long to begin, and everything is measured once more at the end.
+        left_s = config.minutes * 60 - (now - began) - (now - probed - _PROBE * step_s) - evaluation_s - _EXPORT_S
+        steps = max(_PROBE + int(left_s / step_s), _MIN_STEPS)
         _LOG.info("training for %d steps, so that all is done after %g minutes", steps, config.minutes)
     if not trained.get("interrupted"):
         trained = training(steps)
@@ -106,6 +111,7 @@ def _pack(config: AdaptConfig, workdir: pathlib.Path, old: Charset) -> str:
         "labels": config.labels,
         "source": config.source,
         "split_by": config.split_by,
+        "follow_links": config.follow_links,
     }
     conversion = ConvertConfig(output=str(workdir / "records"), charset=str(path), resume=True, **source)
     new = old.missing(inputs.characters(conversion))
