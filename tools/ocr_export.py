@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from . import command
+from . import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)
@@ -41,7 +41,7 @@ flags.DEFINE_string("check", "", "Export to check, instead of writing one.", fla
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Exports a training, writes a configuration for TensorFlow Serving, or checks an export."""
-    command.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from ocr import options
     from ocr.saving import check_export, export
     from ocr.serving import saved_model, tf_serving_config
