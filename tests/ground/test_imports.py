@@ -33,9 +33,12 @@ WITHOUT_TENSORFLOW = (
     "ocr.charset",
     "ocr.pretrained",
     "ocr.images.header",
+    "ocr.images.preprocess_numpy",
     "ocr.synthesis.render",
+    "ocr.serving.edge",
     "ocr.serving.wire",
     "tools.command",
+    "tools.ocr_predict",
 )
 
 
