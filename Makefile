@@ -55,7 +55,7 @@ install-addons: .venv-addons/installed
 	touch $@
 
 OLD_TESTS = OTHER_PYTHON=$(abspath $(BIN)/python) $(OLD)/$(PYTEST) -W default $(addprefix tests/, ground/test_addons.py \
-	ground/test_charset.py ground/test_ctc.py images doctor/test_examine.py saving model \
+	ground/test_charset.py ground/test_ctc.py ground/test_ctc_inputs.py images doctor/test_examine.py saving model \
 	data/test_pipeline.py data/test_sampling.py data/test_mixture.py data/test_resume.py \
 	$(addprefix tfrecords/test_,files.py manifest.py reader.py schema.py writer.py) $(addprefix training/test_,devices.py \
 	optimizer.py run.py state.py steps.py train.py warm_start.py))

@@ -21,7 +21,7 @@ from absl import flags
 
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)
@@ -60,14 +60,14 @@ flags.DEFINE_string("check", "", "Export to check, instead of writing one.", fla
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Exports a training, writes a configuration for TensorFlow Serving, or checks an export."""
-    command.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from ocr import options
     from ocr.saving import check_export, edge, export
     from ocr.serving import saved_model, tf_serving_config
 
     if values["check"]:
         folder = saved_model.newest_version(pathlib.Path(values["check"]))
-        return {"export": str(folder), "checked": check_export.inspect(folder)}
+        return {"export": str(folder), "checked": check_export.inspect(folder, saved_model.load(folder))}
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_choice(values, format=("saved_model", *edge.FORMATS), weights=edge.WEIGHTS)
     options.check_given(export_dir=export_dir)
