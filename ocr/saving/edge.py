@@ -19,7 +19,7 @@ from ocr.images import preprocess
 from ocr.images.network_input import FrameSize
 from ocr.model import networks, portable
 from ocr.options import join_paths
-from ocr.saving import check_export, warm_start
+from ocr.saving import check_export, warm_start, web_page
 from ocr.serving import edge, saved_model
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
@@ -42,7 +42,9 @@ class _Line(NamedTuple):
     confidence: float
 
 
-def convert(source: pathlib.Path, folder: pathlib.Path, format: str, weights: str, data: str = "") -> dict[str, Any]:
+def convert(
+    source: pathlib.Path, folder: pathlib.Path, format: str, weights: str, data: str = "", onnxruntime_web: str = ""
+) -> dict[str, Any]:
     """Writes a folder with a model, its alphabet and what else is needed to run it.
 
     Args:
@@ -52,6 +54,7 @@ def convert(source: pathlib.Path, folder: pathlib.Path, format: str, weights: st
       weights: one of `WEIGHTS`, how the file stores them. With int8, products are computed with integers too.
       data: records, `DIR` or `DIR@split`, several separated by commas, of which up to 2,000 lines are read for comparison;
         needed for int8. Without any, lines of digits are drawn.
+      onnxruntime_web: folder of that npm package, for the format `web`.
 
     Returns:
       `model`, the file written; `bytes`, its size; `lines`, how many were read; `same_text`, the share with the text that the
@@ -62,6 +65,8 @@ def convert(source: pathlib.Path, folder: pathlib.Path, format: str, weights: st
       IntegrityError: the export is damaged, or the model does not read what it reads.
     """
     check_installed(format)
+    if format == "web":
+        web_page.check_package(onnxruntime_web)
     if weights == "int8" and not data:
         raise InputError("--weights=int8: give records with --data, to calibrate it on and to measure what it costs")
     version = saved_model.newest_version(source)
@@ -78,9 +83,12 @@ def convert(source: pathlib.Path, folder: pathlib.Path, format: str, weights: st
             write(portable.reader(model), path, weights, _spread(lines), frame)
         (staging / edge.CHARSET).write_text(charset.file_text(), "utf-8", newline="\n")
         described = {"alphabet": charset.fingerprint, "line_height": frame.height, "frame_width": frame.width}
-        described |= {"weights": weights, **{name: about[name] for name in ("network", "versions", "written")}}
+        described |= {"version": version.name, "weights": weights}
+        described |= {name: about[name] for name in ("network", "versions", "written")}
         files.write_json(staging / edge.ABOUT, described)
         measured = _compare(path, lines, weights)
+        if format == "web":
+            web_page.write(staging, onnxruntime_web)
         return {"model": str(folder / path.name), "bytes": path.stat().st_size, **measured}
 
 
@@ -90,7 +98,7 @@ def check_installed(format: str) -> None:
     Raises:
       InputError: one is not.
     """
-    needed = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}[format]
+    needed = ("ai_edge_litert",) if format == "litert" else ("tf2onnx", "onnx", "onnxruntime")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise InputError(f"--format={format}: needs {', '.join(missing)}; pip install 'line-ocr[convert]' installs all")
 
@@ -226,4 +234,8 @@ def _compare(path: pathlib.Path, lines: Sequence[_Line], weights: str) -> dict[s
     return measured | {"cer": round(cer, 6), "saved_model_cer": round(reference, 6)}
 
 
-FORMATS: dict[str, tuple[str, Callable[..., None]]] = {"onnx": (".onnx", _write_onnx), "litert": (".tflite", _write_litert)}
+FORMATS: dict[str, tuple[str, Callable[..., None]]] = {
+    "onnx": (".onnx", _write_onnx),
+    "litert": (".tflite", _write_litert),
+    "web": (".onnx", _write_onnx),
+}
