@@ -65,5 +65,5 @@ class Corrections:
         """Logs what was done, and how many lines of the file match no name."""
         _LOG.info("--corrections=%s: %d lines corrected, %d dropped", self._path, self._corrected, self._dropped)
         if self._unmatched:
-            first = next(iter(self._unmatched))
-            _LOG.warning("--corrections=%s: %d of its lines match no name, the first: %r", self._path, len(self._unmatched), first)
+            count, first = len(self._unmatched), next(iter(self._unmatched))
+            _LOG.warning("--corrections=%s: %d of its lines match no name, the first: %r", self._path, count, first)
