@@ -21,8 +21,9 @@ from tfrecords import files
 
 _LIKELY = 0.5  # probability from which a label is proposed to be corrected
 _MAX_SHOWN = 300  # lines on the page
-_ALTERNATIVES = 100  # texts that a wrong label may be instead, for each wrong character of it
-_ROUNDS = 100  # to estimate the share of wrong labels
+_ALTERNATIVES = 100  # labels that may be wrong in the place of a text, for each edit between the two
+_FIRST_SHARE, _SHARES = 0.01, (1e-6, 0.5)  # of wrong labels: where its estimation begins, and between what it stays
+_ROUNDS = 100  # of this estimation
 
 
 def open_model(path: pathlib.Path) -> Export:
@@ -66,17 +67,17 @@ def read(model: Export, split: Split, batch_size: int = 32) -> list[LineResult]:
 def wrong_probabilities(lines: Sequence[LineResult]) -> np.ndarray:
     """Estimates for each label the probability that it is wrong.
 
-    By Bayes's rule: a label that is right has the probability P(label) that the model gives it. One that is wrong stands
-    where the text that is read should, and is one of 100 to the power of its edits equally probable others. What is left to
-    know is the share of wrong labels, which is the mean of these probabilities: it is found by the EM algorithm (Dempster,
-    Laird and Rubin, 1977).
+    By Bayes's rule: a label that is right has the probability that the model gives it. One that is wrong stands where the text
+    that is read should, and is one of many others, equally probable: 100 for each edit between the two. What is left to know
+    is the share of wrong labels, which is the mean of these probabilities: it is found by the EM algorithm (Dempster, Laird
+    and Rubin, 1977).
 
     Args:
       lines: with their `log_probability`.
 
     Returns:
-      float64[lines]; NaN where the model can never read the label, so that it says nothing about it, and 1 where an image is
-      blank and its label is not.
+      float64[lines]; 0 where the label is read, 1 where an image is blank and its label is not, and NaN where the model can
+      never read the label, so that it says nothing about it.
     """
     label = np.array([line.log_probability for line in lines], np.float64)
     text = np.array([_log(line.confidence) for line in lines], np.float64)
@@ -84,11 +85,11 @@ def wrong_probabilities(lines: Sequence[LineResult]) -> np.ndarray:
     blank = (text == -math.inf) & (edits > 0) & np.array([not line.text for line in lines], bool)
     judged = np.isfinite(label) & np.isfinite(text)
     evidence = np.where(judged, text - np.where(judged, label, 0.0), 0.0) - edits * math.log(_ALTERNATIVES)
-    share, wrong = 0.01, np.zeros(len(lines))
+    share, wrong = _FIRST_SHARE, np.zeros(len(lines))
     for _ in range(_ROUNDS if judged.any() else 0):
-        odds = evidence + math.log(share / (1 - share))
-        wrong = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
-        share = float(np.clip(wrong[judged].mean(), 1e-6, 0.5))
+        odds = np.clip(evidence + math.log(share / (1 - share)), -700, 700)
+        wrong = np.where(edits > 0, 1 / (1 + np.exp(-odds)), 0.0)
+        share = float(np.clip(wrong[judged].mean(), *_SHARES))
     return np.where(blank, 1.0, np.where(judged, wrong, math.nan))
 
 
