@@ -110,15 +110,15 @@ def write(folder: pathlib.Path, title: str, lines: Sequence[LineResult], split: 
     """
     wrong = wrong_probabilities(lines)
     edits = metrics.edit_distances([line.truth for line in lines], [line.text for line in lines])
-    judged = np.flatnonzero(~np.isnan(wrong))
-    order = [int(n) for n in sorted(judged, key=lambda n: (-wrong[n], lines[n].log_probability - _log(lines[n].confidence)))]
+    judged = [n for n, p in enumerate(wrong) if not math.isnan(p)]
+    order = sorted(judged, key=lambda n: (-wrong[n], lines[n].log_probability))
     likely = [n for n in order if wrong[n] >= _LIKELY]
     shown = [n for n in order if edits[n]][:_MAX_SHOWN]
     summary = {
         "lines": len(lines),
         "not_judged": len(lines) - len(judged),
         "corrections": len(likely),
-        "wrong_share": round(float(wrong[judged].mean()), 6) if len(judged) else None,
+        "wrong_share": round(float(wrong[judged].mean()), 6) if judged else None,
     }
     rows = ["name\twrong\tlabel\tread\tlog_probability\tread_log_probability\n"]
     for n in order:

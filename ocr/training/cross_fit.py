@@ -50,11 +50,12 @@ def read(workdir: pathlib.Path, split: Split, folds: int, folder: pathlib.Path, 
         records, run = folder / f"records{fold}", folder / f"run{fold}"
         own = _divide(split, fold, folds, records)
         _LOG.info("fold %d of %d: %d lines are read by a network trained on the others", fold + 1, folds, len(own))
-        data = {"train_data": str(records), "eval_data": str(records), "charset": str(workdir / "charset.txt")}
-        train.train(dataclasses.replace(config, **data, workdir=str(run)), stop)
+        data, charset = str(records), str(workdir / "charset.txt")
+        fold_config = dataclasses.replace(config, train_data=data, eval_data=data, charset=charset, workdir=str(run))
+        train.train(fold_config, stop)
         if stop():
             break
-        lines = audit.read(audit.open_model(run), dataset.find(str(records), "eval"))
+        lines = audit.read(audit.open_model(run), dataset.find(data, "eval"))
         results |= dict(zip(own, lines, strict=True))
     return [results[number] for number in sorted(results)]
 
