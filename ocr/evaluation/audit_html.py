@@ -8,8 +8,6 @@ from ocr.evaluation import report_html
 from ocr.evaluation.metrics import LineResult
 from tfrecords import files
 
-_LIKELY = 0.5
-
 # A line is corrected if its box is checked: to the text in its field, or dropped if there is none.
 _SCRIPT = """
 document.getElementById("save").addEventListener("click", () => {
@@ -37,30 +35,28 @@ def draw(
     Args:
       title: of the page.
       summary: see `audit.write`.
-      rows: number, result and probability of a wrong label of each line to show.
+      rows: number, result and probability of a wrong label of each line to show; those with corrections come first.
       images: by line number, PNG files of these lines.
     """
-    header = ("Line", "Label; <ins>read</ins>", "Wrong", "Correct", "to, or drop", "File")
+    header = ("Line", "Label; <ins>read</ins>; new text", "Wrong", "Correct")
     cells = [
         (
-            report_html.line_image(number, images[number]),
-            f"<span class=text>{report_html.compared(line.text, line.truth)}</span>",
-            f"{wrong:.0%}",
-            f'<input type=checkbox aria-label="correct"{" checked" * (wrong >= _LIKELY)}>',
+            f"{report_html.line_image(number, images[number])}<small>{_escape(line.filename)}</small>",
+            f"<span class=text>{report_html.compared(line.text, line.truth)}</span><br>"
             f'<input class=new name="{_escape(line.filename)}" value="{html.escape(line.text)}" aria-label="new text">',
-            f"<small>{_escape(line.filename)}</small>",
+            f"{wrong:.0%}",
+            f'<input type=checkbox aria-label="correct"{" checked" * (place < summary["corrections"])}>',
         )
-        for number, line, wrong in rows
+        for place, (number, line, wrong) in enumerate(rows)
     ]
     share = "" if summary["wrong_share"] is None else f", an estimated {summary['wrong_share']:.1%} of them with a wrong label"
     left = f" {summary['not_judged']:,} have labels that this model can never read, and are not judged."
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{summary['lines']:,} lines{share}.{left if summary['not_judged'] else ''}"
-        f" The {len(rows)} lines that were read differently from their labels, the most doubtful first"
-        "; those checked are in <code>corrections.tsv</code>.</p>"
-        "<p>Check the labels that are wrong, correct the text, or leave none to drop the line; then "
-        "<button id=save>save corrections.tsv</button> for <code>make_tfrecords --corrections</code>.</p>",
+        f" Below are {len(rows)} that were read differently from their labels, the most doubtful first."
+        "</p><p>Those in <code>corrections.tsv</code> are checked. Check the labels that are wrong, correct the new text, or "
+        "leave none to drop the line, and <button id=save>save another corrections.tsv</button></p>",
         report_html.table(header, cells),
         f"<script>{_SCRIPT}</script>",
     ]

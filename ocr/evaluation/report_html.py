@@ -17,7 +17,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0 }
 td { border-top: 1px solid var(--faint); vertical-align: middle }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 img { max-height: 40px; max-width: 520px; display: block; background: #fff }
-.text { font-size: 1.15rem }
+.text { font-size: 1.15rem } input.new { font: inherit; width: 22rem; max-width: 100% }
 mark { background: none; color: var(--bad); font-weight: bold; text-decoration: underline }
 ins { color: var(--good); font-weight: bold }
 .groups { display: flex; flex-wrap: wrap; gap: 0 3rem } .figures td { font-size: 1.3rem } small { opacity: .7 }
