@@ -153,7 +153,7 @@ def test_a_text_is_compared_with_the_image(trained, server, tmp_path):
             async def compare(typed: str, reply: str) -> str:
                 await page.run("document.querySelector('.comparison input').select()")
                 await page.call("Input.insertText", text=typed)
-                await page.press("Enter")
+                await page.run("document.querySelector('.comparison button').click()")
                 return await page.wait(f"[document.querySelector('.verdict').innerText].find(text => text.includes('{reply}'))")
 
             assert "disagrees" not in await compare(text, "The image agrees: probability")
