@@ -48,7 +48,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
 
     if values["check"]:
         folder = saved_model.newest_version(pathlib.Path(values["check"]))
-        return {"export": str(folder), "checked": check_export.inspect(folder)}
+        return {"export": str(folder), "checked": check_export.inspect(folder, saved_model.load(folder))}
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_given(export_dir=export_dir)
     result = {}

@@ -52,7 +52,6 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * calibration["sharpness"])
         _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), staging)
-        _compare(Recogniser(model, charset, decoder), staging)
         extra = staging / "assets.extra"
         extra.mkdir()
         about = {
@@ -70,7 +69,9 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
         }
         files.write_json(extra / "model.json", about)
         warmup.write(extra / warmup.NAME, networks.network(model.name).frame.height)
-        check_export.inspect(staging)
+        written = saved_model.load(staging)
+        _compare(Recogniser(model, charset, decoder), written, staging)
+        check_export.inspect(staging, written)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}
 
@@ -102,8 +103,8 @@ def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> Non
         tf.saved_model.save(module, str(folder), signatures=signatures(recogniser))
 
 
-def _compare(recogniser: Recogniser, folder: pathlib.Path) -> None:
-    """Makes sure that the export reads images of noise as the network in memory does.
+def _compare(recogniser: Recogniser, written: saved_model.Export, folder: pathlib.Path) -> None:
+    """Makes sure that an export reads images of noise as the network in memory does.
 
     Raises:
       IntegrityError: It does not.
@@ -111,7 +112,7 @@ def _compare(recogniser: Recogniser, folder: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     sizes = [(32, 280), (48, 100), (17, 300), (32, 1)]
     noise = [tf.io.encode_png(rng.integers(0, 256, (*size, 1), np.uint8)).numpy() for size in sizes]
-    texts, confidences, _ = saved_model.load(folder)(noise)
+    texts, confidences, _ = written(noise)
     expected = recogniser.read_files(tf.constant(noise))
     expected_texts = [text.decode() for text in expected["text"].numpy()]
     if texts != expected_texts or not np.allclose(confidences, expected["confidence"], atol=1e-3):
