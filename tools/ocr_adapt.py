@@ -15,20 +15,20 @@ from absl import flags
 
 from ocr.config import AdaptConfig
 
-from . import command
+from .cli import command, command_flags, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, AdaptConfig)
-command.define_memory_growth(FLAGS, default=False)
+command_flags.define_fields(FLAGS, AdaptConfig)
+tensorflow_import.define_memory_growth(FLAGS, default=False)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Adapts a model."""
-    config = AdaptConfig(**command.fields(values, AdaptConfig))
-    command.import_tensorflow(values["gpu_memory_growth"])
+    config = AdaptConfig(**command_flags.fields(values, AdaptConfig))
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.training import adapt
 
-    with command.stop_on_signal() as stop:
+    with signals.stop_on_signal() as stop:
         return adapt.adapt(config, stop)
 
 

@@ -50,20 +50,19 @@ _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
 
 
-def inspect(folder: pathlib.Path) -> list[str]:
+def inspect(folder: pathlib.Path, export: saved_model.Export) -> list[str]:
     """Checks an export.
 
     Args:
       folder: A version.
+      export: The same, loaded.
 
     Returns:
       The names of the checks, which it has all passed.
 
     Raises:
-      InputError: It was not written by `ocr_export`.
-      IntegrityError: It is damaged, or fails a check.
+      IntegrityError: It fails a check.
     """
-    export = saved_model.load(folder)
     signatures = export.signatures
     checks: dict[str, Callable[[], None]] = {
         "signatures": lambda: _check_signatures(signatures),
@@ -218,10 +217,11 @@ def _line_height(signatures: Mapping[str, Any]) -> int:
 
 def _draw_lines() -> list[bytes]:
     """Returns image files of lines of a few digits each; the one too narrow for a digit has a stroke."""
-    return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
+    return [draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
 
 
-def _draw_line(width: int, seed: int) -> bytes:
+def draw_line(width: int, seed: int) -> bytes:
+    """Returns an image file of a line of digits, this many pixels wide; one too narrow for a digit has a stroke."""
     rng = np.random.default_rng(seed)
     if width < SCALED_HEIGHT:
         file = io.BytesIO()

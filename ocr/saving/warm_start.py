@@ -54,7 +54,7 @@ def load(source: str, network: str = "") -> Origin:
         trained = Workdir(path).load()
         origin = Origin(trained.model, trained.charset)
     else:
-        origin = _load_export(saved_model.newest_version(path))
+        origin = load_export(saved_model.newest_version(path))
     if network and origin.model.name != network:
         raise InputError(
             f"--init_from={source}: has the network {origin.model.name}, this training {network}; "
@@ -108,8 +108,8 @@ def take_weights(model: keras.Model, charset: Charset, origin: Origin) -> int:
     return len(shared)
 
 
-def _load_export(folder: pathlib.Path) -> Origin:
-    """Loads the network of an export, and its alphabet.
+def load_export(folder: pathlib.Path) -> Origin:
+    """Loads the network of an export, a version, and its alphabet.
 
     Raises:
       IntegrityError: it is damaged.

@@ -97,6 +97,22 @@ def test_labels_of_a_shifted_alphabet_show_in_what_is_read(watched: Watched, tex
     assert watched.codes == codes
 
 
+@pytest.mark.parametrize(
+    ("doubted", "log_probability", "codes"),
+    [
+        pytest.param(6, -30.0, ["labels_wrong"], id="three in a hundred"),
+        pytest.param(2, -30.0, [], id="one in a hundred"),
+        pytest.param(6, -2.0, [], id="lines that are hard to read"),
+        pytest.param(6, float("-inf"), [], id="characters that the network does not know"),
+    ],
+)
+def test_labels_are_doubted_that_the_images_contradict(watched: Watched, doubted, log_probability, codes):
+    right = [LineResult("", "01234", "01234", 0.9, log_probability=-0.1)] * (200 - doubted)
+    wrong = [LineResult("", "01235", "01234", 0.9, log_probability=log_probability)] * doubted
+    watched.watch.after_evaluation(right + wrong, CHARSET, {})
+    assert watched.codes == codes
+
+
 @pytest.mark.parametrize(("texts", "codes"), [(["012", "3", "", "9"], ["forgetting"]), (["012", "345", "", "9"], [])])
 def test_lines_that_the_initial_weights_read_and_the_new_ones_do_not_are_forgetting(watched: Watched, texts, codes):
     read_before = [LineResult("", truth, text, 0.5) for truth, text in zip(TRUTHS, ["012", "345", "678", "901"], strict=True)]
