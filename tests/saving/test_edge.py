@@ -128,4 +128,5 @@ def test_what_cannot_be_converted_is_refused_in_a_line(trained, invoke):
     assert "--saved_model" in stderr("--format=onnx")
     assert "export it first" in stderr("--format=onnx", f"--workdir={trained.workdir}")
     assert "give records with --data" in stderr("--format=litert", "--weights=int8", f"--saved_model={trained.export}")
+    assert "npm install onnxruntime-web" in stderr("--format=web", f"--saved_model={trained.export}")
     assert "must be one of" in stderr("--format=coreml", f"--saved_model={trained.export}")
