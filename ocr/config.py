@@ -50,6 +50,11 @@ class ConvertConfig:
         "Put some of the lines into a second split, eval. A share, such as 0.1: chosen by a hash of each name, so that a line "
         "stays where it is whatever is added. Or a file with a name, or the beginning of names and *, on each line.",
     )
+    corrections: str = option(
+        "",
+        "File with a line name<TAB>text for each image whose text is another one, or name<TAB> for one to drop: ocr_audit "
+        "writes such a file.",
+    )
     label_format: str = option(
         "auto",
         "text: name<TAB>text. ids: name id id ... auto: text if the first line that is not empty has a tab; ids if no line has "
@@ -94,8 +99,8 @@ class ConvertConfig:
             raise InputError(f"--labels: has to be given with --source={self.source}")
         if self.split_by and self.split == "eval":
             raise InputError("--split=eval: with --split_by it is the name of the other split")
-        if self.engine == "beam" and (self.split_by or self.source not in ("auto", "labels")):
-            raise InputError("--engine=beam: takes only a labels file, and no --split_by")
+        if self.engine == "beam" and (self.split_by or self.corrections or self.source not in ("auto", "labels")):
+            raise InputError("--engine=beam: takes only a labels file, and no --split_by or --corrections")
         if self.beam_options and self.engine == "local":
             raise InputError("--beam_options: taken only with --engine=beam")
         check_range(values, height=(8, 1000), pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))

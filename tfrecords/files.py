@@ -177,6 +177,18 @@ def temporary_directory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_free(folder: pathlib.Path) -> None:
+    """Checks that a folder can be made.
+
+    Raises:
+      InputError: it exists and is not an empty folder, or has no name.
+    """
+    if not folder.name:
+        raise InputError(f"{folder}: the folder that this was started in; name a new one")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder}: already there; name a new folder, or remove it first")
+
+
 @contextlib.contextmanager
 def atomic_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a hidden folder to fill, which is renamed to `final` if the block succeeds and removed if it fails.
@@ -184,17 +196,10 @@ def atomic_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       InputError: `final` exists and is not an empty folder, or another process is making it.
     """
-    if not final.name:
-        raise InputError(f"{final}: the folder that this was started in; name a new one")
-
-    def check_free() -> None:
-        if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-            raise InputError(f"{final}: already there; name a new folder, or remove it first")
-
-    check_free()
+    check_free(final)
     make_folder(final.parent)
     with temporary_directory(final.with_name(f".{final.name}.partial")) as staging:
-        check_free()  # another process may have made it in between
+        check_free(final)  # another process may have made it in between
         yield staging
         for path in staging.rglob("*"):
             if path.is_file():

@@ -9,6 +9,7 @@ from ocr import charset as charsets
 from ocr.charset import Charset
 from ocr.config import ConvertConfig
 from ocr.data import entries, labels
+from ocr.data.corrections import Corrections
 from ocr.data.entries import Entry
 from ocr.data.folder import Folder
 from ocr.data.line_index import LabelsIndex
@@ -31,7 +32,7 @@ def open_inputs(config: ConvertConfig) -> Iterator[tuple[dict[str, LabelsIndex],
     folder = Folder(config.images, config.follow_links)
     source, names = _source(config, folder)
     index = _index_labels(config, charset) if source == choose.LABELS else None
-    if index and not config.split_by:
+    if index and not (config.split_by or config.corrections):
         yield {config.split: _checked(config, index)}, charset
         return
     if index:
@@ -83,12 +84,13 @@ def _checked(config: ConvertConfig, index: LabelsIndex) -> LabelsIndex:
 def _write(config: ConvertConfig, found: Iterator[Entry], scratch: pathlib.Path, title: str) -> dict[str, pathlib.Path]:
     """Writes entries to a file for each split; none of them is empty."""
     split_by = SplitBy(config.split_by) if config.split_by else None
+    corrections = Corrections(config.corrections) if config.corrections else None
     paths = {split: scratch / split for split in ([config.split, EVAL] if split_by else [config.split])}
     counts = dict.fromkeys(paths, 0)
     try:
         with contextlib.ExitStack() as stack:
             opened: dict[str, BinaryIO] = {split: stack.enter_context(open(path, "wb")) for split, path in paths.items()}
-            for entry in found:
+            for entry in map(corrections.apply, found) if corrections else found:
                 split = EVAL if split_by and split_by.is_eval(entry) else config.split
                 opened[split].write(entries.line(entry))
                 counts[split] += 1
@@ -96,6 +98,8 @@ def _write(config: ConvertConfig, found: Iterator[Entry], scratch: pathlib.Path,
         raise InputError(f"{error.filename or title}: {error.strerror}") from error
     if not any(counts.values()):
         raise InputError(f"{title}: has no text lines")
+    if corrections:
+        corrections.report()
     if split_by:
         split_by.warn_of_unmatched(config.split_by)
     for split, count in counts.items():

@@ -29,6 +29,7 @@ REASONS = (
     "duplicate_name",
     "no_text",
     "bad_polygon",
+    "dropped",
 )
 _LOG = logging.getLogger(__name__)
 MAX_LINE_BYTES = 2**20

@@ -15,6 +15,7 @@ FIXES = {
     "images_alike": "Inspect the images: empty files, one buffer reused for all, or the wrong folder.",
     "images_inverted": "Render or photograph both the same way, or invert one of them before packing.",
     "labels_shuffled": "Compare the labels file with the images: one list may be sorted and the other not.",
+    "labels_wrong": "Look at them with ocr_audit --model=WORKDIR, and pack the lines again with the corrections.",
     "blanks_around_texts": "Remove the blanks in the labels file, unless they are to be read, and pack the lines again.",
     "batchnorm_frozen": "Call the network with training=True in the training step, and keep its layers trainable.",
     "dropout_in_eval": "Call the network with training=False to read lines.",

@@ -1,4 +1,4 @@
-"""Watches a training under way for a bad learning rate, a network gone blank, and labels of another alphabet."""
+"""Watches a training under way for a bad learning rate, a network gone blank, and labels of another alphabet, or wrong ones."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,7 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.doctor import findings
 from ocr.doctor.findings import Finding
+from ocr.evaluation import audit
 from ocr.evaluation.metrics import LineResult, edit_distances
 from ocr.model.objective import Objective
 
@@ -18,6 +19,8 @@ _MAX_CHANGE = 5.0  # of the weights in a few steps, relative to their norm: noth
 _MIN_CHANGE = 1e-5  # of the weights a step, relative to their norm: they would take a day to move
 _BLOWN_UP, _UNMOVED = 1.5, 0.9  # losses, relative to that of an untrained network
 _FIRST_STEPS = 20  # in which the loss may do anything
+_MAX_CER = 0.1  # of a network whose opinion on labels counts
+_MIN_DOUBTFUL, _MAX_DOUBTFUL = 5, 0.01  # labels; share of them
 
 
 class Watch:
@@ -100,13 +103,23 @@ class Watch:
         if len(set("".join(texts))) < 3:
             return  # it outputs the most frequent characters whatever the image
         wrong = edit_distances(truths, texts).sum()
-        if wrong <= 0.5 * sum(map(len, truths)):
+        characters = sum(map(len, truths))
+        if wrong <= _MAX_CER * characters:
+            self._check_labels(results)
+        if wrong <= 0.5 * characters:
             return
         for shift in (1, -1):
             shifted = [charset.decode((label + shift) % charset.blank for label in charset.encode(text)) for text in texts]
             if edit_distances(truths, shifted).sum() < 0.3 * wrong:
                 sentence = f"Each character is read as its neighbor in the alphabet: these labels differ by {shift:+d}."
                 self._add("labels_shifted", sentence)
+
+    def _check_labels(self, results: Sequence[LineResult]) -> None:
+        """Counts labels that are far less probable than what is read, by a network that reads well."""
+        doubtful = int((audit.wrong_probabilities(results) >= 0.5).sum())
+        if doubtful >= _MIN_DOUBTFUL and doubtful > _MAX_DOUBTFUL * len(results):
+            sentence = f"{doubtful} of the {len(results)} evaluation labels are probably wrong, judging by the images."
+            self._add("labels_wrong", sentence)
 
     def report(self) -> dict[str, Any]:
         """Returns what `doctor.json` holds."""

@@ -68,7 +68,8 @@ class Evaluator:
         for batch in batches:
             texts, confidences, loss = (value.numpy() for value in self._read(*(batch[name] for name in _INPUTS)))
             scaled = {**batch, "width": batch["width"] * SCALED_HEIGHT // self._line_height}
-            results += _line_results(scaled, [text.decode() for text in texts], confidences)
+            lines = _line_results(scaled, [text.decode() for text in texts], confidences)
+            results += [line._replace(log_probability=-float(nll)) for line, nll in zip(lines, loss, strict=True)]
             nats.append(loss)
         losses = np.concatenate(nats)
         losses = losses[~np.isposinf(losses)]
@@ -107,25 +108,31 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
             results = _read_export(model, split, batch_size)
             measured = measures(results)
         if folder:
-            report.write(folder, f"{model} on {data}", results, measured, functools.partial(_lines_as_png, split, batch_size))
+            report.write(folder, f"{model} on {data}", results, measured, functools.partial(lines_as_png, split, batch_size))
         return measured
 
 
 def _read_export(export: pathlib.Path, split: dataset.Split, batch_size: int) -> list[LineResult]:
     read = saved_model.load(export)
-    results = []
-    for batch in pipeline.image_files(split, batch_size):
-        texts, confidences, statuses = read(batch["encoded"].numpy().tolist())
-        damaged = np.isin(statuses, (preprocess.UNDECODABLE, preprocess.TOO_LARGE))
-        if damaged.any():
-            name = batch["filename"].numpy()[damaged.argmax()].decode("utf-8", "replace")
-            raise IntegrityError(f"{split.folder}: the image of {name} cannot be decoded")
-        results += _line_results(batch, texts, confidences)
-    return results
+    return [line for batch in pipeline.image_files(split, batch_size) for line in read_files(read, split, batch)]
 
 
-def _lines_as_png(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
-    """Returns the lines with these numbers as the network gets them, as PNG files."""
+def read_files(read: saved_model.Export, split: dataset.Split, batch: dict[str, tf.Tensor]) -> list[LineResult]:
+    """Reads a batch of `pipeline.image_files` with an export.
+
+    Raises:
+      IntegrityError: an image is damaged.
+    """
+    texts, confidences, statuses = read(batch["encoded"].numpy().tolist())
+    damaged = np.isin(statuses, (preprocess.UNDECODABLE, preprocess.TOO_LARGE))
+    if damaged.any():
+        name = batch["filename"].numpy()[damaged.argmax()].decode("utf-8", "replace")
+        raise IntegrityError(f"{split.folder}: the image of {name} cannot be decoded")
+    return _line_results(batch, texts, confidences)
+
+
+def lines_as_png(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
+    """Returns lines of a split as the network gets them, as PNG files by their numbers from 0."""
     batches = (batch["encoded"].numpy() for batch in pipeline.image_files(split, batch_size))
     encoded = {number: file for number, file in enumerate(itertools.chain.from_iterable(batches)) if number in numbers}
     return {number: _line_as_png(file).numpy() for number, file in encoded.items()}

@@ -1,5 +1,6 @@
 """How well lines were read: error rates with intervals, calibration of the confidences, and the characters confused."""
 
+import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ class LineResult(NamedTuple):
       confidence: of that text, from 0 to 1.
       width: scaled width in pixels.
       font: font the line was drawn with, empty where that is unknown.
+      log_probability: natural logarithm of the probability of the label, minus infinity if the network can never read it; NaN
+        if it is not known.
     """
 
     filename: str
@@ -30,6 +33,7 @@ class LineResult(NamedTuple):
     confidence: float
     width: int = 0
     font: str = ""
+    log_probability: float = math.nan
 
 
 def measures(results: Sequence[LineResult]) -> dict[str, Any]:

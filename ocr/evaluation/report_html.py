@@ -17,7 +17,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0 }
 td { border-top: 1px solid var(--faint); vertical-align: middle }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 img { max-height: 40px; max-width: 520px; display: block; background: #fff }
-.text { font-size: 1.15rem }
+.text { font-size: 1.15rem } input.new { font: inherit; width: 22rem; max-width: 100% }
 mark { background: none; color: var(--bad); font-weight: bold; text-decoration: underline }
 ins { color: var(--good); font-weight: bold }
 .groups { display: flex; flex-wrap: wrap; gap: 0 3rem } .figures td { font-size: 1.3rem } small { opacity: .7 }
@@ -35,14 +35,13 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
     """
 
     def picture(number: int) -> str:
-        data = base64.b64encode(images[number]).decode("ascii")
-        return f'<img alt="line {number}" src="data:image/png;base64,{data}">'
+        return line_image(number, images[number])
 
     figures = content["figures"]
     ranges = {key: " to ".join(f"{bound:.2%}" for bound in figures[f"{key}_interval"]) for key in ("cer", "line_accuracy")}
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        _table(
+        table(
             ("", "", ""),
             [
                 ("Character errors (CER)", f"{figures['cer']:.2%}", f"<small>95%: {ranges['cer']}</small>"),
@@ -71,11 +70,11 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
         )
         for row in content["confusions"]
     ]
-    parts.append(f"<h2>Confusions</h2>{_table(('Should be', 'Read', 'Times', 'Where'), rows)}")
+    parts.append(f"<h2>Confusions</h2>{table(('Should be', 'Read', 'Times', 'Where'), rows)}")
     worst = [
         (
             picture(row["line"]),
-            f"<span class=text>{_compared(row['truth'], row['text'])}</span>",
+            f"<span class=text>{compared(row['truth'], row['text'])}</span>",
             row["edits"],
             f"{row['confidence']:.0%}",
             f"<small>{html.escape(row['filename'])}</small>",
@@ -83,9 +82,20 @@ def draw(title: str, content: Mapping[str, Any], lines: Sequence[LineResult], im
         for row in content["worst"]
     ]
     header = ("Line", "Read; <ins>should be</ins>", "Edits", "Confidence", "File")
-    parts.append(f"<h2>The worst lines</h2>{_table(header, worst)}")
+    parts.append(f"<h2>The worst lines</h2>{table(header, worst)}")
+    return page(title, parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """Returns a self-contained page."""
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def line_image(number: int, png: bytes) -> str:
+    """Returns the image of a line, with its number for those who do not see it."""
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img alt="line {number}" src="data:image/png;base64,{data}">'
 
 
 def _risk_coverage(measured: Mapping[str, Any]) -> str:
@@ -94,11 +104,11 @@ def _risk_coverage(measured: Mapping[str, Any]) -> str:
         (f"{row['threshold']:g}", row["lines"], f"{row['coverage']:.1%}", f"{row['cer']:.2%}", f"{row['line_error']:.1%}")
         for row in measured["thresholds"]
     ]
-    table = _table(("Confidence at least", "Lines", "Coverage", "CER", "Lines with an error"), rows)
+    thresholds = table(("Confidence at least", "Lines", "Coverage", "CER", "Lines with an error"), rows)
     areas = f"Areas under the curves: CER {measured['cer_area']:.4f}, lines with an error {measured['line_error_area']:.4f}."
     return (
         "<h2>Risk and coverage</h2><p>Errors that are left if only lines of at least some confidence are answered, as with "
-        f'<code>ocr_predict --min_confidence</code>.</p><div class="groups">{table}'
+        f'<code>ocr_predict --min_confidence</code>.</p><div class="groups">{thresholds}'
         f"<div>{_curves(measured['points'])}<p><small>{areas}</small></p></div></div>"
     )
 
@@ -126,10 +136,10 @@ def _groups(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
     if not groups:
         return ""
     rows = [(html.escape(row["name"]), row["lines"], f"{row['cer']:.2%}", f"{row['line_accuracy']:.1%}") for row in groups]
-    return f"<div><h2>By {name.lower()}</h2>{_table((name, 'Lines', 'CER', 'Correct'), rows)}</div>"
+    return f"<div><h2>By {name.lower()}</h2>{table((name, 'Lines', 'CER', 'Correct'), rows)}</div>"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
     """Returns a table; columns of numbers are right-aligned."""
     numbers = [bool(rows) and re.fullmatch(r"[\d,.]+%?", str(value)) is not None for value in (rows or [header])[0]]
 
@@ -153,7 +163,7 @@ def _marked(text: str, place: int, truth: str) -> str:
     return f"{html.escape(text[:place])}<mark>{html.escape(text[place:end] or '|')}</mark>{html.escape(text[end:])}"
 
 
-def _compared(truth: str, text: str) -> str:
+def compared(truth: str, text: str) -> str:
     """Returns a text with its wrong characters marked, each followed by the right one."""
     parts, rest = [], text
     at = 0

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -75,27 +76,31 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}
 
 
-def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> None:
-    """Writes the SavedModel, with the alphabet among its assets."""
-    module = tf.Module()
+def signatures(recogniser: Recogniser) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    """Returns what an export can be asked, by name: functions of inputs by name that give outputs by name."""
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     pixels = tf.TensorSpec([None, recogniser.frame.height, None], tf.uint8, "pixels")
     width = tf.TensorSpec([None], tf.int32, "width")
     texts, count = tf.TensorSpec([None, None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "count")
     allowed, pattern = (tf.TensorSpec([None], tf.string, name) for name in ("allowed", "pattern"))
     score, constrained = (functools.partial(f, recogniser) for f in (questions.score_files, questions.read_constrained))
-    signatures = {
+    return {
         "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
         "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),
         "lines": tf.function(recogniser.read_lines, [pixels, width], autograph=False),
         "score": tf.function(score, [image_bytes, texts, count], autograph=False),
         "constrained": tf.function(constrained, [image_bytes, allowed, pattern], autograph=False),
     }
+
+
+def _save(recogniser: Recogniser, charset_txt: str, folder: pathlib.Path) -> None:
+    """Writes the SavedModel, with the alphabet among its assets."""
+    module = tf.Module()
     with tempfile.TemporaryDirectory() as temporary:
         asset = pathlib.Path(temporary) / "charset.txt"
         asset.write_text(charset_txt, "utf-8", newline="\n")
         module.charset = tf.saved_model.Asset(str(asset))
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        tf.saved_model.save(module, str(folder), signatures=signatures(recogniser))
 
 
 def _compare(recogniser: Recogniser, written: saved_model.Export, folder: pathlib.Path) -> None:

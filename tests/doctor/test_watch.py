@@ -95,3 +95,19 @@ def test_a_network_that_reads_nothing_yet_is_not_gone_blank(watched: Watched):
 def test_labels_of_a_shifted_alphabet_show_in_what_is_read(watched: Watched, texts: list[str], codes: list[str]):
     watched.read(texts)
     assert watched.codes == codes
+
+
+@pytest.mark.parametrize(
+    ("doubted", "log_probability", "codes"),
+    [
+        pytest.param(6, -30.0, ["labels_wrong"], id="three in a hundred"),
+        pytest.param(2, -30.0, [], id="one in a hundred"),
+        pytest.param(6, -2.0, [], id="lines that are hard to read"),
+        pytest.param(6, float("-inf"), [], id="characters that the network does not know"),
+    ],
+)
+def test_labels_are_doubted_that_the_images_contradict(watched: Watched, doubted, log_probability, codes):
+    right = [LineResult("", "01234", "01234", 0.9, log_probability=-0.1)] * (200 - doubted)
+    wrong = [LineResult("", "01235", "01234", 0.9, log_probability=log_probability)] * doubted
+    watched.watch.after_evaluation(right + wrong, CHARSET, {})
+    assert watched.codes == codes

@@ -138,3 +138,34 @@ def test_pasted_and_dropped_images_are_read_and_other_hosts_are_blocked(trained,
             assert any("Content Security Policy" in error for error in page.errors)
 
     asyncio.run(visit())
+
+
+def test_a_text_is_compared_with_the_image(trained, server, tmp_path):
+    line = sorted((trained.lines / "eval").glob("*.png"))[0]
+    (text,), _, _ = saved_model.load(trained.export)([line.read_bytes()])
+    wrong = text[0] + ("1" if text[1] != "1" else "2") + text[2:]
+
+    async def visit() -> None:
+        async with open_page(f"{server.rest}/", tmp_path / "browser", "en") as page:
+            await page.choose(line)
+            await page.wait("document.querySelector('.comparison')")
+
+            async def compare(typed: str, reply: str) -> str:
+                await page.run("document.querySelector('.comparison input').select()")
+                await page.call("Input.insertText", text=typed)
+                await page.run("document.querySelector('.comparison button').click()")
+                return await page.wait(f"[document.querySelector('.verdict').innerText].find(text => text.includes('{reply}'))")
+
+            assert "disagrees" not in await compare(text, "The image agrees: probability")
+            assert await page.run("document.querySelectorAll('.doubtful').length") == 0
+            await compare(wrong, "The image disagrees: probability")
+            assert await page.run("document.querySelector('.doubtful').textContent") == wrong[1]
+            assert await page.run("document.querySelectorAll('.doubtful').length") == 1
+            await compare(text[:-1], f"It also shows: {text[-1]}")
+            await compare("x", "This cannot be in the image")
+            await compare("1" * 1001, "one has 1001 characters; at most 1000 are allowed")
+            await page.run("document.querySelector('#language').click()")
+            assert await page.run("document.querySelector('.comparison input').value") == "1" * 1001
+            assert page.errors == []
+
+    asyncio.run(visit())

@@ -7,19 +7,25 @@ const MESSAGES = {
     1: "This image cannot be read: it is damaged, or not a PNG, JPEG, GIF or plain BMP.",
     2: "This image is too large.", 3: "This image is blank.", character: "{}: confidence {}",
     keys: "Recognised text; use the arrow keys to move between characters",
+    think: "What do you think it says?", compare: "Compare", agrees: "The image agrees: probability {}",
+    disagrees: "The image disagrees: probability {}, that of the text above {}", missing: "It also shows: {}",
+    impossible: "This cannot be in the image: the text is too long for it, or has a character that the model does not know.",
+    agreement: "{}: {} probable here",
   },
   zh: {
     title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", otherLanguage: "English", served: "模型版本 {}",
     reading: "识别中……", confidence: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制", unreachable: "无法连接服务器。",
     1: "无法读取这张图片：文件已损坏，或不是 PNG、JPEG、GIF 或普通 BMP。", 2: "图片太大。", 3: "图片是空白的。", character: "{}：置信度 {}",
     keys: "识别出的文字；用方向键逐字移动",
+    think: "您认为写的是什么？", compare: "比较", agrees: "与图片一致：概率 {}", disagrees: "与图片不一致：概率 {}，上面的文字为 {}",
+    missing: "图片中还有：{}", impossible: "图片中不可能是这段文字：文字太长，或含有模型不认识的字符。", agreement: "{}：此处概率 {}",
   },
 };
 const BATCH_SIZE = 8; // images per request
 const MODEL = `v1/models/${encodeURIComponent(document.documentElement.dataset.model)}`;
 
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
-const lines = []; // shown on the page: {item, name, url, file, prediction, error}
+const lines = []; // shown on the page: {item, name, url, file, prediction, error, typed, comparison}
 
 const say = (key, ...values) => values.reduce((text, value) => text.replace("{}", value), MESSAGES[language][key]);
 const percent = (share) => new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
@@ -63,7 +69,9 @@ function show(line) {
     image.src = url;
     image.alt = prediction ? prediction.text : name;
     picture.append(image);
-    parts.push(picture, prediction ? resultRow(prediction, picture, image) : make("div", "confidence", say("reading")));
+    parts.push(picture);
+    if (prediction) parts.push(resultRow(prediction, picture, image), comparisonForm(line));
+    else parts.push(make("div", "confidence", say("reading")));
   }
   item.replaceChildren(...parts);
 }
@@ -120,6 +128,66 @@ function resultRow(prediction, picture, image) {
   return row;
 }
 
+/** Returns a form that takes a text, and shows where the image disagrees with it. */
+function comparisonForm(line) {
+  const form = make("form", "comparison");
+  const label = make("label", "", say("think"));
+  const field = make("input");
+  const verdict = make("div", "verdict");
+  verdict.setAttribute("role", "status");
+  field.value = line.typed ?? "";
+  field.addEventListener("input", () => (line.typed = field.value));
+  label.append(field);
+  form.append(label, make("button", "", say("compare")), verdict);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const text = field.value;
+    line.comparison = text ? { text, ...(await score(line, text)) } : undefined;
+    verdict.replaceChildren(...comparisonParts(line.comparison));
+  });
+  verdict.replaceChildren(...comparisonParts(line.comparison));
+  return form;
+}
+
+/** Asks how probable a text is, beside the one that was read; returns what the model outputs, or an error. */
+async function score(line, text) {
+  try {
+    const image = { b64: await asBase64(line.file) };
+    const { predictions, error } = await predict("score", [{ image_bytes: image, text: [text, line.prediction.text], count: 2 }]);
+    return error ? { error } : predictions[0];
+  } catch {
+    return { error: say("unreachable") };
+  }
+}
+
+/** Returns the elements that show a comparison: the text with its doubtful characters marked, and what the image says to it. */
+function comparisonParts(comparison) {
+  if (!comparison) return [];
+  const { text, error, best, log_probability: logs, agreement, missing } = comparison;
+  if (error || logs[0] === null) return [make("div", "error", error || say("impossible"))];
+  const shown = make("div", "text");
+  [...text].forEach((character, index) => {
+    const span = make("span", agreement[0][index] < 0.5 ? "doubtful" : "", character);
+    span.title = say("agreement", character, percent(agreement[0][index]));
+    shown.append(span);
+  });
+  const [given, read] = logs.map((log) => percent(Math.exp(log)));
+  const parts = [shown, make("div", "", best === 0 ? say("agrees", given) : say("disagrees", given, read))];
+  if (missing) parts.push(make("div", "missing", say("missing", missing)));
+  return parts;
+}
+
+/** Returns the body of the server's response: predictions, or an error. */
+async function predict(signature, instances) {
+  const response = await fetch(`${MODEL}:predict`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ signature_name: signature, instances }),
+  });
+  // Servers write minus infinity, which is no JSON.
+  return JSON.parse((await response.text()).replace(/("(?:[^"\\]|\\.)*")|-Infinity/g, (_, string) => string ?? "null"));
+}
+
 function asBase64(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -141,15 +209,10 @@ async function readFiles(files) {
     const batch = added.slice(begin, begin + BATCH_SIZE);
     try {
       const instances = await Promise.all(batch.map(async ({ file }) => ({ image_bytes: { b64: await asBase64(file) } })));
-      const response = await fetch(`${MODEL}:predict`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ signature_name: "detailed", instances }),
-      });
-      const body = await response.json();
+      const { predictions, error } = await predict("detailed", instances);
       batch.forEach((line, index) => {
-        if (response.ok) line.prediction = body.predictions[index];
-        else line.error = () => body.error;
+        if (error) line.error = () => error;
+        else line.prediction = predictions[index];
       });
     } catch {
       for (const line of batch) line.error = () => say("unreachable");

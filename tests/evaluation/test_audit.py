@@ -1,0 +1,150 @@
+import json
+import math
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ocr.data import dataset, pipeline
+from ocr.evaluation import audit
+from ocr.evaluation.metrics import LineResult
+from ocr.serving import saved_model
+
+SHARE = 0.05
+
+
+def labels_of(folder: pathlib.Path) -> dict[str, str]:
+    return dict(row.split("\t") for row in (folder / "labels.txt").read_text().splitlines())
+
+
+def with_errors(labels: dict[str, str]) -> dict[str, str]:
+    """Replaces a digit in each of some labels."""
+    rng = np.random.default_rng(0)
+    chosen = rng.choice([*labels], round(SHARE * len(labels)), replace=False)
+    wrong = {}
+    for name in chosen:
+        text, place = labels[name], rng.integers(len(labels[name]))
+        wrong[name] = text[:place] + str((int(text[place]) + rng.integers(1, 10)) % 10) + text[place + 1 :]
+    return wrong
+
+
+@pytest.fixture
+def pack(trained, invoke, tmp_path):
+    """Returns a function that packs the shared lines with other labels."""
+
+    def run(labels: dict[str, str], output: str, *flags: str, split: str = "eval") -> None:
+        (tmp_path / "labels.txt").write_text("".join(f"{name}\t{text}\n" for name, text in labels.items()))
+        images = f"--images={trained.lines / split}"
+        done = invoke(
+            "make_tfrecords", images, "--labels=labels.txt", "--charset=digits", f"--output={output}", "--check=header", *flags
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+def test_wrong_labels_are_found_and_corrected(trained, pack, invoke, tmp_path, last_json):
+    labels = labels_of(trained.lines / "eval")
+    wrong = with_errors(labels)
+    pack(labels | wrong, "noisy")
+    done = invoke("ocr_audit", f"--model={trained.export}", "--data=noisy", "--output=audit")
+    assert done.returncode == 0, done.stderr
+    summary = last_json(done)
+    assert summary["lines"] == len(labels)
+    assert summary["wrong_share"] == pytest.approx(SHARE, abs=0.01)
+    names = [row.split("\t")[0] for row in (tmp_path / "audit" / "audit.tsv").read_text().splitlines()[1:]]
+    assert {*names[: len(wrong)]} == wrong.keys()
+    assert {*names} == labels.keys()
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert all(f'name="{name}" value="{labels[name]}"' in page for name in wrong)
+    pack(labels | wrong, "clean", "--corrections=audit/corrections.tsv")
+    assert labels_in(tmp_path / "clean") == labels
+    again = invoke("ocr_audit", f"--model={trained.export}", "--data=clean", "--output=audit")
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "already there" in again.stderr
+
+
+def labels_in(folder: pathlib.Path) -> dict[str, str]:
+    batches = pipeline.image_files(dataset.find(str(folder), "train"), 32)
+    return {
+        name.decode(): text.decode()
+        for batch in batches
+        for name, text in zip(batch["filename"].numpy(), batch["text"].numpy(), strict=True)
+    }
+
+
+def test_log_probabilities_are_those_of_the_model(trained):
+    split = dataset.find(str(trained.records), "eval")
+    read = {line.filename: line for line in audit.read(audit.open_model(trained.workdir), split)}
+    names = [*read][:8]
+    images = [(trained.lines / "eval" / name).read_bytes() for name in names]
+    scores = saved_model.load(trained.export).score(images, [[read[name].truth] for name in names])
+    expected = [score.log_probability[0] for score in scores]
+    assert [read[name].log_probability for name in names] == pytest.approx(expected, abs=1e-3)
+
+
+def test_probabilities_obey_bayes_rule_with_the_share_that_they_add_up_to():
+    lines = [LineResult("", "12", "12", 0.9, log_probability=math.log(0.9))] * 90
+    lines += [LineResult("", "12", "13", 0.6, log_probability=math.log(0.3))] * 6  # hard to read
+    lines += [LineResult("", "12", "45", 0.8, log_probability=-20.0), LineResult("", "12", "15", 0.8, log_probability=-9.0)]
+    wrong = audit.wrong_probabilities(lines)
+    share = wrong.mean()
+    for line, p in zip(lines[90:], wrong[90:], strict=True):
+        edits = sum(a != b for a, b in zip(line.truth, line.text, strict=True))
+        is_right, is_wrong = (1 - share) * math.exp(line.log_probability), share * line.confidence * 100**-edits
+        assert p == pytest.approx(is_wrong / (is_right + is_wrong), rel=1e-3)
+    assert wrong[:90].max() == 0
+    assert wrong[90:96].max() < 0.01
+    assert wrong[96] > 0.9
+
+
+def test_lines_that_a_model_cannot_judge_and_blank_ones(trained, invoke, tmp_path, last_json):
+    Image.fromarray(np.full((32, 96), 255, np.uint8)).save(tmp_path / "blank.png")
+    shutil.copy(trained.lines / "eval" / "000000.png", tmp_path / "letters.png")
+    (tmp_path / "labels.txt").write_text("blank.png\t12\nletters.png\t<ab>\n")
+    invoke("make_tfrecords", "--images=.", "--labels=labels.txt", "--charset=ascii", "--output=records")
+    done = invoke("ocr_audit", f"--model={trained.export}", "--data=records", "--output=audit")
+    assert last_json(done) == {"lines": 2, "not_judged": 1, "corrections": 1, "wrong_share": 1.0}
+    assert (tmp_path / "audit" / "corrections.tsv").read_text() == "blank.png\t\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--folds=1",), "--folds=1: must be 0, or 2 to 100"),
+        (("--folds=2", "--model={export}"), "is no workdir of a training"),
+        (("--data=nowhere",), "nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(trained, invoke, tmp_path, flags, message):
+    given = [flag.format(export=trained.export) for flag in flags]
+    done = invoke("ocr_audit", f"--model={trained.workdir}", f"--data={trained.records}", "--output=audit", *given)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert message in done.stderr
+    assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.slow
+def test_each_half_is_read_by_a_network_trained_on_the_other(trained, pack, invoke, tmp_path, last_json):
+    labels = labels_of(trained.lines / "train")
+    wrong = with_errors(labels)
+    pack(labels | wrong, "noisy", split="train")
+    (tmp_path / "run").mkdir()
+    shutil.copy(trained.workdir / "charset.txt", tmp_path / "run")
+    fields = json.loads((trained.workdir / "config.json").read_text()) | {"steps": 250, "override": True}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(fields))
+    done = invoke("ocr_audit", "--model=run", "--data=noisy", "--folds=2", "--output=audit")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "audit" / "audit.tsv").read_text().splitlines()[1:]
+    assert len(rows) == last_json(done)["lines"] == len(labels)
+    first = {row.split("\t")[0] for row in rows[: len(wrong)]}
+    assert len(first & wrong.keys()) >= 0.9 * len(wrong)
+    halves = [
+        {line.filename for line in audit.read(audit.open_model(tmp_path / "audit.folds" / f"run{fold}"), split)}
+        for fold in range(2)
+        for split in [dataset.find(str(tmp_path / "audit.folds" / f"records{fold}"), "eval")]
+    ]
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == labels.keys()
