@@ -38,7 +38,8 @@ def write(folder: pathlib.Path, package: str) -> None:
     for name in ("page.js", "local.js"):
         shutil.copy(_PAGE / name, folder / name)
     files.write_text(folder / "page.css", (_PAGE / "page.css").read_text("utf-8") + _STYLE)
-    page = (_PAGE / "index.html").read_text("utf-8").replace("{model_name}", "ocr").replace(_SCRIPT, _SCRIPTS)
+    page = (_PAGE / "index.html").read_text("utf-8").replace(_SCRIPT, _SCRIPTS)
+    page = page.replace("{model_name}", "ocr").replace("{corrects}", "false")
     files.write_text(folder / "index.html", page)
     for name in _RUNTIME:
         shutil.copy(pathlib.Path(package) / "dist" / name, folder / name)
