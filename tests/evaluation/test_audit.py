@@ -69,7 +69,8 @@ def corrections_in(folder: pathlib.Path) -> dict[str, str]:
     return dict(row.split("\t") for row in (folder / "corrections.tsv").read_text().splitlines())
 
 
-def test_log_probabilities_are_those_of_the_model(trained):
+@pytest.mark.slow
+def test_a_training_is_asked_as_its_export_is(trained):
     split = dataset.find(str(trained.records), "eval")
     read = {line.filename: line for line in audit.read(audit.open_model(trained.workdir), split)}
     names = [*read][:8]
