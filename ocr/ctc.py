@@ -100,8 +100,9 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
             blanks = tf.reduce_sum(posterior[:, :, ::2], axis=2, keepdims=True)
             posterior = tf.concat([posterior[:, :, 1::2], blanks], axis=2)  # [B, T, N + 1], in the order of the columns
             difference = _difference(softmax, weight, columns, posterior)
-            # A weight of 0 gives 0, also where the softmax is NaN. The second pass, rarely needed, would take time.
-            numbers = tf.reduce_all(tf.math.is_finite(p_likeliest))
+            # A weight of 0 gives 0, also where the softmax is NaN. The second pass, rarely needed, would take time. A NaN in one
+            # class makes the others NaN, or with some processors' kernels 0.
+            numbers = tf.reduce_all(p_likeliest > 0.0)
             difference = tf.cond(numbers, lambda: difference, lambda: tf.where(weight == 0.0, 0.0, difference))
             return tf.cast(difference, logits.dtype)
 
@@ -245,7 +246,7 @@ def _integers(**arguments: tf.Tensor) -> list[tf.Tensor]:
         tensor = tf.convert_to_tensor(value, dtype_hint=tf.int32 if isinstance(value, list | tuple) else None)
         if not tensor.dtype.is_integer:
             raise TypeError(f"{name} must be integers, not {tensor.dtype.name}: convert with tf.cast({name}, tf.int32)")
-        tensors.append(tf.saturate_cast(tensor, tf.int32))
+        tensors.append(tensor if tensor.dtype == tf.int32 else tf.saturate_cast(tensor, tf.int32))
     return tensors
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from tools import command
+from tools import tensorflow_import
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINES, STEPS, BATCH = {"train": 4000, "eval": 200}, 400, 32
@@ -20,7 +20,7 @@ END = time.monotonic() + 8 * 60
 
 
 def main() -> None:
-    command.import_tensorflow(gpu_memory_growth=True)
+    tensorflow_import.import_tensorflow(gpu_memory_growth=True)
     import tensorflow as tf
 
     gpus = len(tf.config.list_physical_devices("GPU"))

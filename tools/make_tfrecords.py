@@ -26,10 +26,10 @@ from ocr import beam
 from ocr.config import ConvertConfig
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, command_flags, tensorflow_import
 
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, ConvertConfig)
+command_flags.define_fields(FLAGS, ConvertConfig)
 _COMMON_FLAGS = {"output", "name", "split", "height", "resume"}
 _DUMMY_FLAGS = ("num_classes", "width", "max_label_length", "seed")
 flags.DEFINE_integer(
@@ -62,14 +62,14 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     for name in needed[mode]:
         if values[name] in (None, ""):
             raise InputError(f"--{name}: has to be given{' with --dummy' if mode == 'dummy' else ''}")
-    command.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from ocr.data import convert, dummy, verify
 
     if mode == "verify":
         return verify.verify(pathlib.Path(values["verify"]), values["verify_images"])
     if mode == "dummy":
         return dummy.convert(count=values["dummy"], **{name: values[name] for name in (*_DUMMY_FLAGS, *_COMMON_FLAGS)})
-    config = ConvertConfig(**command.fields(values, ConvertConfig))
+    config = ConvertConfig(**command_flags.fields(values, ConvertConfig))
     if config.engine == "local":
         return convert.convert(config)
     beam.check_installed()

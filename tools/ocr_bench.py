@@ -27,7 +27,7 @@ from ocr import options
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, tensorflow_import
 from .benchmarks import kept, machine
 
 BENCHES = {  # where each is in benchmarks
@@ -110,7 +110,7 @@ def _in_a_process(names: list[str], settings: str) -> dict:
 
 def _time(names: list[str], settings: str) -> dict:
     """Runs benchmarks in this process and prints their rows."""
-    command.import_tensorflow(keeps_memory=settings == "ours")
+    tensorflow_import.import_tensorflow(keeps_memory=settings == "ours")
     results = {}
     for name in BENCHES if "all" in names else names:
         module, function = BENCHES[name].split(".")
@@ -125,7 +125,7 @@ def _time(names: list[str], settings: str) -> dict:
 
 
 def _accuracy(values: dict[str, Any]) -> dict:
-    command.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from .benchmarks import read
 
     compared = read.accuracy(values["accuracy"], values["model"])

@@ -17,7 +17,7 @@ from absl import flags
 
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is examined too.", flag_values=FLAGS)
@@ -38,10 +38,10 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     if values["reproduce"]:
         if not values["output"]:
             raise InputError("--output: has to be given with --reproduce")
-        command.import_tensorflow()
+        tensorflow_import.import_tensorflow()
         from ocr.training import puzzle
 
-        with command.stop_on_signal() as stop:
+        with signals.stop_on_signal() as stop:
             result = puzzle.reproduce(values["output"], values["steps"], stop)
         for name, row in result["ways"].items():
             print(f"{name:58} {row['settles_at']:6} nats  {', '.join(row['findings']) or 'no finding'}")
@@ -49,7 +49,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
         return {**result, "interrupted": True} if stop() else result
     if not values["data"]:
         raise InputError("--data: has to be given, or --reproduce")
-    command.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from ocr.doctor import diagnose
 
     report = diagnose.diagnose(values["data"], values["workdir"], values["model"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from . import command
+from . import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -30,12 +30,12 @@ flags.DEFINE_string(
     "New folder for report.html, a page with the errors and their images, and report.json.",
     flag_values=FLAGS,
 )
-command.define_memory_growth(FLAGS, default=True)
+tensorflow_import.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Evaluates a model."""
-    command.import_tensorflow(values["gpu_memory_growth"])
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.evaluation import evaluate
 
     return evaluate.evaluate(pathlib.Path(values["model"]), values["data"], report_to=values["report"])

@@ -7,6 +7,7 @@ For example:
   curl -s https://example.com/line.png | ocr_predict -
   ocr_predict --saved_model=export --picture=read.png *.png
   ocr_predict --server=localhost:8500 line1.png line2.jpg
+  ocr_predict --saved_model=edge/model.onnx line1.png
   ocr_predict --saved_model=export --pattern=9999-99-99 date.png
   ocr_predict --saved_model=export --texts=names.txt
   ocr_predict --engine=beam --beam_options=--runner=FlinkRunner --input='images/**/*.png' --output=read/lines
@@ -33,15 +34,19 @@ from absl import flags
 from ocr import beam, charset, options
 from ocr.config import ENGINES
 from ocr.evaluation import picture
-from ocr.serving import image_files, predict, questions
+from ocr.serving import edge, image_files, predict, questions
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
-    "saved_model", "pretrained", "Export, or one version in it; pretrained: the shipped model for Chinese.", flag_values=FLAGS
+    "saved_model",
+    "pretrained",
+    "Export, or one version in it; pretrained: the shipped model for Chinese. Or a file of ocr_export --format=onnx or litert, "
+    "which is read without TensorFlow: edge/model.onnx.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string("server", "", "HOST:PORT of a gRPC server to use instead of an export.", flag_values=FLAGS)
 flags.DEFINE_string("model_name", "ocr", "With --server: name of the model there.", flag_values=FLAGS)
@@ -81,7 +86,7 @@ flags.DEFINE_string("picture_font", "", "Font file for the texts in the picture,
 flags.DEFINE_string("allowed", "", "The characters that may occur in the texts.", flag_values=FLAGS)
 flags.DEFINE_string("pattern", "", "Which texts are possible: digits, date, amount, or such as 9999-99-99.", flag_values=FLAGS)
 flags.DEFINE_string("texts", "", "File of texts to choose from: a line `image<TAB>text` for each.", flag_values=FLAGS)
-command.define_memory_growth(FLAGS, default=True)
+tensorflow_import.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
@@ -121,7 +126,7 @@ def main(values: dict[str, Any], paths: list[str]) -> dict | None:
             print(f"{target}: its font lacks {charset.describe(missing)}; name another with --picture_font", file=sys.stderr)
         if len(drawn) < len(predictions):
             print(f"{target}: shows the first {len(drawn)} of {len(predictions)} images", file=sys.stderr)
-        command.import_tensorflow()
+        tensorflow_import.import_tensorflow()
         # What was not read is not opened either: a link may lead out of a folder.
         lines = picture.open_lines(["" if each.reason else each.path for each in drawn])
         rows = [(line, read.text, f"{read.confidence:.1%}") for line, read in zip(lines, drawn, strict=True)]
@@ -208,7 +213,7 @@ def _predict_with_beam(values: dict[str, Any], paths: list[str]) -> dict:
         refused = ", ".join(f"--{name}" for name in others[:-1])
         raise InputError(f"--engine=beam: takes --input in place of images, and no {refused} or --{others[-1]}")
     beam.check_installed()
-    command.import_tensorflow(values["gpu_memory_growth"])
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import predict_beam
 
     model = pathlib.Path(values["saved_model"])
@@ -220,10 +225,15 @@ def _line_reader(values: dict[str, Any]) -> predict.ReadFunction:
         from ocr.serving.client import Client
 
         return Client(values["server"], values["timeout_s"], model=values["model_name"], authority=values["tls_ca"])
-    command.import_tensorflow(values["gpu_memory_growth"])
+    model = pathlib.Path(values["saved_model"])
+    if model.suffix in edge.RUNTIMES:
+        if values["allowed"] or values["pattern"] or values["texts"]:
+            raise InputError(f"--saved_model={model}: takes no --allowed, --pattern or --texts, which need an export")
+        return edge.load(model)
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.serving import saved_model
 
-    return saved_model.load(pathlib.Path(values["saved_model"]))
+    return saved_model.load(model)
 
 
 def run() -> None:

@@ -15,22 +15,22 @@ from absl import flags
 from ocr.config import ServeConfig
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, command_flags, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, ServeConfig)
-command.define_memory_growth(FLAGS, default=True)
+command_flags.define_fields(FLAGS, ServeConfig)
+tensorflow_import.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Serves until a signal is received."""
-    config = ServeConfig(**command.fields(values, ServeConfig))
-    command.import_tensorflow(values["gpu_memory_growth"])
+    config = ServeConfig(**command_flags.fields(values, ServeConfig))
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     try:
         from ocr.serving import server
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'line-ocr[serve]'") from error
-    with command.stop_on_signal("finishing accepted requests, then exiting") as stopped:
+    with signals.stop_on_signal("finishing accepted requests, then exiting") as stopped:
         return server.serve(config, stopped)
 
 

@@ -11,20 +11,20 @@ from absl import flags
 
 from ocr.config import TrainConfig
 
-from . import command
+from . import command, command_flags, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, TrainConfig)
-command.define_memory_growth(FLAGS, default=False)
+command_flags.define_fields(FLAGS, TrainConfig)
+tensorflow_import.define_memory_growth(FLAGS, default=False)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Trains."""
-    config = TrainConfig(**command.fields(values, TrainConfig))
-    command.import_tensorflow(values["gpu_memory_growth"])
+    config = TrainConfig(**command_flags.fields(values, TrainConfig))
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.training import train
 
-    with command.stop_on_signal() as stop:
+    with signals.stop_on_signal() as stop:
         return train.train(config, stop)
 
 

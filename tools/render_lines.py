@@ -13,17 +13,17 @@ from absl import flags
 
 from ocr.synthesis import render
 
-from . import command
+from . import command, command_flags, tensorflow_import
 
 FLAGS = flags.FlagValues()
-command.define_fields(FLAGS, render.RenderConfig)
+command_flags.define_fields(FLAGS, render.RenderConfig)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
     """Renders lines."""
     if values["tfrecords"]:
-        command.import_tensorflow()
-    return render.render(render.RenderConfig(**command.fields(values, render.RenderConfig)))
+        tensorflow_import.import_tensorflow()
+    return render.render(render.RenderConfig(**command_flags.fields(values, render.RenderConfig)))
 
 
 def run() -> None:

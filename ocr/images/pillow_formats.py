@@ -1,4 +1,4 @@
-"""Image files that TensorFlow cannot decode, read with Pillow: at conversion only, the exported graph has no Pillow."""
+"""Image files read with Pillow: at conversion those that TensorFlow cannot decode, and all where there is no TensorFlow."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def to_png(encoded: bytes) -> bytes:
       TooLargeError: it has more than `header.MAX_PIXELS`.
     """
     out = io.BytesIO()
-    _open(encoded, _FORMATS, header.MAX_PIXELS).save(out, "PNG")
+    decode(encoded, _FORMATS, header.MAX_PIXELS).save(out, "PNG")
     return out.getvalue()
 
 
@@ -47,14 +47,19 @@ def grey(encoded: bytes, max_pixels: int) -> Image.Image:
       DamagedError: it is damaged, or of a format that is not read.
       TooLargeError: it has more than `max_pixels`.
     """
-    image = _open(encoded, (*_FORMATS, "PNG", "JPEG", "GIF"), max_pixels)
+    image = decode(encoded, (*_FORMATS, "PNG", "JPEG", "GIF"), max_pixels)
     if image.mode in ("LA", "RGBA"):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("L")
 
 
-def _open(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
-    """Decodes an image file to mode L, LA, RGB or RGBA."""
+def decode(encoded: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
+    """Decodes an image file, upright, to mode L, LA, RGB or RGBA.
+
+    Raises:
+      DamagedError: it is damaged, or of none of these formats, which are named as in Pillow.
+      TooLargeError: it has more than `max_pixels`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata

@@ -1,6 +1,7 @@
-"""From an image file to a line: the only code that decodes and scales.
+"""From an image file to a line: the code that decodes and scales.
 
 Conversion, training, evaluation and the exported graph all use it, so that serving sees exactly what training saw.
+`preprocess_numpy` is its twin for reading without TensorFlow.
 """
 
 from collections.abc import Callable
@@ -9,13 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from ocr.images import exif_graph, header, header_graph
+from ocr.images.preprocess_numpy import (
+    LUMA,
+    MID_GREY,
+    MIN_CONTRAST,
+    NO_CONTRAST,
+    PAGE_DEVIATION,
+    PAGE_OPACITY,
+    READ,
+    TOO_LARGE,
+    UNDECODABLE,
+)
 
-READ, UNDECODABLE, TOO_LARGE, NO_CONTRAST = 0, 1, 2, 3  # statuses
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*_LUMA, 0), (*_LUMA, 0)], np.float32)  # weights, by number of channels
-_MID_GREY = 127.5  # what is lighter is light ink
-_PAGE_OPACITY, _PAGE_DEVIATION = 0.5, 20.0  # of a page with ink and clear margins, at least; the deviation in grey levels
-_MIN_CONTRAST = 3  # grey levels; less may come from scaling and rounding
+_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*LUMA, 0), (*LUMA, 0)], np.float32)  # weights, by number of channels
 
 
 def scaled_width(height: tf.Tensor, width: tf.Tensor, line_height: int) -> tf.Tensor:
@@ -108,8 +115,8 @@ def _lay_on_ground(grey: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
     visible = tf.maximum(tf.reduce_sum(opacity), 1e-6)
     mean = tf.reduce_sum(grey * opacity) / visible
     deviation = tf.sqrt(tf.reduce_sum((grey - mean) ** 2 * opacity) / visible)
-    is_page = (tf.reduce_mean(opacity) >= _PAGE_OPACITY) & (deviation >= _PAGE_DEVIATION)
-    ground = tf.where((mean > _MID_GREY) & ~is_page, 0.0, 255.0)
+    is_page = (tf.reduce_mean(opacity) >= PAGE_OPACITY) & (deviation >= PAGE_DEVIATION)
+    ground = tf.where((mean > MID_GREY) & ~is_page, 0.0, 255.0)
     return ground + (grey - ground) * opacity
 
 
@@ -126,7 +133,7 @@ def contrast_status(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     own = tf.sequence_mask(width, tf.shape(pixels)[2])[:, tf.newaxis]
     lightest = tf.reduce_max(tf.where(own, pixels, 0), [1, 2])
     darkest = tf.reduce_min(tf.where(own, pixels, 255), [1, 2])
-    has_contrast = tf.cast(lightest, tf.int32) - tf.cast(darkest, tf.int32) >= _MIN_CONTRAST
+    has_contrast = tf.cast(lightest, tf.int32) - tf.cast(darkest, tf.int32) >= MIN_CONTRAST
     return tf.where(has_contrast, READ, NO_CONTRAST)
 
 

@@ -217,10 +217,11 @@ def _line_height(signatures: Mapping[str, Any]) -> int:
 
 def _draw_lines() -> list[bytes]:
     """Returns image files of lines of a few digits each; the one too narrow for a digit has a stroke."""
-    return [_draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
+    return [draw_line(width, seed) for seed, width in enumerate(_WIDTHS)]
 
 
-def _draw_line(width: int, seed: int) -> bytes:
+def draw_line(width: int, seed: int) -> bytes:
+    """Returns an image file of a line of digits, this many pixels wide; one too narrow for a digit has a stroke."""
     rng = np.random.default_rng(seed)
     if width < SCALED_HEIGHT:
         file = io.BytesIO()

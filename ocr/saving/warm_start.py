@@ -39,7 +39,7 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
         trained = Workdir(path).load()
         other, other_charset = trained.model, trained.charset
     else:
-        other, other_charset = _load_export(saved_model.newest_version(path))
+        other, other_charset = load_export(saved_model.newest_version(path))
     if other.name != model.name:
         raise InputError(
             f"--init_from={source}: has the network {other.name}, this training {model.name}; give --model={other.name}"
@@ -57,8 +57,8 @@ def take_weights(model: keras.Model, charset: Charset, source: str) -> int:
     return len(shared)
 
 
-def _load_export(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
-    """Loads the network of an export, and its alphabet.
+def load_export(folder: pathlib.Path) -> tuple[keras.Model, Charset]:
+    """Loads the network of an export, a version, and its alphabet.
 
     Raises:
       IntegrityError: it is damaged.

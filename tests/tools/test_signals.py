@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tools import command
+from tools import signals
 
 STOPPING = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 STOPPING_NAMES = [number.name for number, _ in STOPPING]
@@ -24,7 +24,7 @@ def test_a_command_may_finish_its_work_after_a_signal(
     invoke, last_json, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ):
     def main(*_: object) -> dict:
-        with command.stop_on_signal() as stop:
+        with signals.stop_on_signal() as stop:
             os.kill(os.getpid(), number)
             while not stop():
                 time.sleep(0.01)
@@ -65,8 +65,8 @@ def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: path
 def test_a_second_signal_ends_the_process_at_once(tmp_path: pathlib.Path):
     # A call that does not return to Python stands in for a long step of TensorFlow.
     code = (
-        "import ctypes, sys; from tools import command\n"
-        "with command.stop_on_signal():\n"
+        "import ctypes; from tools import signals\n"
+        "with signals.stop_on_signal():\n"
         "    print('ready', flush=True)\n"
         "    for _ in range(4): ctypes.CDLL(None).usleep(30_000_000)\n"
     )
@@ -91,11 +91,11 @@ def test_a_signal_during_the_import_of_tensorflow_is_not_lost(tmp_path: pathlib.
     if tensorflow == "stand-in":
         (tmp_path / "tensorflow.py").write_text(SLOW_IMPORT)
     code = (
-        "import os, signal, sys, threading; from absl import flags; from tools import command\n"
+        "import os, signal, sys, threading; from absl import flags; from tools import command, tensorflow_import\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "def main(*_):\n"
         "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
-        "    command.import_tensorflow()\n"
+        "    tensorflow_import.import_tensorflow()\n"
         "    return {'done': True}\n"
         "command.run(main, flags.FlagValues(), '')\n"
     )
@@ -126,9 +126,9 @@ def test_a_command_that_nohup_started_goes_on_after_sighup(tmp_path: pathlib.Pat
 
 def test_a_command_saves_its_work_though_its_terminal_is_gone(tmp_path: pathlib.Path):
     code = (
-        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools import command\n"
+        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools import command, signals\n"
         "def main(*_):\n"
-        "    with command.stop_on_signal() as stop:\n"
+        "    with signals.stop_on_signal() as stop:\n"
         "        while not stop():\n"
         "            sys.stderr.write('\\rworking'); sys.stderr.flush(); time.sleep(0.01)\n"
         "        time.sleep(0.2); print('saving', file=sys.stderr); pathlib.Path('saved').touch()\n"
