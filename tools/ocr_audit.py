@@ -23,7 +23,7 @@ from ocr import options
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command
+from . import command, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -44,7 +44,7 @@ flags.DEFINE_integer(
     "--model as it is.",
     flag_values=FLAGS,
 )
-command.define_memory_growth(FLAGS, default=True)
+tensorflow_import.define_memory_growth(FLAGS, default=True)
 
 
 def main(values: dict[str, Any], _: list[str]) -> dict:
@@ -52,7 +52,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     options.check_range(values, folds=(0, 100))
     if values["folds"] == 1:
         raise InputError("--folds=1: must be 0, or 2 to 100")
-    command.import_tensorflow(values["gpu_memory_growth"])
+    tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.data import dataset, verify
     from ocr.evaluation import audit
     from ocr.training import cross_fit
@@ -63,7 +63,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     with verify.report_damage(split):
         if values["folds"]:
             folds = output.with_name(f"{output.name}.folds")
-            with command.stop_on_signal() as stop:
+            with signals.stop_on_signal() as stop:
                 lines = cross_fit.read(model, split, values["folds"], folds, stop)
             if stop():
                 return {"interrupted": True}
