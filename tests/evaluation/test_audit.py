@@ -109,7 +109,7 @@ def test_lines_that_a_model_cannot_judge_and_blank_ones(trained, invoke, tmp_pat
     ("flags", "message"),
     [
         (("--folds=1",), "--folds=1: must be 0, or 2 to 100"),
-        (("--folds=2", "--model={export}"), "is no workdir of a training"),
+        (("--folds=2", "--model={export}"), "must be the workdir of a training"),
         (("--data=nowhere",), "nowhere: no such folder"),
     ],
 )
