@@ -192,6 +192,12 @@ class TrainConfig:
         may_change=True,
         path=True,
     )
+    keep: float = option(
+        0.0,
+        "With --init_from: weight of a loss that keeps what that model knows, without the lines it was trained on. Its own "
+        "outputs on the new lines are to stay as they are, unless a line's label contradicts them, and batch norm keeps its "
+        "statistics. 1 is a good value; 0: no such loss.",
+    )
     seed: int = option(0, "Random seed of the initial weights and of the order of lines.")
     log_every: int = option(50, "Steps between training lines in metrics.jsonl.", may_change=True)
     eval_every: int = option(500, "Steps between evaluations.", may_change=True)
@@ -224,15 +230,47 @@ class TrainConfig:
         else:
             check_choice(values, optimizer=(*OPTIMIZERS, *(addons.PREFIX + name for name in addons.OPTIMIZERS)))
         check_choice(values, precision=PRECISIONS, strategy=STRATEGIES, augmenter=AUGMENTERS)
+        if self.keep and (self.frame_loss or not self.init_from):
+            rule = "not taken with --frame_loss" if self.frame_loss else "needs --init_from, the model that is to be kept"
+            raise InputError(f"--keep={self.keep:g}: {rule}")
         if self.augmenter == "tfa" and not self.augment:
             raise InputError("--augmenter=tfa: taken only with --augment above 0")
         counts = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
         check_range(values, **dict.fromkeys(counts, (1, 10**9)), batch_size=(1, 2**20))
         check_range(values, **dict.fromkeys(("warmup_steps", "patience", "bad_steps"), (0, 10**9)))
-        check_range(values, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30))
+        check_range(values, seed=(0, 2**32 - 1), weight_decay=(0, 1000), clip_norm=(0, 1e30), keep=(0, 1000))
         check_range(
             values, learning_rate=(1e-30, 1e30), augment=(0, 1), ema=(0, 0.999999), frame_loss=(0, 1), replicas=(0, 1024)
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+    """An adaptation of a trained model to new lines. The flags of `ocr_adapt` have the names of these fields.
+
+    Raises:
+      InputError: a value is not allowed.
+    """
+
+    lines: str = required("Folder of the lines' images, with their texts in any of the formats that make_tfrecords reads.")
+    export_dir: str = required("Folder of versions, to which the adapted model is exported.")
+    labels: str = option("", "Labels file, or another list of images and texts, if the texts are not in --lines.")
+    source: str = option("auto", "Where the texts are: see make_tfrecords --help.")
+    follow_links: bool = option(False, "Also read images outside of --lines: see make_tfrecords --help.")
+    init_from: str = option("pretrained", "Model to adapt: a workdir, an export, or pretrained, the shipped model for Chinese.")
+    workdir: str = option("", "New folder for records, training and reports; EXPORT_DIR_work if not given.")
+    minutes: float = option(10.0, "How long all of it may take on this machine.")
+    split_by: str = option(
+        "0.1", "Lines to measure the result with and not to train on: a share, or a file of names: see make_tfrecords --help."
+    )
+    keep: float = option(1.0, "Weight of the loss that keeps what the model knows: see ocr_train --help.")
+    old_data: str = option(
+        "", "Records of lines that the model was made for, whose split eval is read before and after, and not trained on."
+    )
+
+    def __post_init__(self) -> None:
+        check_given(lines=self.lines, export_dir=self.export_dir, init_from=self.init_from, split_by=self.split_by)
+        check_range(dataclasses.asdict(self), minutes=(0.1, 10_000), keep=(0, 1000))
 
 
 PATHS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["path"])
@@ -308,6 +346,11 @@ class ServeConfig:
     cors_origins: str = option(
         "",
         "Origins of other sites, such as https://example.org, separated by commas, whose pages may use REST; * for all.",
+    )
+    corrections_dir: str = option(
+        "",
+        "Folder in which to keep the texts that people correct on the page, with their images: ocr_adapt --lines takes it. "
+        "Whoever reaches the server can write to it. Empty: the page corrects nothing.",
     )
     tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
     tls_key: str = option("", "PEM file with the private key of --tls_cert.")

@@ -100,8 +100,8 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
             blanks = tf.reduce_sum(posterior[:, :, ::2], axis=2, keepdims=True)
             posterior = tf.concat([posterior[:, :, 1::2], blanks], axis=2)  # [B, T, N + 1], in the order of the columns
             difference = _difference(softmax, weight, columns, posterior)
-            # A weight of 0 gives 0, also where the softmax is NaN. The second pass, rarely needed, would take time. A NaN in one
-            # class makes the others NaN, or with some processors' kernels 0.
+            # A weight of 0 gives 0, also where the softmax is NaN. The second pass, rarely needed, would take time.
+            # If one class is NaN, the others are NaN or 0, depending on the processor.
             numbers = tf.reduce_all(p_likeliest > 0.0)
             difference = tf.cond(numbers, lambda: difference, lambda: tf.where(weight == 0.0, 0.0, difference))
             return tf.cast(difference, logits.dtype)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from tools import tensorflow_import
+from tools.cli import tensorflow_import
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINES, STEPS, BATCH = {"train": 4000, "eval": 200}, 400, 32

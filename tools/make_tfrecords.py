@@ -26,7 +26,7 @@ from ocr import beam
 from ocr.config import ConvertConfig
 from tfrecords.errors import InputError
 
-from . import command, command_flags, tensorflow_import
+from .cli import command, command_flags, tensorflow_import
 
 FLAGS = flags.FlagValues()
 command_flags.define_fields(FLAGS, ConvertConfig)

@@ -23,7 +23,7 @@ from ocr import options
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command, signals, tensorflow_import
+from .cli import command, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

@@ -27,8 +27,8 @@ from ocr import options
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command, tensorflow_import
 from .benchmarks import kept, machine
+from .cli import command, tensorflow_import
 
 BENCHES = {  # where each is in benchmarks
     "ctc": "ctc.bench_ctc",

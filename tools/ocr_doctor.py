@@ -17,7 +17,7 @@ from absl import flags
 
 from tfrecords.errors import InputError
 
-from . import command, signals, tensorflow_import
+from .cli import command, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "Folder of records, or DIR@split; its split train is examined too.", flag_values=FLAGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from . import command, tensorflow_import
+from .cli import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

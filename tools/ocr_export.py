@@ -23,7 +23,7 @@ from absl import flags
 
 from tfrecords.errors import InputError
 
-from . import command, tensorflow_import
+from .cli import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)

@@ -38,7 +38,7 @@ from ocr.serving import edge, image_files, predict, questions
 from tfrecords import files
 from tfrecords.errors import InputError
 
-from . import command, tensorflow_import
+from .cli import command, tensorflow_import
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

@@ -15,7 +15,7 @@ from absl import flags
 from ocr.config import ServeConfig
 from tfrecords.errors import InputError
 
-from . import command, command_flags, signals, tensorflow_import
+from .cli import command, command_flags, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 command_flags.define_fields(FLAGS, ServeConfig)

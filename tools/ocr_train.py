@@ -11,7 +11,7 @@ from absl import flags
 
 from ocr.config import TrainConfig
 
-from . import command, command_flags, signals, tensorflow_import
+from .cli import command, command_flags, signals, tensorflow_import
 
 FLAGS = flags.FlagValues()
 command_flags.define_fields(FLAGS, TrainConfig)

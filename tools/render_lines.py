@@ -13,7 +13,7 @@ from absl import flags
 
 from ocr.synthesis import render
 
-from . import command, command_flags, tensorflow_import
+from .cli import command, command_flags, tensorflow_import
 
 FLAGS = flags.FlagValues()
 command_flags.define_fields(FLAGS, render.RenderConfig)

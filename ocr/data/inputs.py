@@ -52,6 +52,20 @@ def open_inputs(config: ConvertConfig) -> Iterator[tuple[dict[str, LabelsIndex],
         yield {split: _checked(config, index) for split, index in indexes.items()}, charset
 
 
+def characters(config: ConvertConfig) -> str:
+    """Returns the characters of all texts, in the order of their code points, whether in the alphabet or not.
+
+    Args:
+      config: of the conversion, with `split_by`.
+
+    Raises:
+      InputError: an input cannot be used.
+    """
+    with open_inputs(config) as (indexes, _):
+        lines = (line for index in indexes.values() for line in entries.read(index.path))
+        return "".join(sorted(set().union(*(entries.parse(line.content).text for line in lines))))
+
+
 def _source(config: ConvertConfig, folder: Folder) -> tuple[str, list[str]]:
     """Returns the source, and the names of all files in the folder of the images if it needs them."""
     if config.source != "auto":

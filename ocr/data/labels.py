@@ -139,10 +139,10 @@ def oddities(encoded: bytes) -> Iterator[str]:
 
 
 def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
-    """Returns a line's image name and text.
+    """Returns a line's image name and text, which may have characters that the alphabet lacks: see `check_text`.
 
     Raises:
-      Reject: `bad_line`, `empty_label`, `id_out_of_range` or `not_in_charset`.
+      Reject: `bad_line`, `empty_label` or `id_out_of_range`.
     """
     if len(line.content) > MAX_LINE_BYTES:
         raise Reject("bad_line", f"longer than {MAX_LINE_BYTES} bytes")
@@ -166,21 +166,19 @@ def parse(line: Line, label_format: str, charset: Charset) -> tuple[str, str]:
         text = "".join(_character(token, name, charset) for token in ids)
     if not text:
         raise Reject("empty_label", "no text" if label_format == TEXT else "no ids", name)
-    if lacking := charset.missing(text):
-        raise Reject("not_in_charset", charset.describe_missing(text) + _hint(text, lacking), name)
     return name, text
 
 
 def check_text(text: str, charset: Charset) -> None:
-    """Checks the text of a line that is not from a labels file.
+    """Checks the text of a line.
 
     Raises:
       Reject: `empty_label` or `not_in_charset`.
     """
     if not text:
         raise Reject("empty_label", "no text")
-    if charset.missing(text):
-        raise Reject("not_in_charset", charset.describe_missing(text))
+    if lacking := charset.missing(text):
+        raise Reject("not_in_charset", charset.describe_missing(text) + _hint(text, lacking))
 
 
 def _hint(text: str, lacking: str) -> str:

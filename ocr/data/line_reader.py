@@ -100,10 +100,10 @@ class LineReader:
                 number, name, text = entry[:3]
                 if entry.reason:
                     raise Reject(entry.reason, entry.detail)
-                labels.check_text(text, self._charset)
             else:
                 name, text = labels.parse(line, self._label_format, self._charset)
                 entry = Entry(number, name, text)
+            labels.check_text(text, self._charset)
             return self._read_image(entry)
         except Reject as reject:
             detail = reject.detail + self._explain_swapped(line)

@@ -64,7 +64,7 @@ def diagnose(data: str, workdir: str = "", model: str = "lite") -> dict[str, Any
         watch = Watch(objective, levels, trained.config.learning_rate, known, write_report=lambda _: None)
         results, _ = Evaluator(Recogniser(trained.model, charset))(case.held_out)
         watch.after_evaluation(results, charset, case.held_out[0])
-    losses = metrics_file.losses(pathlib.Path(workdir))
+    losses = metrics_file.metric(pathlib.Path(workdir), "loss")
     return watch.report() | ({"standing": reference_levels.standing(losses[max(losses)], levels)} if losses else {})
 
 

@@ -24,6 +24,7 @@ FIXES = {
     "bad_gradients": "Inspect that layer and those above it for what is disconnected, dead or overflowing.",
     "loss_summed": "Divide the sum of the lines' losses by their number.",
     "collapsed_blank": "Restart with a lower --learning_rate or a longer --warmup_steps; more steps will not help.",
+    "forgetting": "Lower --learning_rate, raise --keep, or add lines of the old kind to --train_data.",
     "alphabet_differs": "Use one charset.txt for the data, the training and the export.",
 }
 

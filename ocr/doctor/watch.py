@@ -21,6 +21,7 @@ _BLOWN_UP, _UNMOVED = 1.5, 0.9  # losses, relative to that of an untrained netwo
 _FIRST_STEPS = 20  # in which the loss may do anything
 _MAX_CER = 0.1  # of a network whose opinion on labels counts
 _MIN_DOUBTFUL, _MAX_DOUBTFUL = 5, 0.01  # labels; share of them
+_FORGOTTEN, _MIN_FORGOTTEN = 0.03, 3  # share, and number, of lines that were read correctly before and no longer are
 
 
 class Watch:
@@ -45,8 +46,13 @@ class Watch:
         self._objective, self._levels, self._peak_rate, self.findings = objective, levels, peak_rate, known
         self._before: list[tf.Tensor] = []
         self._untrained_loss = 0.0
+        self._read_before: Sequence[LineResult] = ()
         self._write_report = write_report
         write_report(self.report())
+
+    def remember(self, results: Sequence[LineResult]) -> None:
+        """Takes what the model that is to be kept reads of the lines of an evaluation: `after_evaluation` compares."""
+        self._read_before = results
 
     def before_steps(self, weights: Sequence[tf.Variable]) -> None:
         """Remembers the trainable weights, for `after_steps` to compare with."""
@@ -92,6 +98,7 @@ class Watch:
           charset: of the network.
           batch: lines on which to examine the logits where nothing was read.
         """
+        self._compare(results)
         texts, truths = [result.text for result in results], [result.truth for result in results]
         if not any(texts):
             logits, frames = self._objective.logits(batch, training=False)
@@ -120,6 +127,17 @@ class Watch:
         if doubtful >= _MIN_DOUBTFUL and doubtful > _MAX_DOUBTFUL * len(results):
             sentence = f"{doubtful} of the {len(results)} evaluation labels are probably wrong, judging by the images."
             self._add("labels_wrong", sentence)
+
+    def _compare(self, results: Sequence[LineResult]) -> None:
+        """Finds out whether lines are misread that the model that is to be kept reads correctly."""
+        pairs = zip(self._read_before, results, strict=False)
+        kept = [after.text == after.truth for before, after in pairs if before.text == before.truth]
+        forgotten = len(kept) - sum(kept)
+        if forgotten >= max(_MIN_FORGOTTEN, _FORGOTTEN * len(kept)):
+            self._add(
+                "forgetting",
+                f"Of {len(kept)} held-out lines that the initial weights read correctly, {forgotten} are misread now.",
+            )
 
     def report(self) -> dict[str, Any]:
         """Returns what `doctor.json` holds."""

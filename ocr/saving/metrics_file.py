@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from tfrecords.errors import IntegrityError
 
 
-def losses(workdir: pathlib.Path) -> dict[int, float]:
-    """Returns the training losses by step.
+def metric(workdir: pathlib.Path, name: str) -> dict[int, float]:
+    """Returns the values of a metric by step.
 
     Raises:
       IntegrityError: a line of `metrics.jsonl` is damaged.
     """
     path = workdir / "metrics.jsonl"
     lines = [json.loads(line) for line in lines_until(sys.maxsize, path)] if path.exists() else []
-    return {line["step"]: line["loss"] for line in lines if line.get("loss") is not None}
+    return {line["step"]: line[name] for line in lines if line.get(name) is not None}
 
 
 def lines_until(step: int, path: pathlib.Path) -> Iterator[str]:

@@ -33,7 +33,7 @@ class Trained(NamedTuple):
       model: network with the best weights.
       charset: its alphabet.
       config: of the training.
-      provenance: fingerprints of the alphabet and the data, and the version of Keras.
+      provenance: fingerprints of the alphabet, the data and the weights that it started from, and the version of Keras.
       metrics: of the best evaluation; empty if there was none.
     """
 
@@ -69,7 +69,13 @@ class Workdir:
 
     @contextlib.contextmanager
     def begin(
-        self, config: TrainConfig, charset: Charset, train: Mixture, held_out: Split, is_chief: bool = True
+        self,
+        config: TrainConfig,
+        charset: Charset,
+        train: Mixture,
+        held_out: Split,
+        is_chief: bool = True,
+        origin: str = "",
     ) -> Iterator[None]:
         """Prepares the folder for a new training, or checks that this one can resume; locks it meanwhile.
 
@@ -79,6 +85,7 @@ class Workdir:
           train: data to train on.
           held_out: data to evaluate.
           is_chief: whether this worker writes for all; the others write nothing and take no lock.
+          origin: fingerprint of the weights that the training starts from, empty if they are random or not loaded again.
 
         Raises:
           InputError: the folder holds checkpoints of another configuration, alphabet or data (every difference is named); or
@@ -87,6 +94,7 @@ class Workdir:
         """
         fingerprints = (charset.fingerprint, train.fingerprint, held_out.fingerprint)
         provenance = dict(zip(configs.FINGERPRINTS, fingerprints, strict=True)) | {"keras": keras_compat.MAJOR}
+        provenance |= {"init_from": origin} if origin else {}
         if is_chief:
             for folder in (self.path, self._newest, self._best):
                 files.make_folder(folder)
@@ -111,6 +119,7 @@ class Workdir:
                 if config.init_from not in ("", saved.init_from):
                     _LOG.warning("--init_from=%s: ignored, since the training resumes from a checkpoint", config.init_from)
                 config = dataclasses.replace(config, init_from=saved.init_from)
+                provenance = saved_provenance | provenance
             if is_chief:
                 files.write_text(self.path / "charset.txt", charset.file_text())
                 configs.write(self.path / "config.json", config, provenance)

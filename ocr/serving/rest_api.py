@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from ocr.serving import grpc_api, rest_json, server_metrics
 from ocr.serving.connections import Connections
+from ocr.serving.corrections import Corrections
 from ocr.serving.service import ModelRequest, RequestError, Service, invalid_argument
 from tfrecords import errors
 
@@ -62,16 +63,19 @@ HTTP_LOG = logging.getLogger(f"{__name__}.http")
 HTTP_LOG.addFilter(_ClientsFaults())
 
 
-def application(service: Service, max_bytes: int, connections: Connections) -> web.Application:
+def application(
+    service: Service, max_bytes: int, connections: Connections, corrections: Corrections | None = None
+) -> web.Application:
     """Returns the application that answers HTTP requests.
 
     Args:
       service: Reads the lines.
       max_bytes: Size of a request.
       connections: Learns which of them wait for their clients.
+      corrections: Keeps what people correct on the page; None if it is not to be kept.
     """
-    name = service.model_name.encode()
-    files = {path: (_WEB / file).read_bytes().replace(b"{model_name}", name) for path, (file, _) in _FILES.items()}
+    values = {b"{model_name}": service.model_name.encode(), b"{corrects}": b"true" if corrections else b"false"}
+    files = {path: _filled(file, values) for path, (file, _) in _FILES.items()}
 
     @web.middleware
     async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -113,6 +117,15 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
         spec = {"name": service.model_name, "signature_name": "", "version": str(version.number)}
         return _json_response({"model_spec": spec, "metadata": {"signature_def": signatures}})
 
+    async def correct(request: web.Request) -> web.StreamResponse:
+        assert corrections is not None
+        # Browsers send no JSON to another site without asking it first.
+        if request.content_type != "application/json":
+            raise invalid_argument(f"Content-Type: {request.content_type}: must be application/json")
+        body = await _read_body(request, service, max_bytes)
+        image, text = await asyncio.to_thread(rest_json.parse_correction, body)
+        return _json_response({"file": await asyncio.to_thread(corrections.save, image, text)})
+
     async def metrics(_: web.Request) -> web.StreamResponse:
         return web.Response(body=service.metrics.format(), headers={"Content-Type": server_metrics.CONTENT_TYPE})
 
@@ -131,12 +144,21 @@ def application(service: Service, max_bytes: int, connections: Connections) -> w
         app.router.add_post(f"{_MODEL}{which}:predict", predict)
         app.router.add_get(f"{_MODEL}{which}", status)
         app.router.add_get(f"{_MODEL}{which}/metadata", metadata)
+    if corrections:
+        app.router.add_post("/v1/corrections", correct)
     app.router.add_get("/monitoring/prometheus/metrics", metrics)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
     for path in _FILES:
         app.router.add_get(path, page)
     return app
+
+
+def _filled(file: str, values: dict[bytes, bytes]) -> bytes:
+    content = (_WEB / file).read_bytes()
+    for name, value in values.items():
+        content = content.replace(name, value)
+    return content
 
 
 def _json_response(value: Any, status: int = 200) -> web.Response:

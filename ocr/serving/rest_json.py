@@ -65,6 +65,21 @@ def parse_request(model: ModelRequest, body: bytes, service: Service) -> tuple[S
     return signature, inputs, "instances" in fields
 
 
+def parse_correction(body: bytes) -> tuple[bytes, str]:
+    """Returns the image file and the text of a correction: `{"image_bytes": {"b64": "…"}, "text": "…"}`.
+
+    Raises:
+      RequestError: The body is malformed.
+    """
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise invalid_argument(f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.keys() != {"image_bytes", "text"} or not isinstance(fields["text"], str):
+        raise invalid_argument("the body must be an object with image_bytes and text, a string")
+    return _to_bytes(fields["image_bytes"]), fields["text"]
+
+
 def format_outputs(outputs: dict[str, np.ndarray], rows: bool) -> dict[str, Any]:
     """Returns what a response's body holds.
 

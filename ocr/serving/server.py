@@ -16,6 +16,7 @@ from ocr import version_policy
 from ocr.config import ServeConfig
 from ocr.serving import cors, grpc_api, grpc_standard, rest_api
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
+from ocr.serving.corrections import Corrections
 from ocr.serving.service import Service
 from ocr.serving.versions import Versions, list_numbers
 from tfrecords.errors import InputError
@@ -69,7 +70,8 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     max_bytes = config.max_request_mb * 2**20
     grpc_server, grpc_port = _grpc_server(config, service, max_bytes, limit)
     connections = Connections(limit)
-    application = rest_api.application(service, max_bytes, connections)
+    corrections = Corrections(pathlib.Path(config.corrections_dir)) if config.corrections_dir else None
+    application = rest_api.application(service, max_bytes, connections, corrections)
     if config.cors_origins:
         cors.allow(application, config.cors_origins.split(","))
     # aiohttp's own decompression answers damaged bodies with a traceback in the log.

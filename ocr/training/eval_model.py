@@ -31,7 +31,7 @@ class EvalModel:
     """
 
     def __init__(self, model: keras.Model, charset: Charset, batches: tf.data.Dataset):
-        self.model, self._batches = model, batches
+        self.model, self._charset, self._batches = model, charset, batches
         self._evaluator = Evaluator(Recogniser(model, charset))
 
     def sync(self, state: State) -> None:
@@ -53,6 +53,11 @@ class EvalModel:
         results, loss = self._evaluator(self._batches)
         measured = metrics.measures(results)
         return results, {"eval_loss": loss, "cer": measured["cer"], "line_accuracy": measured["line_accuracy"]}
+
+    def read_with(self, model: keras.Model) -> list[LineResult]:
+        """Reads all held-out lines with another network of the same classes; returns the result of each line."""
+        results, _ = Evaluator(Recogniser(model, self._charset))(self._batches)
+        return results
 
 
 def draw(results: Sequence[LineResult], batch: dict[str, tf.Tensor], font: str) -> bytes:

@@ -23,11 +23,13 @@ from ocr.evaluation import picture
 from ocr.images import augment
 from ocr.model import networks
 from ocr.model.frame_objective import FrameObjective
+from ocr.model.keep_objective import KeepObjective
 from ocr.model.objective import Objective
-from ocr.saving import warm_start
+from ocr.saving import metrics_file, warm_start
 from ocr.saving.best import Best
+from ocr.saving.warm_start import Origin
 from ocr.saving.workdir import Workdir
-from ocr.training import devices, optimizer, trainers
+from ocr.training import advice, devices, optimizer, trainers
 from ocr.training.devices import Devices
 from ocr.training.eval_model import EvalModel
 from ocr.training.journal import Journal
@@ -73,13 +75,16 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     _report_unfit(data.skipped, frame.width)
 
     workdir = Workdir(pathlib.Path(config.workdir))
+    is_new = not workdir.has_checkpoint
+    origin = warm_start.load(config.init_from, config.model) if config.init_from and (is_new or config.keep) else None
     with (
-        workdir.begin(config, charset, data, held_out, used.is_chief),
+        workdir.begin(config, charset, data, held_out, used.is_chief, origin.fingerprint if origin else ""),
         verify.report_damage(*data.parts, held_out),
         _naming_lost_worker(used),
     ):
         _check_agreed(used, {**vars(config), "train_data": data.fingerprint, "eval_data": held_out.fingerprint})
-        state = _build_state(config, workdir, charset, data.count, used)
+        teacher = warm_start.teacher(charset, origin) if origin and config.keep else None
+        state = _build_state(config, charset, data.count, used, origin if is_new else None, teacher)
         evaluation = EvalModel(
             networks.build(config.model, charset.num_classes),
             charset,
@@ -91,6 +96,8 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
         evaluation.sync(state)
         case, levels = build_case(Objective(evaluation.model), charset, data, held_out, frame)
         watch = _examine(case, levels, config, workdir, used)
+        if teacher:
+            watch.remember(evaluation.read_with(teacher))
         if state.steps.number >= config.steps:
             _LOG.info("nothing to do: step %d is done, --steps=%d", state.steps.number, config.steps)
 
@@ -115,6 +122,10 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
             take_steps = trainers.fit if config.trainer == "keras" else trainers.loop
             take_steps(run)
 
+    if used.is_chief and not run.stopped:
+        metrics = (metrics_file.metric(workdir.path, name) for name in ("loss", "eval_loss"))
+        if sentence := advice.advise(*metrics):
+            _LOG.info("advice: %s", sentence)
     best = workdir.best()
     return {
         "cer": best.get("cer"),
@@ -206,17 +217,32 @@ def _check_agreed(used: Devices, given: Mapping[str, Any]) -> None:
         raise InputError(f"TF_CONFIG: the workers were given different flags: {each}")
 
 
-def _build_state(config: TrainConfig, workdir: Workdir, charset: Charset, lines: int, used: Devices) -> State:
-    """Builds network, optimizer and steps with their initial values; `lines` is the size of an epoch."""
+def _build_state(
+    config: TrainConfig, charset: Charset, lines: int, used: Devices, origin: Origin | None, teacher: keras.Model | None
+) -> State:
+    """Builds network, optimizer and steps with their initial values.
+
+    Args:
+      config: of the training.
+      charset: its alphabet.
+      lines: size of an epoch.
+      used: devices to train on.
+      origin: network whose weights are the initial ones, if any.
+      teacher: network whose outputs are to be kept, if any.
+    """
     keras.utils.set_random_seed(config.seed)
     with used.strategy.scope():
         synchronized = config.sync_batch_norm and used.replicas > 1
         model = networks.build(config.model, charset.num_classes, config.precision, synchronized)
-        if config.init_from and not workdir.has_checkpoint:
-            shared = warm_start.take_weights(model, charset, config.init_from)
+        if origin:
+            shared = warm_start.take_weights(model, charset, origin)
             _LOG.info("initial weights: from %s, for %d of %d characters", config.init_from, shared, charset.blank)
         its_optimizer = optimizer.build(config, model, lines)
-    objective = FrameObjective(model, config.frame_loss) if config.frame_loss else Objective(model)
+    objective = Objective(model)
+    if config.frame_loss:
+        objective = FrameObjective(model, config.frame_loss)
+    elif teacher:
+        objective = KeepObjective(model, teacher, config.keep)
     steps = Steps(objective, its_optimizer, used, config.batch_size, timed=not config.deterministic)
     return State(model, its_optimizer, steps, Best())
 

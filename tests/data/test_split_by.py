@@ -4,6 +4,8 @@ import pathlib
 import foreign
 import pytest
 
+from ocr.config import ConvertConfig
+from ocr.data import inputs
 from ocr.data.entries import Entry
 from ocr.data.split_by import SplitBy
 from tfrecords.errors import InputError
@@ -39,6 +41,14 @@ def test_one_command_packs_two_splits_that_share_no_line(folder: pathlib.Path, t
         foreign.pack(folder, **given)
     with pytest.raises(InputError, match=r"--resume: .* was made with other settings"):
         foreign.pack(folder, **{**given, "split_by": "0.6"}, resume=True)
+
+
+def test_the_characters_of_all_lines_are_known_before_they_are_packed(folder: pathlib.Path, tmp_path: pathlib.Path):
+    output = tmp_path / "records"
+    labels = str(tmp_path / "labels.txt")
+    config = ConvertConfig(images=str(folder), labels=labels, charset="digits", output=str(output), split_by="0.3")
+    assert inputs.characters(config) == "0123456789t"
+    assert list(output.iterdir()) == []
 
 
 def test_a_line_stays_in_its_split_when_others_are_added(folder: pathlib.Path, tmp_path: pathlib.Path):

@@ -111,3 +111,11 @@ def test_labels_are_doubted_that_the_images_contradict(watched: Watched, doubted
     wrong = [LineResult("", "01235", "01234", 0.9, log_probability=log_probability)] * doubted
     watched.watch.after_evaluation(right + wrong, CHARSET, {})
     assert watched.codes == codes
+
+
+@pytest.mark.parametrize(("texts", "codes"), [(["012", "3", "", "9"], ["forgetting"]), (["012", "345", "", "9"], [])])
+def test_lines_that_the_initial_weights_read_and_the_new_ones_do_not_are_forgetting(watched: Watched, texts, codes):
+    read_before = [LineResult("", truth, text, 0.5) for truth, text in zip(TRUTHS, ["012", "345", "678", "901"], strict=True)]
+    watched.watch.remember(read_before)
+    watched.read(texts)
+    assert watched.codes == codes

@@ -82,7 +82,7 @@ class Stop(importlib.abc.MetaPathFinder):
             print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"), flush=True)
             os._exit(0)
 sys.meta_path.insert(0, Stop())
-from tools import tensorflow_import
+from tools.cli import tensorflow_import
 tensorflow_import.import_tensorflow(keeps_memory={keeps})
 """
     clean = {name: text for name, text in os.environ.items() if name not in VARIABLES}

@@ -37,7 +37,7 @@ WITHOUT_TENSORFLOW = (
     "ocr.synthesis.render",
     "ocr.serving.edge",
     "ocr.serving.wire",
-    "tools.command",
+    "tools.cli.command",
     "tools.ocr_predict",
 )
 
@@ -121,14 +121,7 @@ def test_a_wheel_has_every_package_and_the_command_lines_under_a_name_of_their_o
     expected = {re.sub("^tools", "ocr_tools", folder).replace("/", ".") for folder in folders}
     assert set(config["options"]["packages"].split()) == expected
     commands = dict(line.split(" = ") for line in config["options.entry_points"]["console_scripts"].strip().split("\n"))
-    files = {path.stem for path in (ROOT / "tools").glob("*.py")} - {
-        "__init__",
-        "command",
-        "command_flags",
-        "demo",
-        "signals",
-        "tensorflow_import",
-    }
+    files = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "demo"}
     assert commands == {name: f"ocr_tools.{name}:run" for name in files}
 
 

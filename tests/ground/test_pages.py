@@ -11,7 +11,7 @@ PAGES = (
     *("README.md", "README.zh-CN.md", "BUILD.md", "CONTRIBUTING.md"),
     *("docs/architecture.md", "deploy/README.md", "ocr/pretrained/README.md"),
 )
-COMMANDS = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "command", "demo"}
+COMMANDS = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "demo"}
 RECIPES = sorted((ROOT / "recipes").glob("*.flags"))
 
 

@@ -24,7 +24,8 @@ def test_it_is_at_most_12_mb():
 
 
 def test_a_training_can_start_from_its_weights():
-    assert warm_start.take_weights(networks.build("wide", 11), charset.charset_by_name("digits"), "pretrained") == 10
+    model, origin = networks.build("wide", 11), warm_start.load("pretrained", "wide")
+    assert warm_start.take_weights(model, charset.charset_by_name("digits"), origin) == 10
 
 
 def test_it_describes_its_network_and_alphabet():

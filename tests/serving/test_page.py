@@ -115,6 +115,37 @@ def test_chosen_images_are_read_and_characters_marked(trained, server, tmp_path)
     asyncio.run(visit())
 
 
+def test_a_text_is_corrected_if_the_server_keeps_corrections(trained, cold_exports, serve_in_thread, server, tmp_path):
+    line = sorted((trained.lines / "eval").glob("*.png"))[2]
+    folder = tmp_path / "corrections"
+    buttons = "[...document.querySelectorAll('.result button')].map(each => each.textContent).join()"
+
+    async def visit(rest: str) -> None:
+        async with open_page(f"{rest}/", tmp_path / f"browser{rest[-4:]}", "en") as page:
+            await page.choose(line)
+            await page.wait("document.querySelectorAll('.text').length == 1")
+            if rest == server.rest:
+                assert await page.run(buttons) == "Copy"
+                return
+            assert await page.run(buttons) == "Correct,Copy"
+            await page.run("document.querySelector('.result button').click()")
+            await page.run("document.querySelector('.correction').value = ''")
+            await page.run("document.querySelector('.result button').click()")
+            await page.wait("document.querySelector('.error').textContent.startsWith('text: ')")
+            await page.run("document.querySelector('.correction').value = '4711'")
+            await page.press("Enter")
+            await page.wait("document.querySelectorAll('.text').length == 1")
+            assert "Saved as a correction" in await page.run("document.body.innerText")
+            assert [error for error in page.errors if "400" not in error] == []
+
+    asyncio.run(visit(server.rest))
+    with serve_in_thread(cold_exports, corrections_dir=str(folder)) as address:
+        asyncio.run(visit(address.rest))
+    (text,) = folder.glob("*.gt.txt")
+    assert text.read_text() == "4711\n"
+    assert pathlib.Path(str(text).replace(".gt.txt", ".png")).read_bytes() == line.read_bytes()
+
+
 def test_pasted_and_dropped_images_are_read_and_other_hosts_are_blocked(trained, server, tmp_path):
     line = sorted((trained.lines / "eval").glob("*.png"))[1]
     send = """(async (kind, bytes) => {

@@ -18,7 +18,7 @@ import ocr
 import tools
 from tfrecords import files
 
-NOT_COMMANDS = ("__init__", "command", "demo")
+NOT_COMMANDS = ("__init__", "demo")
 COMMANDS = sorted(path.stem for path in pathlib.Path(tools.__file__).parent.glob("*.py") if path.stem not in NOT_COMMANDS)
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_shard_has_status_2_and_one_line(invoke, trained, tmp_path: pa
 
 
 def test_a_bug_has_status_70_and_its_traceback(tmp_path: pathlib.Path):
-    code = "from absl import flags; from tools import command; command.run(lambda v, a: 1 / 0, flags.FlagValues(), '')"
+    code = "from absl import flags; from tools.cli import command; command.run(lambda v, a: 1 / 0, flags.FlagValues(), '')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 70
     assert "Traceback" in done.stderr

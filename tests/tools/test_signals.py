@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tools import signals
+from tools.cli import signals
 
 STOPPING = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 STOPPING_NAMES = [number.name for number, _ in STOPPING]
@@ -65,7 +65,7 @@ def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: path
 def test_a_second_signal_ends_the_process_at_once(tmp_path: pathlib.Path):
     # A call that does not return to Python stands in for a long step of TensorFlow.
     code = (
-        "import ctypes; from tools import signals\n"
+        "import ctypes; from tools.cli import signals\n"
         "with signals.stop_on_signal():\n"
         "    print('ready', flush=True)\n"
         "    for _ in range(4): ctypes.CDLL(None).usleep(30_000_000)\n"
@@ -91,7 +91,7 @@ def test_a_signal_during_the_import_of_tensorflow_is_not_lost(tmp_path: pathlib.
     if tensorflow == "stand-in":
         (tmp_path / "tensorflow.py").write_text(SLOW_IMPORT)
     code = (
-        "import os, signal, sys, threading; from absl import flags; from tools import command, tensorflow_import\n"
+        "import os, signal, sys, threading; from absl import flags; from tools.cli import command, tensorflow_import\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "def main(*_):\n"
         "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
@@ -117,7 +117,7 @@ def test_interrupted_rendering_leaves_nothing_behind(tmp_path: pathlib.Path):
 
 
 def test_a_command_that_nohup_started_goes_on_after_sighup(tmp_path: pathlib.Path):
-    code = "import os, signal; from absl import flags; from tools import command\n"
+    code = "import os, signal; from absl import flags; from tools.cli import command\n"
     code += "command.run(lambda v, a: os.kill(os.getpid(), signal.SIGHUP) or {}, flags.FlagValues(), '')"
     for nohup, expected in ((["nohup"], (0, "{}\n")), ([], (129, '{"interrupted": true}\n'))):
         done = subprocess.run([*nohup, sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -126,7 +126,7 @@ def test_a_command_that_nohup_started_goes_on_after_sighup(tmp_path: pathlib.Pat
 
 def test_a_command_saves_its_work_though_its_terminal_is_gone(tmp_path: pathlib.Path):
     code = (
-        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools import command, signals\n"
+        "import fcntl, pathlib, sys, termios, time; from absl import flags; from tools.cli import command, signals\n"
         "def main(*_):\n"
         "    with signals.stop_on_signal() as stop:\n"
         "        while not stop():\n"

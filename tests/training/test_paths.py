@@ -7,7 +7,6 @@ import subprocess
 import pytest
 
 from ocr import charset as charsets
-from ocr.model import networks
 from ocr.saving import check_export, warm_start
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
@@ -95,7 +94,7 @@ def test_damage_below_such_a_folder_is_reported_with_the_folders_own_path(traine
     (version / file).unlink()
     if file == "saved_model.pb":
         (version / file).mkdir()
-    for load in (saved_model.load, lambda path: warm_start.take_weights(networks.build("lite", 11), DIGITS, str(path))):
+    for load in (saved_model.load, lambda path: warm_start.load(str(path), "lite")):
         with pytest.raises((InputError, IntegrityError)) as raised:
             load(version)
         assert str(raised.value).startswith(str(version))

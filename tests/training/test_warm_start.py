@@ -7,9 +7,10 @@ from trainings import digits_config
 
 from ocr import charset as charsets
 from ocr.model import networks
-from ocr.saving import warm_start
+from ocr.saving import export, warm_start
 from ocr.saving.workdir import Workdir
 from ocr.training import train
+from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
 
@@ -17,8 +18,7 @@ def test_initial_weights_come_from_a_training_or_export_with_another_alphabet(tr
     their_charset, own_charset = charsets.charset_by_name("digits"), charsets.Charset("9a0")
     for source in (trained.workdir, trained.export):
         model = networks.build("lite", own_charset.num_classes)
-        kernel, _ = model.get_layer("logits").get_weights()
-        assert warm_start.take_weights(model, own_charset, str(source)) == 2
+        assert warm_start.take_weights(model, own_charset, warm_start.load(str(source), "lite")) == 2
         other = Workdir(trained.workdir).load().model
         their_kernel, their_bias = other.get_layer("logits").get_weights()
         for weight, origin in zip(model.weights[:-2], other.weights[:-2], strict=True):
@@ -26,8 +26,9 @@ def test_initial_weights_come_from_a_training_or_export_with_another_alphabet(tr
         for mine, its in ((0, 9), (2, 0), (own_charset.blank, their_charset.blank)):
             np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0][:, mine], their_kernel[:, its])
             assert model.get_layer("logits").get_weights()[1][mine] == their_bias[its]
-        # "a" keeps its initial weights.
-        np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0][:, 1], kernel[:, 1])
+        # "a" gets the mean of what the ten digits have.
+        for mine, its in zip(model.get_layer("logits").get_weights(), (their_kernel, their_bias), strict=True):
+            np.testing.assert_allclose(mine[..., 1], its[..., :10].mean(-1), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -37,6 +38,21 @@ def test_a_training_with_the_weights_of_another_one_reads_at_once(trained, tmp_p
     # It is ignored when the training resumes.
     fields |= {"steps": 2, "init_from": "/gone", "replicas": 0}
     assert train.train(digits_config(trained, tmp_path / "run", **fields))["steps"] == 2
+
+
+def test_what_a_training_keeps_and_started_from_stays_known(trained, tmp_path: pathlib.Path):
+    run = tmp_path / "run"
+    fields = {"init_from": str(trained.export), "keep": 1.0, "learning_rate": 1e-3, "steps": 4, "eval_every": 4}
+    train.train(digits_config(trained, run, **fields, checkpoint_every=2))
+    done = train.train(digits_config(trained, run, **fields | {"steps": 6}))  # resumes with the same teacher
+    assert done["steps"] == 6
+    assert done["cer"] < 0.02
+    about = files.read_json(trained.export / "1" / "assets.extra" / "model.json")
+    written = export.export(str(run), str(tmp_path / "export"))["export"]
+    made_of = files.read_json(pathlib.Path(written) / "assets.extra" / "model.json")["made_of"]
+    assert made_of["init_from"] == about["weights"]
+    with pytest.raises(InputError, match=r"init_from: saved .*, given "):
+        train.train(digits_config(trained, run, **fields | {"init_from": str(run), "steps": 8}))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 const MESSAGES = {
   en: {
     title: "Line reader", drop: "Drop, paste or choose images of single lines", otherLanguage: "中文", served: "Model version {}",
-    reading: "Reading …", confidence: "confidence {}", empty: "No text found", copy: "Copy", copied: "Copied", unreachable: "The server cannot be reached.",
+    reading: "Reading …", confidence: "confidence {}", empty: "No text found", copy: "Copy", copied: "Copied",
+    correct: "Correct", save: "Save", cancel: "Cancel", saved: "Saved as a correction", correction: "Correct text", unreachable: "The server cannot be reached.",
     1: "This image cannot be read: it is damaged, or not a PNG, JPEG, GIF or plain BMP.",
     2: "This image is too large.", 3: "This image is blank.", character: "{}: confidence {}",
     keys: "Recognised text; use the arrow keys to move between characters",
@@ -14,7 +15,8 @@ const MESSAGES = {
   },
   zh: {
     title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", otherLanguage: "English", served: "模型版本 {}",
-    reading: "识别中……", confidence: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制", unreachable: "无法连接服务器。",
+    reading: "识别中……", confidence: "置信度 {}", empty: "没有找到文字", copy: "复制", copied: "已复制",
+    correct: "更正", save: "保存", cancel: "取消", saved: "已存为更正", correction: "正确的文字", unreachable: "无法连接服务器。",
     1: "无法读取这张图片：文件已损坏，或不是 PNG、JPEG、GIF 或普通 BMP。", 2: "图片太大。", 3: "图片是空白的。", character: "{}：置信度 {}",
     keys: "识别出的文字；用方向键逐字移动",
     think: "您认为写的是什么？", compare: "比较", agrees: "与图片一致：概率 {}", disagrees: "与图片不一致：概率 {}，上面的文字为 {}",
@@ -22,10 +24,11 @@ const MESSAGES = {
   },
 };
 const BATCH_SIZE = 8; // images per request
+const CORRECTS = document.documentElement.dataset.corrects === "true";
 const MODEL = `v1/models/${encodeURIComponent(document.documentElement.dataset.model)}`;
 
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
-const lines = []; // shown on the page: {item, name, url, file, prediction, error, typed, comparison}
+const lines = []; // shown on the page: {item, name, url, file, prediction, error, typed, comparison, corrected}
 
 const say = (key, ...values) => values.reduce((text, value) => text.replace("{}", value), MESSAGES[language][key]);
 const percent = (share) => new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
@@ -70,18 +73,24 @@ function show(line) {
     image.alt = prediction ? prediction.text : name;
     picture.append(image);
     parts.push(picture);
-    if (prediction) parts.push(resultRow(prediction, picture, image), comparisonForm(line));
+    if (prediction) parts.push(resultRow(line, picture, image), comparisonForm(line));
     else parts.push(make("div", "confidence", say("reading")));
   }
   item.replaceChildren(...parts);
 }
 
 /** Returns a line's text: characters are shaded by uncertainty, and marked in the picture when selected. */
-function resultRow(prediction, picture, image) {
+function resultRow(line, picture, image) {
+  const { prediction, corrected } = line;
   const row = make("div", "result");
+  if (corrected) {
+    row.append(make("div", "text", corrected), make("span", "confidence", say("saved")), button("correct", () => edit(line, row)));
+    return row;
+  }
   const text = make("div", "text", prediction.text ? undefined : say("empty"));
   const confidence = make("span", "confidence", say("confidence", percent(prediction.confidence)));
   row.append(text, confidence);
+  if (CORRECTS) row.append(button("correct", () => edit(line, row)));
   if (!prediction.text) return row;
   const characters = [...prediction.text].map((character, index) => {
     const span = make("span", "", character);
@@ -118,9 +127,7 @@ function resultRow(prediction, picture, image) {
     event.preventDefault();
     select(Math.min(Math.max(selected + step, 0), characters.length - 1));
   });
-  const copy = make("button", "", say("copy"));
-  copy.type = "button";
-  copy.addEventListener("click", async () => {
+  const copy = button("copy", async () => {
     await navigator.clipboard.writeText(prediction.text);
     copy.textContent = say("copied");
   });
@@ -186,6 +193,45 @@ async function predict(signature, instances) {
   });
   // Servers write minus infinity, which is no JSON.
   return JSON.parse((await response.text()).replace(/("(?:[^"\\]|\\.)*")|-Infinity/g, (_, string) => string ?? "null"));
+}
+
+function button(message, action) {
+  const element = make("button", "", say(message));
+  element.type = "button";
+  element.addEventListener("click", action);
+  return element;
+}
+
+/** Lets a line's text be corrected, and sends the server the right one with the image. */
+function edit(line, row) {
+  const field = make("input", "correction");
+  field.value = line.corrected ?? line.prediction.text;
+  field.setAttribute("aria-label", say("correction"));
+  field.spellcheck = false;
+  const problem = make("div", "error");
+  problem.setAttribute("role", "alert");
+  const save = async () => {
+    problem.textContent = "";
+    try {
+      const response = await fetch("v1/corrections", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ image_bytes: { b64: await asBase64(line.file) }, text: field.value }),
+      });
+      if (!response.ok) problem.textContent = (await response.json()).error;
+      else line.corrected = field.value;
+    } catch {
+      problem.textContent = say("unreachable");
+    }
+    if (!problem.textContent) show(line);
+  };
+  field.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Enter") save();
+    if (event.key === "Escape") show(line);
+  });
+  row.replaceChildren(field, button("save", save), button("cancel", () => show(line)), problem);
+  field.focus();
 }
 
 function asBase64(file) {

@@ -28,7 +28,7 @@ _DISK_FULL = {  # messages of TensorFlow and of the system
 }
 _HELP = {"--help", "-h", "-help", "--helpfull", "--helpshort"}
 _VERSION = {"--version", "-version"}
-_LOGGERS = ("ocr", "tfrecords", str(__package__))
+_LOGGERS = ("ocr", "tfrecords", str(__package__).partition(".")[0])
 
 
 class _StderrHandler(logging.Handler):

@@ -1,0 +1,141 @@
+"""Adapts a trained model to new lines: packs them, trains, exports, and measures before and after."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ocr import config as configs
+from ocr.charset import Charset
+from ocr.config import AdaptConfig, ConvertConfig, TrainConfig
+from ocr.data import convert, inputs
+from ocr.evaluation import evaluate
+from ocr.saving import export, metrics_file, warm_start
+from ocr.saving.workdir import Workdir
+from ocr.training import train
+from tfrecords import files
+from tfrecords.errors import InputError
+
+_LOG = logging.getLogger(__name__)
+
+_PROBE = 20  # steps after which the time of a step is known
+_MIN_STEPS = 100  # whatever the time
+_EXPORT_S = 30.0  # seconds to write an export and to load it
+_RECIPE: dict[str, Any] = {
+    "batch_size": 16,
+    "learning_rate": 0.0003,
+    "warmup_steps": 50,
+    "ema": 0.99,
+    "augment": 0.3,
+    "log_every": 10,
+    "checkpoint_every": 100,
+    "keep_checkpoints": 1,
+}
+_FIGURES = ("lines", "cer", "cer_interval", "line_accuracy")
+
+
+def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict:
+    """Adapts a model, or resumes an adaptation that was stopped.
+
+    Args:
+      config: of the adaptation.
+      stop: called every few steps; once it returns true, the training saves and returns.
+
+    Returns:
+      `export`, the folder written; `new_characters`; `before` and `after`, the figures of the held-out lines, and with
+      `old_data` `old_before` and `old_after`; `steps`, `seconds`. The same is in `report.json` in the workdir, beside a folder
+      of each of these names with a report. If it was stopped, only `steps`, `seconds` and `interrupted`.
+
+    Raises:
+      InputError: the lines, the model or a folder cannot be used, or the workdir has a finished adaptation.
+      IntegrityError: something is damaged, or the loss is not finite.
+    """
+    began = time.monotonic()
+    workdir = pathlib.Path(config.workdir or f"{config.export_dir.rstrip('/')}_work")
+    if (workdir / "report.json").exists():
+        raise InputError(f"--workdir={workdir}: has a finished adaptation; choose another folder")
+    origin = warm_start.load(config.init_from)
+    records, run = str(workdir / "records"), workdir / "run"
+    new_characters = _pack(config, workdir, origin.charset)
+    measured = time.monotonic()
+    before = {"before": _measure(config.init_from, records, workdir / "before")}
+    if config.old_data:
+        before["old_before"] = _measure(config.init_from, config.old_data, workdir / "old_before")
+    evaluation_s = time.monotonic() - measured
+
+    def training(steps: int) -> dict:
+        fields: dict[str, Any] = {
+            "train_data": records,
+            "eval_data": records,
+            "workdir": str(run),
+            "model": origin.model.name,
+            "init_from": config.init_from,
+            "keep": config.keep,
+            "steps": steps,
+            "eval_every": max(steps // 2, 1),
+        }
+        return train.train(TrainConfig(**fields, **_RECIPE), stop)
+
+    steps, trained = _planned_steps(run), {}
+    if not steps:
+        probed = time.monotonic()
+        trained = training(_PROBE)
+        step_s, now = _step_s(run), time.monotonic()
+        # The longer training needs as long to begin, and everything is measured once more at the end.
+        left_s = config.minutes * 60 - (now - began) - (now - probed - _PROBE * step_s) - evaluation_s - _EXPORT_S
+        steps = max(_PROBE + int(left_s / step_s), _MIN_STEPS)
+        _LOG.info("training for %d steps, so that all is done after %g minutes", steps, config.minutes)
+    if not trained.get("interrupted"):
+        trained = training(steps)
+    if trained.get("interrupted"):
+        return {"steps": trained["steps"], "seconds": round(time.monotonic() - began, 1), "interrupted": True}
+
+    exported = export.export(str(run), config.export_dir)["export"]
+    after = {"after": _measure(exported, records, workdir / "after")}
+    if config.old_data:
+        after["old_after"] = _measure(exported, config.old_data, workdir / "old_after")
+    done = {"steps": trained["steps"], "seconds": round(time.monotonic() - began, 1)}
+    result = {"export": exported, "new_characters": new_characters, **before, **after, **done}
+    files.write_json(workdir / "report.json", result)
+    return result
+
+
+def _pack(config: AdaptConfig, workdir: pathlib.Path, old: Charset) -> str:
+    """Packs the lines, with the alphabet of the model and what it lacks; returns the characters that it lacks."""
+    files.make_folder(workdir)
+    path = workdir / "charset.txt"
+    files.write_text(path, Charset("".join(dict.fromkeys(old.characters))).file_text())
+    source: dict[str, Any] = {
+        "images": config.lines,
+        "labels": config.labels,
+        "source": config.source,
+        "split_by": config.split_by,
+        "follow_links": config.follow_links,
+    }
+    conversion = ConvertConfig(output=str(workdir / "records"), charset=str(path), resume=True, **source)
+    new = old.missing(inputs.characters(conversion))
+    files.write_text(path, Charset("".join(dict.fromkeys(old.characters + new))).file_text())
+    convert.convert(conversion)
+    return new
+
+
+def _measure(model: str, data: str, report: pathlib.Path) -> dict:
+    """Returns the figures of a model, from its report, which is written unless an earlier run has."""
+    if not report.exists():
+        evaluate.evaluate(pathlib.Path(model), data, report_to=str(report))
+    figures = files.read_json(report / "report.json")["figures"]
+    return {name: figures[name] for name in _FIGURES}
+
+
+def _planned_steps(run: pathlib.Path) -> int:
+    """Returns for how many steps a training was begun; 0 if it has yet to find out what a step takes."""
+    if not Workdir(run).has_checkpoint:
+        return 0
+    steps = configs.read(run / "config.json")[0].steps
+    return steps if steps != _PROBE else 0
+
+
+def _step_s(run: pathlib.Path) -> float:
+    """Returns the seconds of a step: of the last ones, since the first ones take longer."""
+    return _RECIPE["batch_size"] / list(metrics_file.metric(run, "lines_per_second").values())[-1]

@@ -1,0 +1,66 @@
+import base64
+import json
+import pathlib
+import urllib.error
+import urllib.request
+
+import pytest
+
+from ocr import config as configs
+from ocr.data import convert
+from ocr.serving.corrections import Corrections
+from ocr.serving.service import RequestError
+from tfrecords import files
+
+
+def test_a_corrected_line_becomes_a_record_and_the_last_correction_counts(trained, tmp_path: pathlib.Path):
+    first, second = (path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:2])
+    folder = tmp_path / "corrections"
+    for image, text in ((first, "12"), (second, "3 4"), (first, "56")):
+        Corrections(folder).save(image, text)
+    assert len(list(folder.iterdir())) == 4
+    records = tmp_path / "records"
+    convert.convert(configs.ConvertConfig(images=str(folder), charset="ascii", output=str(records)))
+    characters = files.read_json(records / "lines-train.manifest.json")["characters"]
+    assert set(characters) == set("563 4")
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\nb", "a\u2028b", "a" * 1001, "\ud800"])
+def test_a_text_that_is_not_one_line_is_not_kept(trained, tmp_path: pathlib.Path, text: str):
+    image = next((trained.lines / "eval").glob("*.png")).read_bytes()
+    with pytest.raises(RequestError, match="text: "):
+        Corrections(tmp_path).save(image, text)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image", [b"", b"junk", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_a_png_or_jpeg_file_is_not_kept(tmp_path: pathlib.Path, image: bytes):
+    with pytest.raises(RequestError, match="image_bytes: "):
+        Corrections(tmp_path).save(image, "1")
+
+
+def test_the_server_keeps_corrections_where_it_was_told_to(trained, cold_exports, serve_in_thread, tmp_path: pathlib.Path):
+    image = next((trained.lines / "eval").glob("*.png")).read_bytes()
+    folder = tmp_path / "corrections"
+
+    def post(body: object, content_type: str = "application/json") -> tuple[int, dict]:
+        request = urllib.request.Request(
+            f"{address.rest}/v1/corrections", json.dumps(body).encode(), {"Content-Type": content_type}
+        )
+        try:
+            with urllib.request.urlopen(request) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    good = {"image_bytes": {"b64": base64.b64encode(image).decode()}, "text": "0815"}
+    with serve_in_thread(cold_exports, corrections_dir=str(folder)) as address:
+        status, answer = post(good)
+        assert status == 200
+        assert (folder / answer["file"]).read_bytes() == image
+        assert (folder / answer["file"]).with_suffix(".gt.txt").read_text() == "0815\n"
+        # A page of another site can send plain text without being allowed to.
+        assert post(good, "text/plain") == (400, {"error": "Content-Type: text/plain: must be application/json"})
+        for bad in ([], {"text": "1"}, {**good, "text": 1}, {**good, "image_bytes": 1}, {**good, "more": 1}):
+            assert post(bad)[0] == 400
+    assert len(list(folder.iterdir())) == 2

@@ -1,0 +1,54 @@
+import pathlib
+
+import pytest
+
+from ocr.config import AdaptConfig
+from ocr.synthesis import render
+from ocr.synthesis.render import RenderConfig
+from ocr.training import adapt
+from tfrecords import files
+from tfrecords.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns a folder of lines of digits and `#`, with a text beside each image."""
+    folder = tmp_path_factory.mktemp("adapt") / "lines"
+    charset = folder.parent / "charset.txt"
+    charset.write_text("".join(f"{character}\n" for character in "0123456789#"))
+    render.render(RenderConfig(output=str(folder), count=150, charset=str(charset), width=0, min_chars=3, max_chars=6, seed=3))
+    for row in (folder / "labels.txt").read_text().splitlines():
+        name, text = row.split("\t")
+        (folder / name).with_suffix(".gt.txt").write_text(text + "\n")
+    (folder / "labels.txt").unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(trained, lines, tmp_path: pathlib.Path):
+    fields = {"lines": str(lines), "init_from": str(trained.export), "minutes": 0.1, "old_data": str(trained.records)}
+    config = AdaptConfig(**fields, export_dir=str(tmp_path / "export"), split_by="0.2")
+    stopped = adapt.adapt(config, lambda: True)
+    assert stopped["interrupted"]
+    assert not (tmp_path / "export").exists()
+    result = adapt.adapt(config)
+    assert result == files.read_json(tmp_path / "export_work" / "report.json")
+    assert result["new_characters"] == "#"
+    assert result["before"]["cer"] > 0.08
+    assert result["after"]["cer"] < result["before"]["cer"] / 2
+    assert result["old_after"]["cer"] < result["old_before"]["cer"] + 0.01
+    assert (tmp_path / "export_work" / "after" / "report.html").exists()
+    about = files.read_json(pathlib.Path(result["export"]) / "assets.extra" / "model.json")
+    assert about["made_of"]["init_from"] == files.read_json(trained.export / "1" / "assets.extra" / "model.json")["weights"]
+    with pytest.raises(InputError, match="has a finished adaptation"):
+        adapt.adapt(config)
+
+
+def test_an_adaptation_that_cannot_be_made_is_refused(trained, lines, tmp_path: pathlib.Path):
+    fields = {"lines": str(lines), "export_dir": str(tmp_path / "export")}
+    with pytest.raises(InputError, match="--init_from=/gone: no such folder"):
+        adapt.adapt(AdaptConfig(**fields, init_from="/gone"))
+    with pytest.raises(InputError, match="none of the 150 lines is for the split eval"):
+        adapt.adapt(AdaptConfig(**fields, init_from=str(trained.export), split_by="0.000001"))
+    with pytest.raises(InputError, match="--minutes=0: must be"):
+        AdaptConfig(**fields, minutes=0)
