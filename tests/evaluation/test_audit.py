@@ -36,7 +36,9 @@ def pack(invoke, tmp_path):
 
     def run(lines: pathlib.Path, labels: dict[str, str]) -> None:
         (tmp_path / "labels.txt").write_text("".join(f"{name}\t{text}\n" for name, text in labels.items()))
-        done = invoke("make_tfrecords", f"--images={lines}", "--labels=labels.txt", "--charset=ascii", "--output=noisy")
+        done = invoke(
+            "make_tfrecords", f"--images={lines}", "--labels=labels.txt", "--charset=ascii", "--output=noisy", "--check=header"
+        )
         assert done.returncode == 0, done.stderr
 
     return run
