@@ -81,11 +81,12 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
     if not steps:
         probed = time.monotonic()
         trained = training(_PROBE)
-        step_s, now = _step_s(run), time.monotonic()
-        # The longer training needs as long to begin, and everything is measured once more at the end.
-        left_s = config.minutes * 60 - (now - began) - (now - probed - _PROBE * step_s) - evaluation_s - _EXPORT_S
-        steps = max(_PROBE + int(left_s / step_s), _MIN_STEPS)
-        _LOG.info("training for %d steps, so that all is done after %g minutes", steps, config.minutes)
+        if not trained.get("interrupted"):
+            step_s, now = _step_s(run), time.monotonic()
+            # The longer training needs as long to begin, and everything is measured once more at the end.
+            left_s = config.minutes * 60 - (now - began) - (now - probed - _PROBE * step_s) - evaluation_s - _EXPORT_S
+            steps = max(_PROBE + int(left_s / step_s), _MIN_STEPS)
+            _LOG.info("training for %d steps, so that all is done after %g minutes", steps, config.minutes)
     if not trained.get("interrupted"):
         trained = training(steps)
     if trained.get("interrupted"):

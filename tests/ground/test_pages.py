@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGES = (
     *("README.md", "README.zh-CN.md", "BUILD.md", "CONTRIBUTING.md"),
-    *("docs/architecture.md", "deploy/README.md", "ocr/pretrained/README.md"),
+    *("docs/architecture.md", "docs/other_lines.md", "deploy/README.md", "ocr/pretrained/README.md"),
 )
 COMMANDS = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "demo"}
 RECIPES = sorted((ROOT / "recipes").glob("*.flags"))
