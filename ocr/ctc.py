@@ -246,6 +246,7 @@ def _integers(**arguments: tf.Tensor) -> list[tf.Tensor]:
         tensor = tf.convert_to_tensor(value, dtype_hint=tf.int32 if isinstance(value, list | tuple) else None)
         if not tensor.dtype.is_integer:
             raise TypeError(f"{name} must be integers, not {tensor.dtype.name}: convert with tf.cast({name}, tf.int32)")
+        # A cast of int32 would clip it to the range that it has, with an op that LiteRT lacks.
         tensors.append(tensor if tensor.dtype == tf.int32 else tf.saturate_cast(tensor, tf.int32))
     return tensors
 

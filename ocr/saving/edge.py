@@ -21,7 +21,7 @@ from ocr.model import networks, portable
 from ocr.options import join_paths
 from ocr.saving import check_export, warm_start, web_page
 from ocr.serving import edge, saved_model
-from tfrecords import files
+from tfrecords import errors, files
 from tfrecords.errors import InputError, IntegrityError
 
 WEIGHTS = ("float32", "float16", "int8")
@@ -64,7 +64,7 @@ def convert(
       InputError: there is no such export or data, the export's decoder is not `greedy`, or a package is missing.
       IntegrityError: the export is damaged, or the model does not read what it reads.
     """
-    check_installed(format)
+    _check_installed(format)
     if format == "web":
         web_page.check_package(onnxruntime_web)
     if weights == "int8" and not data:
@@ -75,12 +75,16 @@ def convert(
     if about["decoder"] != "greedy":
         raise InputError(f"{version}: decodes by {about['decoder']}; only exports with --decoder=greedy can be converted")
     frame = networks.network(model.name).frame
-    lines = list(_read_by_export(version, charset, frame, data))
+    lines = list(itertools.islice(_read_by_export(version, charset, frame, data), _MAX_LINES))
     with files.atomic_directory(folder) as staging:
         suffix, write = FORMATS[format]
         path = staging / f"model{suffix}"
-        with _no_warnings():
-            write(portable.reader(model), path, weights, _spread(lines), frame)
+        try:
+            with _no_warnings():
+                write(portable.reader(model), path, weights, _spread(lines), frame)
+        except Exception as error:  # the converters' exceptions have no common class
+            cause = errors.first_line(error)
+            raise InputError(f"{version}: its network {model.name} cannot be converted to {format} ({cause})") from error
         (staging / edge.CHARSET).write_text(charset.file_text(), "utf-8", newline="\n")
         described = {"alphabet": charset.fingerprint, "line_height": frame.height, "frame_width": frame.width}
         described |= {"version": version.name, "weights": weights}
@@ -92,7 +96,7 @@ def convert(
         return {"model": str(folder / path.name), "bytes": path.stat().st_size, **measured}
 
 
-def check_installed(format: str) -> None:
+def _check_installed(format: str) -> None:
     """Checks that the packages that write a format are installed.
 
     Raises:
@@ -106,7 +110,7 @@ def check_installed(format: str) -> None:
 def _read_by_export(version: pathlib.Path, charset: Charset, frame: FrameSize, data: str) -> Iterator[_Line]:
     """Reads lines of the data, or some that are drawn, with the export."""
     export = saved_model.load(version)
-    for batch in itertools.islice(_batches(charset, frame, data), -(-_MAX_LINES // _BATCH_SIZE)):
+    for batch in _batches(charset, frame, data):
         outputs = export.signatures["lines"](pixels=batch["pixels"], width=batch["width"])
         rows = zip(*(batch[name].numpy() for name in ("pixels", "width", "text")), strict=True)
         read = zip(outputs["text"].numpy(), outputs["confidence"].numpy(), outputs["status"].numpy(), strict=True)
@@ -226,9 +230,9 @@ def _compare(path: pathlib.Path, lines: Sequence[_Line], weights: str) -> dict[s
             raise IntegrityError(f"{path.name}: {same:.2%} of {len(lines)} lines have the text that the export reads")
         return measured
     characters = sum(len(line.truth) for line in lines)
-    errors = [sum(Levenshtein.distance(text, line.truth) for text, line in zip(texts, lines, strict=True))
+    wrong = [sum(Levenshtein.distance(text, line.truth) for text, line in zip(texts, lines, strict=True))
               for texts in ([text for text, _ in read], [line.text for line in lines])]  # fmt: skip
-    cer, reference = (count / max(characters, 1) for count in errors)
+    cer, reference = (count / max(characters, 1) for count in wrong)
     if cer > reference + _MAX_CER:
         raise IntegrityError(f"{path.name}: CER {cer:.2%}, of the export {reference:.2%}; use --weights=float16")
     return measured | {"cer": round(cer, 6), "saved_model_cer": round(reference, 6)}

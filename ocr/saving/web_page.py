@@ -10,6 +10,7 @@ from tfrecords.errors import InputError
 _PAGE = pathlib.Path(serving.__file__).parent / "web"
 _RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _SCRIPT = '<script src="page.js" defer></script>'
+_STYLE = ".comparison { display: none; }\n"  # it takes the signature `score`, which only exports have
 _SCRIPTS = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
     "style-src 'self'; img-src blob:; connect-src 'self'\">\n"
@@ -34,9 +35,11 @@ def write(folder: pathlib.Path, package: str) -> None:
       folder: as `edge.convert` writes it.
       package: folder of the npm package onnxruntime-web.
     """
-    for name in ("page.css", "page.js", "local.js"):
+    for name in ("page.js", "local.js"):
         shutil.copy(_PAGE / name, folder / name)
-    page = (_PAGE / "index.html").read_text("utf-8").replace("{model_name}", "ocr").replace(_SCRIPT, _SCRIPTS)
+    files.write_text(folder / "page.css", (_PAGE / "page.css").read_text("utf-8") + _STYLE)
+    page = (_PAGE / "index.html").read_text("utf-8").replace(_SCRIPT, _SCRIPTS)
+    page = page.replace("{model_name}", "ocr").replace("{corrects}", "false")
     files.write_text(folder / "index.html", page)
     for name in _RUNTIME:
         shutil.copy(pathlib.Path(package) / "dist" / name, folder / name)

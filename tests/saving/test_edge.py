@@ -18,7 +18,7 @@ from tfrecords.errors import InputError, IntegrityError
 for package in ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(package)
 
-SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
+FORMATS = ["litert", pytest.param("onnx", marks=pytest.mark.slow)]  # tf2onnx takes its time
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def expected(trained, files):
     return saved_model.load(trained.export)(files)
 
 
-@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize("format", FORMATS)
 def test_float32_reads_image_files_as_the_export_does(converted, files, expected, format):
     result = converted(format, "float32")
     assert result["lines"] == 200
@@ -53,7 +53,7 @@ def test_float32_reads_image_files_as_the_export_does(converted, files, expected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize("format", FORMATS)
 def test_smaller_weights_make_smaller_files_that_read_as_well(converted, format):
     sizes = [converted(format, weights)["bytes"] for weights in edge.WEIGHTS]
     assert sizes[1] < 0.6 * sizes[0]
@@ -63,7 +63,7 @@ def test_smaller_weights_make_smaller_files_that_read_as_well(converted, format)
     assert int8["cer"] <= int8["saved_model_cer"] + 0.001
 
 
-@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize("format", FORMATS)
 def test_ocr_predict_reads_without_tensorflow(converted, expected, trained, tmp_path, format):
     (tmp_path / "junk.png").write_bytes(b"junk")
     paths = [*sorted((trained.lines / "eval").glob("*.png"))[:3], tmp_path / "junk.png"]
@@ -85,6 +85,7 @@ finally:
     assert f"{tmp_path}/junk.png: not an image that can be decoded" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_something_else_is_refused(trained, monkeypatch, tmp_path):
     other = networks.build("lite", 11)  # untrained
     suffix_and_write = edge.FORMATS["litert"]
@@ -128,4 +129,5 @@ def test_what_cannot_be_converted_is_refused_in_a_line(trained, invoke):
     assert "--saved_model" in stderr("--format=onnx")
     assert "export it first" in stderr("--format=onnx", f"--workdir={trained.workdir}")
     assert "give records with --data" in stderr("--format=litert", "--weights=int8", f"--saved_model={trained.export}")
+    assert "npm install onnxruntime-web" in stderr("--format=web", f"--saved_model={trained.export}")
     assert "must be one of" in stderr("--format=coreml", f"--saved_model={trained.export}")

@@ -63,6 +63,7 @@ def test_the_page_reads_ten_lines_as_the_export_does_with_the_network_off(traine
             percents = await page.run(shown.format(".confidence"))
             assert [float(each.split()[1].rstrip("%")) for each in percents[:10]] == pytest.approx(100 * confidences, abs=0.2)
             assert (await page.run(shown.format(".error")))[10].startswith("This image cannot be read: ")
+            assert await page.run("document.querySelector('.comparison').checkVisibility()") is False
             await page.run("document.querySelector('.text').focus()")
             await page.press("ArrowRight")
             assert await page.run("document.querySelectorAll('.selected').length") == 1
