@@ -17,7 +17,7 @@ def test_the_accuracy_of_the_model_is_that_of_ocr_eval(trained, monkeypatch: pyt
     }
 
 
-@pytest.mark.skipif(not shutil.which("tesseract"), reason="Tesseract is not installed")
+@pytest.mark.skipif(not peers.has_tesseract(), reason="Tesseract with its model for simplified Chinese is not installed")
 def test_tesseract_reads_each_file_as_one_line(trained):
     files = [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:3]]
     texts = peers.tesseract(files)

@@ -17,6 +17,7 @@ from PIL import Image
 ReadFunction = Callable[[list[bytes]], Sequence[str]]
 
 _HEIGHT = 48  # pixels, of the lines that PaddleOCR's recognisers take
+_TESSERACT_MODEL = "chi_sim"
 
 
 class _Paddle(NamedTuple):
@@ -48,7 +49,7 @@ def installed(threads: int) -> dict[str, ReadFunction]:
             folder = pathlib.Path(spec.origin).parent
             if (folder / paddle.model).is_file():
                 readers[name] = _paddle(folder / paddle.model, paddle.characters and folder / paddle.characters, threads)
-    if shutil.which("tesseract"):
+    if has_tesseract():
         readers["Tesseract"] = tesseract
     return readers
 
@@ -78,11 +79,19 @@ def _paddle(model: pathlib.Path, characters: pathlib.Path | str, threads: int) -
     return lambda files: [read_one(file) for file in files]
 
 
+def has_tesseract() -> bool:
+    """Returns whether Tesseract is installed, with the model that `tesseract` reads with."""
+    if not shutil.which("tesseract"):
+        return False
+    listed = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, check=False)
+    return _TESSERACT_MODEL in listed.stdout.split()
+
+
 def tesseract(files: list[bytes]) -> list[str]:
     """Reads each file as one line with Tesseract's model for simplified Chinese."""
     with _as_files(files) as names:
         done = subprocess.run(
-            ["tesseract", str(names), "stdout", "-l", "chi_sim", "--psm", "7"],
+            ["tesseract", str(names), "stdout", "-l", _TESSERACT_MODEL, "--psm", "7"],
             capture_output=True,
             text=True,
             encoding="utf-8",
