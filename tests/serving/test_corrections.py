@@ -46,7 +46,7 @@ def test_a_folder_that_was_moved_away_is_made_again_and_one_that_cannot_be_writt
     assert len(list(folder.iterdir())) == 2
     folder.rename(tmp_path / "taken_too")
     folder.touch()
-    with pytest.raises(RequestError, match="^the server cannot keep corrections now$") as refused:
+    with pytest.raises(RequestError, match=r"^the server cannot keep corrections now$") as refused:
         corrections.save(image, "1")
     assert refused.value.code == grpc.StatusCode.UNAVAILABLE
     assert str(folder) in caplog.text
