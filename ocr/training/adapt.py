@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import pathlib
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -131,7 +132,8 @@ def _pack(config: AdaptConfig, workdir: pathlib.Path, old: Charset) -> str:
         "follow_links": config.follow_links,
     }
     conversion = ConvertConfig(output=str(workdir / "records"), charset=str(path), resume=True, **source)
-    new = old.missing(inputs.characters(conversion))
+    # A text with a control character is a mistake: its line is rejected, as one with a character not in the alphabet.
+    new = "".join(c for c in old.missing(inputs.characters(conversion)) if unicodedata.category(c) != "Cc")
     files.write_text(path, Charset("".join(dict.fromkeys(old.characters + new))).file_text())
     convert.convert(conversion)
     return new

@@ -118,7 +118,7 @@ def test_damaged_and_missing_files_are_named(converted, tmp_path, invoke):
         reading.load(folder / "model.tflite")
     (folder / "model.tflite").write_bytes(model.read_bytes())
     about = json.loads((folder / "model.json").read_text())
-    for wrong in ({"line_height": 48}, {"line_height": "x"}, {"frame_width": 0}):
+    for wrong in ({"line_height": "x"}, {"line_height": 0}, {"frame_width": 0}):
         (folder / "model.json").write_text(json.dumps(about | wrong))
         with pytest.raises(IntegrityError, match="not what ocr_export writes"):
             reading.load(folder / "model.tflite")

@@ -22,6 +22,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         name, text = row.split("\t")
         (folder / name).with_suffix(".gt.txt").write_text(text + "\n")
     (folder / "labels.txt").unlink()
+    (folder / "000000.gt.txt").write_bytes(b"1\r2\n")  # is rejected
     return folder
 
 
