@@ -76,6 +76,12 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_choice(values, format=("saved_model", *edge.FORMATS), weights=edge.WEIGHTS)
     options.check_given(export_dir=export_dir)
+    of_exports, of_formats = ("decoder", "version", "calibrate"), ("saved_model", "weights", "data", "onnxruntime_web")
+    is_export = values["format"] == "saved_model"
+    for name in of_formats if is_export else of_exports:
+        if values[name] != FLAGS[name].default:
+            taken = "taken only with --format" if is_export else f"not taken with --format={values['format']}"
+            raise InputError(f"--{name}={values[name]}: {taken}")
     if values["format"] != "saved_model":
         if workdir:
             raise InputError(f"--workdir={workdir}: export it first, then convert the export with --saved_model")

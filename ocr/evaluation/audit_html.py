@@ -51,12 +51,15 @@ def draw(
     ]
     share = "" if summary["wrong_share"] is None else f", an estimated {summary['wrong_share']:.1%} of them with a wrong label"
     left = f" {summary['not_judged']:,} have labels that this model can never read, and are not judged."
+    more = summary["corrections"] - len(rows)
+    beyond = f"; it has {more:,} more lines, which are not on this page and not in the file saved here"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{summary['lines']:,} lines{share}.{left if summary['not_judged'] else ''}"
         f" Below are {len(rows)} that were read differently from their labels, the most doubtful first."
-        "</p><p>Those in <code>corrections.tsv</code> are checked. Check the labels that are wrong, correct the new text, or "
-        "leave none to drop the line, and <button id=save>save another corrections.tsv</button></p>",
+        f"</p><p>Those in <code>corrections.tsv</code> are checked{beyond if more > 0 else ''}. "
+        "Check the labels that are wrong, correct the new text, or leave none to drop the line, and "
+        "<button id=save>save another corrections.tsv</button></p>",
         report_html.table(header, cells),
         f"<script>{_SCRIPT}</script>",
     ]

@@ -61,10 +61,12 @@ def convert(
       export reads; `confidence_difference`, the largest; and for int8 `cer` and `saved_model_cer`.
 
     Raises:
-      InputError: there is no such export or data, the export's decoder is not `greedy`, or a package is missing.
+      InputError: there is no such export or data, the folder is there already, the export's decoder is not `greedy`, or a
+        package is missing.
       IntegrityError: the export is damaged, or the model does not read what it reads.
     """
     _check_installed(format)
+    files.check_free(folder)
     if format == "web":
         web_page.check_package(onnxruntime_web)
     if weights == "int8" and not data:
@@ -86,7 +88,12 @@ def convert(
             cause = errors.first_line(error)
             raise InputError(f"{version}: its network {model.name} cannot be converted to {format} ({cause})") from error
         (staging / edge.CHARSET).write_text(charset.file_text(), "utf-8", newline="\n")
-        described = {"alphabet": charset.fingerprint, "line_height": frame.height, "frame_width": frame.width}
+        described = {
+            "model": edge.fingerprint(path),
+            "alphabet": charset.fingerprint,
+            "line_height": frame.height,
+            "frame_width": frame.width,
+        }
         described |= {"version": version.name, "weights": weights}
         described |= {name: about[name] for name in ("network", "versions", "written")}
         files.write_json(staging / edge.ABOUT, described)

@@ -1,15 +1,22 @@
 """A folder of images with the texts that people say are right, in the format that `ocr_adapt` and `make_tfrecords` read."""
 
 import hashlib
+import logging
 import pathlib
+import unicodedata
+
+import grpc
 
 from ocr.images import header
-from ocr.serving.service import invalid_argument
+from ocr.serving.service import RequestError, invalid_argument
 from tfrecords import files
+from tfrecords.errors import InputError
 from tfrecords.schema import JPEG, PNG
 
 _MAX_CHARACTERS = 1000
 _EXTENSIONS = {PNG: ".png", JPEG: ".jpg"}
+_UNWRITABLE = {"Cc": "a control character", "Cs": "half of a surrogate pair", "Zl": "a line end", "Zp": "a line end"}
+_LOG = logging.getLogger(__name__)
 
 
 class Corrections:
@@ -37,20 +44,25 @@ class Corrections:
           The name of the image file.
 
         Raises:
-          RequestError: the image or the text is not usable.
+          RequestError: the image or the text is not usable, or the folder cannot be written.
         """
         head = header.read(image)
         if head is None or head.kind not in _EXTENSIONS or not head.height or len(image) > header.MAX_BYTES:
             raise invalid_argument(f"image_bytes: not a PNG or JPEG file of at most {header.MAX_BYTES} bytes")
-        if not text.strip() or len(text) > _MAX_CHARACTERS or text.splitlines() != [text]:
+        if header.is_too_large(head.height, head.width):
+            raise invalid_argument(f"image_bytes: {head.width} x {head.height} pixels is too large to be read")
+        if not text.strip() or len(text) > _MAX_CHARACTERS:
             raise invalid_argument(f"text: must be one line of 1 to {_MAX_CHARACTERS} characters")
-        try:
-            encoded = text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise invalid_argument("text: has half of a surrogate pair") from None
+        if unwritable := [name for c in text if (name := _UNWRITABLE.get(unicodedata.category(c)))]:
+            raise invalid_argument(f"text: has {unwritable[0]}")
         path = self._folder / (hashlib.sha256(image).hexdigest()[:32] + _EXTENSIONS[head.kind])
-        with files.directory_lock(self._folder, wait=True):
-            if not path.exists():
-                files.write_bytes(path, image)
-            files.write_bytes(path.with_suffix(".gt.txt"), encoded + b"\n")
+        try:
+            files.make_folder(self._folder)  # it may have been moved away, to train on it
+            with files.directory_lock(self._folder, wait=True):
+                if not path.exists():
+                    files.write_bytes(path, image)
+                files.write_bytes(path.with_suffix(".gt.txt"), f"{text}\n".encode())
+        except (OSError, InputError) as error:
+            _LOG.warning("--corrections_dir=%s: a correction was not kept: %s", self._folder, error)
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server cannot keep corrections now") from error
         return path.name

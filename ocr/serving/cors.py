@@ -1,6 +1,6 @@
 """Cross-origin resource sharing: which other sites' pages may use the REST interface. See https://fetch.spec.whatwg.org."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from aiohttp import web
 
@@ -8,16 +8,17 @@ _METHODS = "GET, POST"
 _MAX_AGE_S = 600  # that browsers remember the answer to a preflight request
 
 
-def allow(app: web.Application, origins: Sequence[str]) -> None:
+def allow(app: web.Application, origins: Sequence[str], own_paths: Collection[str] = ()) -> None:
     """Lets pages of other origins use an application.
 
     Args:
       app: The application.
       origins: Such as `https://example.org`; `*` alone for all.
+      own_paths: Paths that only the application's own pages may use.
     """
 
     def allowed(request: web.BaseRequest) -> str:
-        origin = request.headers.get("Origin", "")
+        origin = "" if request.path in own_paths else request.headers.get("Origin", "")
         return "*" if "*" in origins and origin else origin if origin in origins else ""
 
     async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -1,5 +1,6 @@
 """Reads image files with a model for ONNX Runtime or LiteRT, as `ocr_export` writes them. Importing it loads no TensorFlow."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -57,18 +58,30 @@ def load(path: pathlib.Path) -> EdgeModel:
 
     Raises:
       InputError: there is no such file, or its runtime is not installed.
-      IntegrityError: it is damaged, or what lies beside it is.
+      IntegrityError: it is damaged, or what lies beside it is, or belongs to another model.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; ocr_export --format=onnx or --format=litert writes one")
     try:
         about = files.read_json(path.with_name(ABOUT))
         charset = charsets.load_charset(path.with_name(CHARSET), about["alphabet"])
-        return EdgeModel(RUNTIMES[path.suffix](path), charset, about["line_height"], about["frame_width"])
+        if about["model"] != fingerprint(path):
+            raise IntegrityError(f"{path}: damaged, or not the model that {path.with_name(ABOUT)} describes")
+        model = EdgeModel(RUNTIMES[path.suffix](path), charset, about["line_height"], about["frame_width"])
+        model.read(np.zeros((about["line_height"], about["frame_width"]), np.uint8))
     except ImportError as error:
         raise InputError(f"{path}: needs {error.name}; pip install 'line-ocr[edge]' installs it") from error
-    except (LookupError, TypeError) as error:
+    except (InputError, IntegrityError, OSError):
+        raise
+    except Exception as error:  # runtimes' exceptions have no common class
         raise IntegrityError(f"{path.with_name(ABOUT)}: not what ocr_export writes beside a model") from error
+    return model
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Returns the SHA-256 hash of a model's file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open_onnx(path: pathlib.Path) -> _Run:

@@ -40,6 +40,7 @@ _POLL_S = 0.5  # between two checks whether the server is shutting down
 _MODEL = "/v1/models/{name:[^/:]+}"
 _VERSION = "/versions/{version:[0-9]{1,18}}"
 _LABEL = "/labels/{label:[^/:]+}"
+CORRECTIONS = "/v1/corrections"
 
 # Names of encodings, and the window sizes by which zlib knows them; deflate comes with a header of zlib, or without.
 _ENCODINGS = {"": (), "identity": (), "gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
@@ -145,7 +146,7 @@ def application(
         app.router.add_get(f"{_MODEL}{which}", status)
         app.router.add_get(f"{_MODEL}{which}/metadata", metadata)
     if corrections:
-        app.router.add_post("/v1/corrections", correct)
+        app.router.add_post(CORRECTIONS, correct)
     app.router.add_get("/monitoring/prometheus/metrics", metrics)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)

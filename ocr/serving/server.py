@@ -73,7 +73,7 @@ async def _serve(config: ServeConfig, service: Service, tls: ssl.SSLContext | No
     corrections = Corrections(pathlib.Path(config.corrections_dir)) if config.corrections_dir else None
     application = rest_api.application(service, max_bytes, connections, corrections)
     if config.cors_origins:
-        cors.allow(application, config.cors_origins.split(","))
+        cors.allow(application, config.cors_origins.split(","), own_paths=(rest_api.CORRECTIONS,))
     # aiohttp's own decompression answers damaged bodies with a traceback in the log.
     options: dict[str, Any] = {"auto_decompress": False, "logger": rest_api.HTTP_LOG, "access_log": None}
     rest_server = web.AppRunner(application, shutdown_timeout=_DRAIN_S, **options)

@@ -1,8 +1,10 @@
 """Adapts a trained model to new lines: packs them, trains, exports, and measures before and after."""
 
+import dataclasses
 import logging
 import pathlib
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ _RECIPE: dict[str, Any] = {
     "checkpoint_every": 100,
     "keep_checkpoints": 1,
 }
+_MAY_CHANGE = ("export_dir", "workdir", "minutes")  # when an adaptation is resumed
 _FIGURES = ("lines", "cer", "cer_interval", "line_accuracy")
 
 
@@ -48,16 +51,21 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
       of each of these names with a report. If it was stopped, only `steps`, `seconds` and `interrupted`.
 
     Raises:
-      InputError: the lines, the model or a folder cannot be used, or the workdir has a finished adaptation.
+      InputError: the lines, the model or a folder cannot be used, or the workdir has a finished adaptation or another one.
       IntegrityError: something is damaged, or the loss is not finite.
     """
     began = time.monotonic()
     workdir = pathlib.Path(config.workdir or f"{config.export_dir.rstrip('/')}_work")
     if (workdir / "report.json").exists():
         raise InputError(f"--workdir={workdir}: has a finished adaptation; choose another folder")
+    if (export_dir := pathlib.Path(config.export_dir)).exists() and not export_dir.is_dir():
+        raise InputError(f"--export_dir={export_dir}: not a folder")
+    given = {name: value for name, value in dataclasses.asdict(config).items() if name not in _MAY_CHANGE}
+    _check_same(workdir, given)
     origin = warm_start.load(config.init_from)
     records, run = str(workdir / "records"), workdir / "run"
     new_characters = _pack(config, workdir, origin.charset)
+    files.write_json(workdir / "adapt.json", given)
     measured = time.monotonic()
     before = {"before": _measure(config.init_from, records, workdir / "before")}
     if config.old_data:
@@ -102,6 +110,15 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
     return result
 
 
+def _check_same(workdir: pathlib.Path, given: dict[str, Any]) -> None:
+    """Checks that an adaptation is what was begun in a workdir, whose figures and training are used again."""
+    path = workdir / "adapt.json"
+    saved = files.read_json(path) if path.exists() else given
+    different = [f"{name}: saved {saved.get(name)}, given {value}" for name, value in given.items() if saved.get(name) != value]
+    if different:
+        raise InputError(f"--workdir={workdir}: has another adaptation: {'; '.join(different)}")
+
+
 def _pack(config: AdaptConfig, workdir: pathlib.Path, old: Charset) -> str:
     """Packs the lines, with the alphabet of the model and what it lacks; returns the characters that it lacks."""
     files.make_folder(workdir)
@@ -115,7 +132,8 @@ def _pack(config: AdaptConfig, workdir: pathlib.Path, old: Charset) -> str:
         "follow_links": config.follow_links,
     }
     conversion = ConvertConfig(output=str(workdir / "records"), charset=str(path), resume=True, **source)
-    new = old.missing(inputs.characters(conversion))
+    # A text with a control character is a mistake: its line is rejected, as one with a character not in the alphabet.
+    new = "".join(c for c in old.missing(inputs.characters(conversion)) if unicodedata.category(c) != "Cc")
     files.write_text(path, Charset("".join(dict.fromkeys(old.characters + new))).file_text())
     convert.convert(conversion)
     return new

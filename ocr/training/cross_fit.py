@@ -46,9 +46,10 @@ def read(workdir: pathlib.Path, split: Split, folds: int, folder: pathlib.Path, 
         )
     config, _ = configs.read(workdir / "config.json")
     results: dict[int, LineResult] = {}
-    for fold in range(folds):
+    # All before the first training: a fold without a line is then known at once.
+    numbers = [_divide(split, fold, folds, folder / f"records{fold}") for fold in range(folds)]
+    for fold, own in enumerate(numbers):
         records, run = folder / f"records{fold}", folder / f"run{fold}"
-        own = _divide(split, fold, folds, records)
         _LOG.info("fold %d of %d: %d lines are read by a network trained on the others", fold + 1, folds, len(own))
         data, charset = str(records), str(workdir / "charset.txt")
         fold_config = dataclasses.replace(config, train_data=data, eval_data=data, charset=charset, workdir=str(run))

@@ -104,15 +104,17 @@ def test_probabilities_obey_bayes_rule_with_the_share_that_they_add_up_to():
     [
         (("--folds=1",), "--folds=1: must be 0, or 2 to 100"),
         (("--folds=2", "--model={export}"), "must be the workdir of a training"),
+        (("--folds=100", "--data={records}@eval"), "--folds=100: {records} has too few lines"),
         (("--data=nowhere",), "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_audited_is_refused(trained, invoke, tmp_path, flags, message):
-    given = [flag.format(export=trained.export) for flag in flags]
+    given = [flag.format(export=trained.export, records=trained.records) for flag in flags]
     done = invoke("ocr_audit", f"--model={trained.workdir}", f"--data={trained.records}", "--output=audit", *given)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert message in done.stderr
+    assert message.format(records=trained.records) in done.stderr
     assert not (tmp_path / "audit").exists()
+    assert not list(tmp_path.glob("audit.folds/run*"))
 
 
 @pytest.mark.slow

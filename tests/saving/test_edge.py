@@ -111,6 +111,17 @@ def test_damaged_and_missing_files_are_named(converted, tmp_path, invoke):
     (folder / "model.tflite").write_bytes(model.read_bytes()[:5000])
     with pytest.raises(IntegrityError, match=r"model.tflite: damaged"):
         reading.load(folder / "model.tflite")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.tflite").write_bytes(content)
+    with pytest.raises(IntegrityError, match="not the model that"):
+        reading.load(folder / "model.tflite")
+    (folder / "model.tflite").write_bytes(model.read_bytes())
+    about = json.loads((folder / "model.json").read_text())
+    for wrong in ({"line_height": "x"}, {"line_height": 0}, {"frame_width": 0}):
+        (folder / "model.json").write_text(json.dumps(about | wrong))
+        with pytest.raises(IntegrityError, match="not what ocr_export writes"):
+            reading.load(folder / "model.tflite")
     (folder / "charset.txt").write_text("x\n")
     with pytest.raises(IntegrityError, match="alphabet of"):
         reading.load(folder / "model.tflite")
@@ -119,7 +130,7 @@ def test_damaged_and_missing_files_are_named(converted, tmp_path, invoke):
     assert "takes no --allowed, --pattern or --texts" in refused.stderr
 
 
-def test_what_cannot_be_converted_is_refused_in_a_line(trained, invoke):
+def test_what_cannot_be_converted_is_refused_in_a_line(trained, invoke, tmp_path):
     def stderr(*flags: str) -> str:
         done = invoke("ocr_export", "--export_dir=edge", *flags)
         assert done.returncode == 1
@@ -131,3 +142,7 @@ def test_what_cannot_be_converted_is_refused_in_a_line(trained, invoke):
     assert "give records with --data" in stderr("--format=litert", "--weights=int8", f"--saved_model={trained.export}")
     assert "npm install onnxruntime-web" in stderr("--format=web", f"--saved_model={trained.export}")
     assert "must be one of" in stderr("--format=coreml", f"--saved_model={trained.export}")
+    assert "--weights=int8: taken only with --format" in stderr(f"--workdir={trained.workdir}", "--weights=int8")
+    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge" / "mine").touch()
+    assert "already there" in stderr("--format=litert", f"--saved_model={trained.export}")

@@ -1,9 +1,11 @@
 import base64
 import json
 import pathlib
+import struct
 import urllib.error
 import urllib.request
 
+import grpc
 import pytest
 
 from ocr import config as configs
@@ -25,7 +27,7 @@ def test_a_corrected_line_becomes_a_record_and_the_last_correction_counts(traine
     assert set(characters) == set("563 4")
 
 
-@pytest.mark.parametrize("text", ["", "  ", "a\nb", "a\u2028b", "a" * 1001, "\ud800"])
+@pytest.mark.parametrize("text", ["", "  ", "a\nb", "a\u2028b", "a" * 1001, "\ud800", "a\tb", "a\0", "\x1b[0m"])
 def test_a_text_that_is_not_one_line_is_not_kept(trained, tmp_path: pathlib.Path, text: str):
     image = next((trained.lines / "eval").glob("*.png")).read_bytes()
     with pytest.raises(RequestError, match="text: "):
@@ -33,7 +35,27 @@ def test_a_text_that_is_not_one_line_is_not_kept(trained, tmp_path: pathlib.Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("image", [b"", b"junk", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+def test_a_folder_that_was_moved_away_is_made_again_and_one_that_cannot_be_written_is_no_fault_of_the_client(
+    trained, tmp_path: pathlib.Path, caplog
+):
+    image = next((trained.lines / "eval").glob("*.png")).read_bytes()
+    folder = tmp_path / "corrections"
+    corrections = Corrections(folder)
+    folder.rename(tmp_path / "taken")
+    corrections.save(image, "1")
+    assert len(list(folder.iterdir())) == 2
+    folder.rename(tmp_path / "taken_too")
+    folder.touch()
+    with pytest.raises(RequestError, match=r"^the server cannot keep corrections now$") as refused:
+        corrections.save(image, "1")
+    assert refused.value.code == grpc.StatusCode.UNAVAILABLE
+    assert str(folder) in caplog.text
+
+
+WIDE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30_000, 3_000, 8, 0, 0, 0, 0) + bytes(4)
+
+
+@pytest.mark.parametrize("image", [b"", b"junk", b"GIF89a", b"\x89PNG\r\n\x1a\n", WIDE])
 def test_what_is_not_a_png_or_jpeg_file_is_not_kept(tmp_path: pathlib.Path, image: bytes):
     with pytest.raises(RequestError, match="image_bytes: "):
         Corrections(tmp_path).save(image, "1")

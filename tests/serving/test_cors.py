@@ -53,6 +53,12 @@ def test_all_origins_may_use_rest_if_so_configured(serve_in_thread, cold_exports
         assert headers(url, "GET") == (200, {})
 
 
+def test_no_other_origin_may_write_corrections(serve_in_thread, cold_exports, tmp_path):
+    with serve_in_thread(cold_exports, cors_origins="*", corrections_dir=str(tmp_path / "kept")) as server:
+        # Without an answer to this question browsers send no JSON to another site.
+        assert preflight(f"{server.rest}/v1/corrections", OTHER) == (405, {})
+
+
 def test_no_other_origin_may_use_rest_by_default(server):
     url = f"{server.rest}/v1/models/ocr"
     assert headers(url, "GET", Origin=PAGE) == (200, {})

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import pytest
@@ -21,6 +22,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         name, text = row.split("\t")
         (folder / name).with_suffix(".gt.txt").write_text(text + "\n")
     (folder / "labels.txt").unlink()
+    (folder / "000000.gt.txt").write_bytes(b"1\r2\n")  # is rejected
     return folder
 
 
@@ -31,6 +33,8 @@ def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(tra
     stopped = adapt.adapt(config, lambda: True)
     assert stopped["interrupted"]
     assert not (tmp_path / "export").exists()
+    with pytest.raises(InputError, match=r"has another adaptation: keep: saved 1.0, given 2.0$"):
+        adapt.adapt(dataclasses.replace(config, keep=2.0, minutes=0.2))
     result = adapt.adapt(config)
     assert result == files.read_json(tmp_path / "export_work" / "report.json")
     assert result["new_characters"] == "#"
@@ -50,5 +54,7 @@ def test_an_adaptation_that_cannot_be_made_is_refused(trained, lines, tmp_path: 
         adapt.adapt(AdaptConfig(**fields, init_from="/gone"))
     with pytest.raises(InputError, match="none of the 150 lines is for the split eval"):
         adapt.adapt(AdaptConfig(**fields, init_from=str(trained.export), split_by="0.000001"))
+    with pytest.raises(InputError, match=r"--export_dir=.*: not a folder"):
+        adapt.adapt(AdaptConfig(**fields | {"export_dir": str(lines / "000000.png")}))
     with pytest.raises(InputError, match="--minutes=0: must be"):
         AdaptConfig(**fields, minutes=0)
