@@ -38,7 +38,7 @@ def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(tra
     result = adapt.adapt(config)
     assert result == files.read_json(tmp_path / "export_work" / "report.json")
     assert result["new_characters"] == "#"
-    assert result["before"]["cer"] > 0.08
+    assert result["before"]["cer"] > 0.05  # every eleventh character is new
     assert result["after"]["cer"] < result["before"]["cer"] / 2
     assert result["old_after"]["cer"] < result["old_before"]["cer"] + 0.01
     assert (tmp_path / "export_work" / "after" / "report.html").exists()
