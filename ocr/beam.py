@@ -10,6 +10,8 @@ from tfrecords.errors import InputError
 if TYPE_CHECKING:
     import apache_beam as beam
 
+ENGINES = ("local", "beam")
+
 
 def check_installed() -> None:
     """Checks that Apache Beam is installed, and raises the level of its log.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # imported by the methods that need it: rendering must not wa
     import tensorflow as tf
 
 PREFIX_OF_CHINESE_OCR = "chinese_ocr:"
+CHARSET_HELP = (  # of the flags --charset
+    "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file with one character on each line."
+)
 _HINTS: dict[Literal["NFC", "NFD", "NFKC"], str] = {
     "NFC": "the text's letters are decomposed (NFD), those of the alphabet are composed (NFC)",
     "NFD": "the text's letters are composed (NFC), those of the alphabet are decomposed (NFD)",

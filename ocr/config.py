@@ -1,12 +1,11 @@
-"""Configurations: one frozen object for each job, checked where it is made. A training's is saved beside its results."""
+"""The configuration of a training, which is saved beside its results as `config.json`."""
 
 import dataclasses
 import pathlib
-import re
 from typing import Any
 
-from ocr import addons, version_policy
-from ocr.options import check_choice, check_given, check_names, check_range, option, required
+from ocr import addons
+from ocr.options import check_choice, check_given, check_range, option, required
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
@@ -16,94 +15,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 TRAINERS = ("loop", "keras")
 AUGMENTERS = ("ours", "tfa")
-LIST_SOURCES = ("labels", "paddle", "json", "csv")  # which --labels names
-FOLDER_SOURCES = ("gt", "page", "alto", "lmdb", "parquet", "names")
-ENGINES = ("local", "beam")
 FINGERPRINTS = ("alphabet", "train_data", "eval_data")  # of what goes into a training
-CHARSET_HELP = (
-    "Alphabet: digits, alnum, ascii, gb2312, pretrained, chinese_ocr:FILE, or a file with one character on each line."
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvertConfig:
-    """What to pack into records, and how. The flags of `make_tfrecords` have the names of these fields.
-
-    Raises:
-      InputError: a value is not allowed.
-    """
-
-    output: str = option("", "Folder for the records; it may hold other splits of the same alphabet.")
-    images: str = option("", "Folder of the images, that file names are relative to.")
-    labels: str = option("", "Labels file, or another list of images and texts: see --source.")
-    source: str = option(
-        "auto",
-        "Where the texts are. In the file --labels: labels, as --label_format says; paddle, PaddleOCR's; json, docTR's; csv, a "
-        "table with a header, also with tabs. In --images alone: gt, NAME.gt.txt beside NAME.png; page or alto, XML of whole "
-        "pages; lmdb; parquet; names, text_number.png. auto: told by the beginning of the file, or by what the folder has.",
-    )
-    charset: str = option("", CHARSET_HELP)
-    name: str = option("lines", "Name of the data set, the first part of the files' names.")
-    split: str = option("train", "Name of the split: train, eval, ...")
-    split_by: str = option(
-        "",
-        "Put some of the lines into a second split, eval. A share, such as 0.1: chosen by a hash of each name, so that a line "
-        "stays where it is whatever is added. Or a file with a name, or the beginning of names and *, on each line.",
-    )
-    corrections: str = option(
-        "",
-        "File with a line name<TAB>text for each image whose text is another one, or name<TAB> for one to drop: ocr_audit "
-        "writes such a file.",
-    )
-    label_format: str = option(
-        "auto",
-        "text: name<TAB>text. ids: name id id ... auto: text if the first line that is not empty has a tab; ids if no line has "
-        "one and the labels are integers that cannot be texts, as with --charset=chinese_ocr:FILE; else the file is refused.",
-    )
-    image_format: str = option(
-        "keep",
-        "keep: PNG and JPEG files unchanged, others as PNG. png: all as PNG. raw: grey pixels of lines --height pixels high.",
-    )
-    height: int = option(32, "Height in pixels of lines that are stored raw, or of dummy data: the one the network takes.")
-    pixels_per_frame: int = option(
-        4, "Pixels of scaled width for each frame of the network; labels too long for their frames are rejected."
-    )
-    num_shards: int = option(0, "Number of shards; 0 for one every 128 MiB.")
-    workers: int = option(0, "Number of processes that read images, and of threads that decode them; 0 for one per core.")
-    check: str = option(
-        "full",
-        "full: decode every image. header: read only the size of PNG and JPEG files that are kept unchanged.",
-    )
-    follow_links: bool = option(
-        False,
-        "Also read images outside of --images, where links or absolute paths in the labels file lead, as with data that DVC or "
-        "git-annex keeps.",
-    )
-    strict: bool = option(False, "Stop at the first line that cannot be used.")
-    resume: bool = option(False, "Resume an interrupted run on the same input; a finished one is left unchanged.")
-    engine: str = option("local", "local: this machine. beam: Apache Beam, on the machines of its runner.")
-    beam_options: str = option(
-        "", "With --engine=beam: its options, a runner among them: '--runner=FlinkRunner --parallelism=16'."
-    )
-
-    def __post_init__(self) -> None:
-        check_names(self.name, self.split)
-        values = dataclasses.asdict(self)
-        check_given(output=self.output)
-        check_choice(values, label_format=("auto", "ids", "text"), image_format=("keep", "png", "raw"))
-        check_choice(values, check=("full", "header"), engine=ENGINES)
-        check_choice(values, source=("auto", *LIST_SOURCES, *FOLDER_SOURCES))
-        if self.labels and self.source in FOLDER_SOURCES:
-            raise InputError(f"--labels: not taken with --source={self.source}, whose texts are in --images")
-        if not self.labels and self.source in LIST_SOURCES:
-            raise InputError(f"--labels: has to be given with --source={self.source}")
-        if self.split_by and self.split == "eval":
-            raise InputError("--split=eval: with --split_by it is the name of the other split")
-        if self.engine == "beam" and (self.split_by or self.corrections or self.source not in ("auto", "labels")):
-            raise InputError("--engine=beam: takes only a labels file, and no --split_by or --corrections")
-        if self.beam_options and self.engine == "local":
-            raise InputError("--beam_options: taken only with --engine=beam")
-        check_range(values, height=(8, 1000), pixels_per_frame=(1, 1000), num_shards=(0, 99_999), workers=(0, 1000))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,35 +156,6 @@ class TrainConfig:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class AdaptConfig:
-    """An adaptation of a trained model to new lines. The flags of `ocr_adapt` have the names of these fields.
-
-    Raises:
-      InputError: a value is not allowed.
-    """
-
-    lines: str = required("Folder of the lines' images, with their texts in any of the formats that make_tfrecords reads.")
-    export_dir: str = required("Folder of versions, to which the adapted model is exported.")
-    labels: str = option("", "Labels file, or another list of images and texts, if the texts are not in --lines.")
-    source: str = option("auto", "Where the texts are: see make_tfrecords --help.")
-    follow_links: bool = option(False, "Also read images outside of --lines: see make_tfrecords --help.")
-    init_from: str = option("pretrained", "Model to adapt: a workdir, an export, or pretrained, the shipped model for Chinese.")
-    workdir: str = option("", "New folder for records, training and reports; EXPORT_DIR_work if not given.")
-    minutes: float = option(10.0, "How long all of it may take on this machine.")
-    split_by: str = option(
-        "0.1", "Lines to measure the result with and not to train on: a share, or a file of names: see make_tfrecords --help."
-    )
-    keep: float = option(1.0, "Weight of the loss that keeps what the model knows: see ocr_train --help.")
-    old_data: str = option(
-        "", "Records of lines that the model was made for, whose split eval is read before and after, and not trained on."
-    )
-
-    def __post_init__(self) -> None:
-        check_given(lines=self.lines, export_dir=self.export_dir, init_from=self.init_from, split_by=self.split_by)
-        check_range(dataclasses.asdict(self), minutes=(0.1, 10_000), keep=(0, 1000))
-
-
 PATHS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["path"])
 
 
@@ -315,62 +198,3 @@ def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
     names = [field.name for field in dataclasses.fields(TrainConfig) if not field.metadata["may_change"]]
     pairs = [(name, getattr(saved, name), getattr(given, name)) for name in names]
     return [f"{name}: saved {before}, given {now}" for name, before, now in pairs if before != now]
-
-
-@dataclasses.dataclass(frozen=True)
-class ServeConfig:
-    """A server. The flags of `ocr_serve` have the names of these fields.
-
-    Raises:
-      InputError: a value is not allowed.
-    """
-
-    export_dir: str = required("Folder of versions that ocr_export writes; pretrained: the shipped model for Chinese.")
-    model_name: str = option("ocr", "Name of the model: clients ask for /v1/models/NAME, and name it in requests of gRPC.")
-    model_version_policy: str = option(
-        "latest",
-        "Versions to serve. latest: the newest. latest:N: the N newest. all: all in the folder. specific:3,5: only these.",
-    )
-    version_labels: str = option(
-        "", "Labels of versions, such as stable:3,canary:5, for /v1/models/NAME/labels/LABEL and version_label."
-    )
-    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces.")
-    grpc_port: int = option(8500, "Port of gRPC; 0 for any free one.")
-    rest_port: int = option(8501, "Port of REST and of the web page; 0 for any free one.")
-    max_batch: int = option(32, "Largest number of lines, from several requests, in one batch.")
-    max_waiting: int = option(256, "Largest number of lines in the queue; further requests are refused.")
-    max_lines: int = option(128, "Largest number of lines in a request.")
-    max_request_mb: int = option(64, "Largest size of a request in MiB.")
-    max_connections: int = option(1000, "Largest number of open connections to each port.")
-    poll_s: float = option(1.0, "Seconds between checks for a new version.")
-    cors_origins: str = option(
-        "",
-        "Origins of other sites, such as https://example.org, separated by commas, whose pages may use REST; * for all.",
-    )
-    corrections_dir: str = option(
-        "",
-        "Folder in which to keep the texts that people correct on the page, with their images: ocr_adapt --lines takes it. "
-        "Whoever reaches the server can write to it, but no page of another site, whatever --cors_origins says. Empty: the "
-        "page corrects nothing.",
-    )
-    tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
-    tls_key: str = option("", "PEM file with the private key of --tls_cert.")
-
-    def __post_init__(self) -> None:
-        values, ports = dataclasses.asdict(self), (0, 65_535)
-        check_given(export_dir=self.export_dir, host=self.host)
-        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", self.model_name):
-            raise InputError(f"--model_name={self.model_name}: must be of letters, digits, '.', '-' and '_'")
-        policy = version_policy.parse_policy(self.model_version_policy)
-        for label, number in version_policy.parse_labels(self.version_labels).items():
-            if not policy.allowed([number]):
-                served = f"--model_version_policy={self.model_version_policy}"
-                raise InputError(f"--version_labels={self.version_labels}: {label}:{number} is not one of {served}")
-        origins = self.cors_origins.split(",") if self.cors_origins not in ("", "*") else []
-        for origin in origins:
-            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", origin):
-                raise InputError(f"--cors_origins: {origin!r} must be like https://example.org or http://localhost:3000")
-        check_range(values, grpc_port=ports, rest_port=ports, max_batch=(1, 1024), max_waiting=(1, 10**6))
-        check_range(values, max_lines=(1, 10_000), max_request_mb=(1, 1024), poll_s=(0.01, 3600.0), max_connections=(1, 10**5))
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise InputError("--tls_cert and --tls_key: give both or neither")

@@ -112,8 +112,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 def _train(folder: pathlib.Path) -> dict:
-    from ocr.config import ConvertConfig, TrainConfig
+    from ocr.config import TrainConfig
     from ocr.data import convert
+    from ocr.data.convert_config import ConvertConfig
     from ocr.saving import export
     from ocr.synthesis import render
     from ocr.training import train

@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from ocr import beam
-from ocr.config import ConvertConfig
+from ocr.data.convert_config import ConvertConfig
 from tfrecords.errors import InputError
 
 from .cli import command, command_flags, tensorflow_import

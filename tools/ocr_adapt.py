@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from ocr.config import AdaptConfig
+from ocr.training.adapt_config import AdaptConfig
 
 from .cli import command, command_flags, signals, tensorflow_import
 

@@ -32,7 +32,6 @@ from typing import Any
 from absl import flags
 
 from ocr import beam, charset, options
-from ocr.config import ENGINES
 from ocr.evaluation import picture
 from ocr.serving import edge, image_files, predict, questions
 from tfrecords import files
@@ -91,7 +90,7 @@ tensorflow_import.define_memory_growth(FLAGS, default=True)
 
 def main(values: dict[str, Any], paths: list[str]) -> dict | None:
     """Reads image files and prints a table."""
-    options.check_choice(values, engine=ENGINES)
+    options.check_choice(values, engine=beam.ENGINES)
     options.check_range(values, timeout_s=(0.001, 1e6), min_confidence=(0, 1))
     if values["engine"] == "beam":
         return _predict_with_beam(values, paths)

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from ocr.config import ServeConfig
+from ocr.serving.serve_config import ServeConfig
 from tfrecords.errors import InputError
 
 from .cli import command, command_flags, signals, tensorflow_import

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from ocr import parallel, progress
 from ocr.charset import Charset
-from ocr.config import ConvertConfig
 from ocr.data import inputs, line_reader
+from ocr.data.convert_config import ConvertConfig
 from ocr.data.labels import Reject
 from ocr.data.line_index import LabelsIndex
 from ocr.data.line_reader import EncodedRow, PendingImage, Rejected

@@ -8,8 +8,8 @@ import apache_beam as beam
 import tensorflow as tf
 
 from ocr import beam as engine
-from ocr.config import ConvertConfig
 from ocr.data import convert, inputs, line_reader
+from ocr.data.convert_config import ConvertConfig
 from ocr.data.entries import ENTRIES
 from ocr.data.line_index import Chunk, LabelsIndex
 from ocr.data.line_reader import Rejected

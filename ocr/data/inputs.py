@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from ocr import charset as charsets
 from ocr.charset import Charset
-from ocr.config import ConvertConfig
 from ocr.data import entries, labels
+from ocr.data.convert_config import ConvertConfig
 from ocr.data.corrections import Corrections
 from ocr.data.entries import Entry
 from ocr.data.folder import Folder

@@ -4,8 +4,8 @@ import pathlib
 from typing import NamedTuple
 
 from ocr import charset as charsets
-from ocr.config import ConvertConfig
 from ocr.data import entries, labels
+from ocr.data.convert_config import ConvertConfig
 from ocr.data.entries import ENTRIES, Entry
 from ocr.data.folder import Folder
 from ocr.data.labels import Reject

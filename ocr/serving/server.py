@@ -12,11 +12,10 @@ import grpc
 from aiohttp import web
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from ocr import version_policy
-from ocr.config import ServeConfig
-from ocr.serving import cors, grpc_api, grpc_standard, rest_api
+from ocr.serving import cors, grpc_api, grpc_standard, rest_api, version_policy
 from ocr.serving.connections import HANDSHAKE_S, SILENT_S, Connections, available
 from ocr.serving.corrections import Corrections
+from ocr.serving.serve_config import ServeConfig
 from ocr.serving.service import Service
 from ocr.serving.versions import Versions, list_numbers
 from tfrecords.errors import InputError

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from ocr.serving import saved_model, warmup
 from ocr.serving.saved_model import Export
-from ocr.version_policy import NEWEST, VersionPolicy
+from ocr.serving.version_policy import NEWEST, VersionPolicy
 from tfrecords import errors
 from tfrecords.errors import InputError, IntegrityError
 

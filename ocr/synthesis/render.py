@@ -16,7 +16,7 @@ from PIL import Image
 
 from ocr import charset as charsets
 from ocr import parallel, progress
-from ocr.config import CHARSET_HELP
+from ocr.charset import CHARSET_HELP
 from ocr.images import header
 from ocr.options import check_choice, check_given, check_names, check_range, option, required
 from ocr.synthesis import drawing, fonts

@@ -10,12 +10,14 @@ from typing import Any
 
 from ocr import config as configs
 from ocr.charset import Charset
-from ocr.config import AdaptConfig, ConvertConfig, TrainConfig
+from ocr.config import TrainConfig
 from ocr.data import convert, inputs
+from ocr.data.convert_config import ConvertConfig
 from ocr.evaluation import evaluate
 from ocr.saving import export, metrics_file, warm_start
 from ocr.saving.workdir import Workdir
 from ocr.training import train
+from ocr.training.adapt_config import AdaptConfig
 from tfrecords import files
 from tfrecords.errors import InputError
 

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from ocr.config import ConvertConfig
 from ocr.data import convert
+from ocr.data.convert_config import ConvertConfig
 from tfrecords import reader, schema
 
 

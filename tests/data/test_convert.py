@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ocr.config import ConvertConfig
 from ocr.data import convert, labels
+from ocr.data.convert_config import ConvertConfig
 from ocr.images import exif, preprocess, record_images
 from tfrecords import manifest, reader, schema
 from tfrecords.errors import InputError

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocr.config import ConvertConfig
 from ocr.data import convert
+from ocr.data.convert_config import ConvertConfig
 from tfrecords.errors import InputError
 
 pytest.importorskip("apache_beam")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from ocr.config import ConvertConfig
 from ocr.data import convert, labels
 from ocr.data import folder as folders
+from ocr.data.convert_config import ConvertConfig
 from tfrecords import reader
 from tfrecords.errors import InputError
 

@@ -4,8 +4,8 @@ import pathlib
 import foreign
 import pytest
 
-from ocr.config import ConvertConfig
 from ocr.data import inputs
+from ocr.data.convert_config import ConvertConfig
 from ocr.data.entries import Entry
 from ocr.data.split_by import SplitBy
 from tfrecords.errors import InputError

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image, ImageOps
 
-from ocr.config import ConvertConfig
 from ocr.data import convert
+from ocr.data.convert_config import ConvertConfig
 from ocr.model.objective import Objective
 from ocr.synthesis import render
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ocr import addons, config
 from ocr.config import TrainConfig
 from ocr.data import convert, dummy
+from ocr.data.convert_config import ConvertConfig
 from ocr.images import augment, augment_tfa
 from ocr.serving import saved_model
 from ocr.synthesis import render
@@ -215,6 +216,6 @@ def test_exports_and_records_are_the_same_with_the_newer_tensorflow(trained, tmp
     packed = ["--images=lines", "--labels=lines/labels.txt", "--charset=digits"]
     there("make_tfrecords", *packed, "--output=theirs")
     packing = {"images": str(tmp_path / "lines"), "labels": str(tmp_path / "lines" / "labels.txt"), "charset": "digits"}
-    convert.convert(config.ConvertConfig(output=str(tmp_path / "ours"), **packing))
+    convert.convert(ConvertConfig(output=str(tmp_path / "ours"), **packing))
     ours, theirs = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("ours", "theirs"))
     assert ours == theirs

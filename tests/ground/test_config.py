@@ -6,15 +6,18 @@ import pathlib
 import pytest
 
 from ocr import config
-from ocr.config import ConvertConfig, ServeConfig, TrainConfig
+from ocr.config import TrainConfig
+from ocr.data.convert_config import ConvertConfig
+from ocr.serving.serve_config import ServeConfig
 from ocr.synthesis.render import RenderConfig
 from ocr.training import optimizer
+from ocr.training.adapt_config import AdaptConfig
 from tfrecords.errors import IntegrityError
 
 CONFIG = TrainConfig(train_data="a", eval_data="b", workdir="c")
 
 
-@pytest.mark.parametrize("configuration", [ConvertConfig, RenderConfig, ServeConfig, TrainConfig])
+@pytest.mark.parametrize("configuration", [AdaptConfig, ConvertConfig, RenderConfig, ServeConfig, TrainConfig])
 def test_every_field_has_a_help_text_of_whole_sentences(configuration: type):
     for field in dataclasses.fields(configuration):
         assert field.metadata["help"].endswith("."), field.name

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ocr.config import ServeConfig
 from ocr.serving import warmup
+from ocr.serving.serve_config import ServeConfig
 
 READY = r"gRPC at (\S+:\d+), REST and a page at (https?://\S+:\d+)/"
 

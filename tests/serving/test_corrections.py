@@ -8,8 +8,8 @@ import urllib.request
 import grpc
 import pytest
 
-from ocr import config as configs
 from ocr.data import convert
+from ocr.data.convert_config import ConvertConfig
 from ocr.serving.corrections import Corrections
 from ocr.serving.service import RequestError
 from tfrecords import files
@@ -22,7 +22,7 @@ def test_a_corrected_line_becomes_a_record_and_the_last_correction_counts(traine
         Corrections(folder).save(image, text)
     assert len(list(folder.iterdir())) == 4
     records = tmp_path / "records"
-    convert.convert(configs.ConvertConfig(images=str(folder), charset="ascii", output=str(records)))
+    convert.convert(ConvertConfig(images=str(folder), charset="ascii", output=str(records)))
     characters = files.read_json(records / "lines-train.manifest.json")["characters"]
     assert set(characters) == set("563 4")
 

@@ -13,8 +13,8 @@ from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from ocr.serving.client import Client
 from ocr.serving.service import ModelRequest, Service
+from ocr.serving.version_policy import parse_policy
 from ocr.serving.versions import AVAILABLE, END, UNLOADING, Versions
-from ocr.version_policy import parse_policy
 from tfrecords.errors import InputError
 
 

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets
 
-from ocr.config import ConvertConfig
 from ocr.data import convert
+from ocr.data.convert_config import ConvertConfig
 from ocr.synthesis import render
 from tfrecords import files, manifest, reader, schema, tfds
 from tfrecords.errors import InputError

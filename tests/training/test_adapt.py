@@ -3,10 +3,10 @@ import pathlib
 
 import pytest
 
-from ocr.config import AdaptConfig
 from ocr.synthesis import render
 from ocr.synthesis.render import RenderConfig
 from ocr.training import adapt
+from ocr.training.adapt_config import AdaptConfig
 from tfrecords import files
 from tfrecords.errors import InputError
 

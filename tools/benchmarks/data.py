@@ -13,8 +13,8 @@ from PIL import Image
 
 from ocr import charset as charsets
 from ocr.charset import Charset
-from ocr.config import ConvertConfig
 from ocr.data import convert, mixture, pipeline
+from ocr.data.convert_config import ConvertConfig
 from ocr.images.header import SCALED_HEIGHT as HEIGHT
 from ocr.model import networks
 from ocr.synthesis import render

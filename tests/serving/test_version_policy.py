@@ -1,7 +1,7 @@
 import pytest
 
-from ocr.config import ServeConfig
-from ocr.version_policy import VersionPolicy, parse_labels, parse_policy
+from ocr.serving.serve_config import ServeConfig
+from ocr.serving.version_policy import VersionPolicy, parse_labels, parse_policy
 from tfrecords.errors import InputError
 
 
