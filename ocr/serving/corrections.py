@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import pathlib
 import unicodedata
 
@@ -14,6 +15,7 @@ from tfrecords.errors import InputError
 from tfrecords.schema import JPEG, PNG
 
 _MAX_CHARACTERS = 1000
+_MAX_LINES, _MAX_BYTES = 10_000, 2**30  # of a folder
 _EXTENSIONS = {PNG: ".png", JPEG: ".jpg"}
 _UNWRITABLE = {"Cc": "a control character", "Cs": "half of a surrogate pair", "Zl": "a line end", "Zp": "a line end"}
 _LOG = logging.getLogger(__name__)
@@ -23,7 +25,8 @@ class Corrections:
     """Keeps corrections: `NAME.gt.txt` beside the image file, whose name is a hash of its content.
 
     Args:
-      folder: of the files; made if it is not there. Several servers may share it.
+      folder: of the files; made if it is not there. Several servers may share it. It holds at most 10,000 lines
+        and 1 GiB, and may be moved away at any time, to train on it.
 
     Raises:
       InputError: it cannot be made.
@@ -44,7 +47,7 @@ class Corrections:
           The name of the image file.
 
         Raises:
-          RequestError: the image or the text is not usable, or the folder cannot be written.
+          RequestError: the image or the text is not usable, or the folder is full or cannot be written.
         """
         head = header.read(image)
         if head is None or head.kind not in _EXTENSIONS or not head.height or len(image) > header.MAX_BYTES:
@@ -57,12 +60,21 @@ class Corrections:
             raise invalid_argument(f"text: has {unwritable[0]}")
         path = self._folder / (hashlib.sha256(image).hexdigest()[:32] + _EXTENSIONS[head.kind])
         try:
-            files.make_folder(self._folder)  # it may have been moved away, to train on it
+            files.make_folder(self._folder)
             with files.directory_lock(self._folder, wait=True):
                 if not path.exists():
+                    self._check_room(len(image))
                     files.write_bytes(path, image)
                 files.write_bytes(path.with_suffix(".gt.txt"), f"{text}\n".encode())
         except (OSError, InputError) as error:
             _LOG.warning("--corrections_dir=%s: a correction was not kept: %s", self._folder, error)
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server cannot keep corrections now") from error
         return path.name
+
+    def _check_room(self, size: int) -> None:
+        """Checks that there is room for another image of a size in bytes, whoever has put what else there."""
+        with os.scandir(self._folder) as entries:
+            sizes = [entry.stat().st_size for entry in entries]
+        if len(sizes) // 2 >= _MAX_LINES or sum(sizes) + size > _MAX_BYTES:
+            _LOG.warning("--corrections_dir=%s: full; move it away, to train on it", self._folder)
+            raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the server's folder of corrections is full")

@@ -40,9 +40,9 @@ class ServeConfig:
     )
     corrections_dir: str = option(
         "",
-        "Folder in which to keep the texts that people correct on the page, with their images: ocr_adapt --lines takes it. "
-        "Whoever reaches the server can write to it, but no page of another site, whatever --cors_origins says. Empty: the "
-        "page corrects nothing.",
+        "Folder in which to keep the texts that people correct on the page, with their images: ocr_adapt --lines takes it. It "
+        "holds 10,000 lines or 1 GiB. Whoever reaches the server can write to it, but no page of another site, whatever "
+        "--cors_origins says. Empty: the page corrects nothing.",
     )
     tls_cert: str = option("", "PEM file with the certificate chain, to serve over TLS.")
     tls_key: str = option("", "PEM file with the private key of --tls_cert.")

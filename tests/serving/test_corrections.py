@@ -1,6 +1,7 @@
 import base64
 import json
 import pathlib
+import random
 import struct
 import urllib.error
 import urllib.request
@@ -10,6 +11,7 @@ import pytest
 
 from ocr.data import convert
 from ocr.data.convert_config import ConvertConfig
+from ocr.serving import corrections as module
 from ocr.serving.corrections import Corrections
 from ocr.serving.service import RequestError
 from tfrecords import files
@@ -52,6 +54,40 @@ def test_a_folder_that_was_moved_away_is_made_again_and_one_that_cannot_be_writt
     assert str(folder) in caplog.text
 
 
+def png(seed: int, size: int) -> bytes:
+    """Returns what the server takes for a PNG file of 100 x 30 pixels, of a size in bytes."""
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 100, 30, 8, 0, 0, 0, 0)
+    return head + random.Random(seed).randbytes(size - len(head))
+
+
+def test_a_full_folder_is_refused_until_files_are_taken_away(tmp_path: pathlib.Path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_MAX_BYTES", 9_000)
+    one, other = Corrections(tmp_path), Corrections(tmp_path)
+    first = one.save(png(1, 5_000), "1")
+    with pytest.raises(RequestError, match=r"^the server's folder of corrections is full$") as refused:
+        other.save(png(2, 5_000), "2")
+    assert refused.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert f"--corrections_dir={tmp_path}: full" in caplog.text
+    one.save(png(1, 5_000), "3")  # another text for what is there needs no room
+    assert {path.name for path in tmp_path.iterdir()} == {first, first.replace(".png", ".gt.txt")}
+    assert (tmp_path / first).with_suffix(".gt.txt").read_text() == "3\n"
+    other.save(png(3, 3_000), "4")
+    with pytest.raises(RequestError, match="is full"):
+        one.save(png(4, 3_000), "5")  # what the other server has kept counts too
+    (tmp_path / first).unlink()
+    one.save(png(4, 3_000), "5")
+
+
+def test_small_files_are_limited_in_number(tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_LINES", 10)
+    corrections = Corrections(tmp_path)
+    for seed in range(10):
+        corrections.save(png(seed, 64), "1")
+    with pytest.raises(RequestError, match="is full"):
+        corrections.save(png(10, 64), "1")
+    assert len(list(tmp_path.iterdir())) == 20
+
+
 WIDE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30_000, 3_000, 8, 0, 0, 0, 0) + bytes(4)
 
 
@@ -61,7 +97,9 @@ def test_what_is_not_a_png_or_jpeg_file_is_not_kept(tmp_path: pathlib.Path, imag
         Corrections(tmp_path).save(image, "1")
 
 
-def test_the_server_keeps_corrections_where_it_was_told_to(trained, cold_exports, serve_in_thread, tmp_path: pathlib.Path):
+def test_the_server_keeps_corrections_where_it_was_told_to(
+    trained, cold_exports, serve_in_thread, tmp_path: pathlib.Path, monkeypatch
+):
     image = next((trained.lines / "eval").glob("*.png")).read_bytes()
     folder = tmp_path / "corrections"
 
@@ -76,6 +114,7 @@ def test_the_server_keeps_corrections_where_it_was_told_to(trained, cold_exports
             return error.code, json.load(error)
 
     good = {"image_bytes": {"b64": base64.b64encode(image).decode()}, "text": "0815"}
+    second = {"image_bytes": {"b64": base64.b64encode(png(1, 100)).decode()}, "text": "1"}
     with serve_in_thread(cold_exports, corrections_dir=str(folder)) as address:
         status, answer = post(good)
         assert status == 200
@@ -85,4 +124,6 @@ def test_the_server_keeps_corrections_where_it_was_told_to(trained, cold_exports
         assert post(good, "text/plain") == (400, {"error": "Content-Type: text/plain: must be application/json"})
         for bad in ([], {"text": "1"}, {**good, "text": 1}, {**good, "image_bytes": 1}, {**good, "more": 1}):
             assert post(bad)[0] == 400
+        monkeypatch.setattr(module, "_MAX_LINES", 1)
+        assert post(second) == (429, {"error": "the server's folder of corrections is full"})
     assert len(list(folder.iterdir())) == 2
