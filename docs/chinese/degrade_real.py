@@ -14,7 +14,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from ocr.synthesis import camera, ground
+from ocr.synthesis import background, camera
 from ocr.synthesis.styles import STYLES
 
 _CAMERA = STYLES["photo"].world
@@ -36,7 +36,7 @@ def harder(line: Image.Image, rng: np.random.Generator) -> Image.Image:
         levels = 255.0 - levels
     levels += rng.uniform(-30.0, 30.0)
     if rng.random() < 0.3:
-        levels = levels * ground.light(levels.shape, rng)
+        levels = levels * background.light(levels.shape, rng)
     contrast = float(np.subtract(*np.percentile(levels, [95, 5])))
     # The rows of the letters are not known: all but the outer fifth.
     letters = np.zeros(levels.shape, np.uint8)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ocr.images import exif
 from ocr.images.header import JPEG_MAGIC, PNG_MAGIC
-from ocr.images.rare import rare
+from ocr.images.noinline import noinline
 
 _LONGEST = 10  # bytes of a part that are read at once: a JPEG's marker, length and `exif.MARK`
 
@@ -41,14 +41,14 @@ def is_whole_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(has_end, lambda: has_end, lambda: _has_end_inside(encoded))
 
 
-@rare
+@noinline
 def _has_end_inside(encoded: tf.Tensor) -> tf.Tensor:
     octets = tf.io.decode_raw(encoded, tf.uint8)
     ends = tf.where((octets[:-1] == 0xFF) & (octets[1:] == 0xD9))[:, 0]
     return tf.reduce_any(ends > _walk_jpeg(octets, stop_at_exif=False))  # a thumbnail before the data may have an end
 
 
-@rare
+@noinline
 def _find_orientation(encoded: tf.Tensor) -> tf.Tensor:
     octets = tf.io.decode_raw(encoded, tf.uint8)
     png = lambda: tf.cond(_begins(encoded, PNG_MAGIC), lambda: _png_exif(octets), lambda: octets[:0])  # noqa: E731

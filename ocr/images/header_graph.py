@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ocr.images import exif_graph
 from ocr.images.header import BMP_MAGIC, GIF_MAGIC, JPEG_MAGIC, PNG_MAGIC
-from ocr.images.rare import rare
+from ocr.images.noinline import noinline
 
 _HEADER_BYTES = 70  # enough for all that is read here
 # Where a header holds the height and width: first byte, number of bytes, whether the least significant comes first.
@@ -82,7 +82,7 @@ def _number(octets: tf.Tensor, at: int, length: int, least_first: bool = True) -
     return tf.reduce_sum(octets[at : at + length] * (powers if least_first else powers[::-1]))
 
 
-@rare
+@noinline
 def _is_supported_bmp(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
     """Returns whether TensorFlow decodes a BMP correctly: bool scalar.
 
@@ -101,7 +101,7 @@ def _is_supported_bmp(encoded: tf.Tensor, octets: tf.Tensor) -> tf.Tensor:
     return (header >= 40) & (true_colour | (packing == 0) & (bits == 8) & is_grey)
 
 
-@rare
+@noinline
 def _cut_gif(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a GIF of the first frame alone, or a GIF without a frame if there is none."""
     octets = tf.io.decode_raw(encoded, tf.uint8)

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ocr.synthesis import ground
+from ocr.synthesis import background
 from ocr.synthesis.styles import World
 
 _MIN_LETTER = 8.0  # pixels: the lowest resolution that letters are taken at
@@ -86,7 +86,7 @@ def _noisy(image: Image.Image, strength: float, rng: np.random.Generator) -> Ima
     noise = rng.standard_normal(levels.shape, np.float32)
     if rng.random() < 0.5:
         grain = rng.uniform(1.2, 3.0)
-        noise = 0.3 * noise + ground.smooth_noise(levels.shape, (grain, grain), rng)
+        noise = 0.3 * noise + background.smooth_noise(levels.shape, (grain, grain), rng)
     levels = levels + noise * np.sqrt(0.2 + levels / 255.0) * np.float32(strength)
     return Image.fromarray(np.clip(levels, 0.0, 255.0).astype(np.uint8))
 

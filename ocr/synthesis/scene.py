@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ocr.synthesis import ground
+from ocr.synthesis import background
 from ocr.synthesis.styles import Style, World
 
 
@@ -27,7 +27,7 @@ def compose(ink: np.ndarray, style: Style, world: World, rng: np.random.Generato
         cover = _dotted(cover, letters, rng)
     if rng.random() < world.worn:
         grain = rng.uniform(1.5, 4.0)
-        holes = ground.smooth_noise(cover.shape, (grain, grain), rng) + rng.uniform(0.6, 1.2)
+        holes = background.smooth_noise(cover.shape, (grain, grain), rng) + rng.uniform(0.6, 1.2)
         cover = cover * np.clip(0.3 + 2.0 * holes, rng.uniform(0.0, 0.6), 1.0)
     contrast = rng.triangular(*world.contrast)
     textured, lit = rng.random() < world.textured, rng.random() < world.lit
@@ -39,7 +39,7 @@ def compose(ink: np.ndarray, style: Style, world: World, rng: np.random.Generato
     dressed = rng.random() < world.dressed
     outlined = dressed and rng.random() < 0.5
     if textured:
-        texture, strongest = ground.texture(cover.shape, rng)
+        texture, strongest = background.texture(cover.shape, rng)
         # An outline keeps letters legible even on pictures that are as light as they are in places.
         levels += texture * contrast * (rng.uniform(0.2, 0.8) if outlined else strongest * rng.random() ** 2)
     if rng.random() < world.neighbours:
@@ -55,7 +55,7 @@ def compose(ink: np.ndarray, style: Style, world: World, rng: np.random.Generato
     if rng.random() < world.marked:
         _mark(levels, ink, paper, text, rng)
     if lit:
-        levels *= ground.light(cover.shape, rng)
+        levels *= background.light(cover.shape, rng)
     return levels, contrast
 
 

@@ -1,11 +1,11 @@
-"""Parts of the graph that few images need."""
+"""Keeps a part of the graph that few images need as a call."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
 
-def rare(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+def noinline(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Makes a function of tensors a call of its own in the graph.
 
     In a branch that is not taken, each op costs a little time nevertheless; a call is a single one.
