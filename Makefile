@@ -33,7 +33,9 @@ test: check
 test-slow: .venv/installed
 	$(BIN)/$(PYTEST) -m slow
 
-test-all: test test-slow
+# Both in one go, which trains and exports what the tests share only once.
+test-all: check
+	$(BIN)/$(PYTEST) --limit_s=$(LIMIT_S)
 
 # The wheel in an empty environment, away from the sources: it reads, renders, packs, trains and serves.
 wheel-proof: .venv/installed

@@ -25,7 +25,7 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--limit_s", type=float, default=0.0, help="fail tests that take more seconds; 0: no limit")
+    parser.addoption("--limit_s", type=float, default=0.0, help="fail fast tests that take more seconds; 0: no limit")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +33,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """Fails tests of the fast tier that take too long; mark them `slow`, for `make test-all`, or make them faster."""
     report = yield
     limit_s = item.config.getoption("--limit_s")
-    if limit_s and call.when == "call" and report.passed and call.duration > limit_s:
+    fast = not item.get_closest_marker("slow")
+    if limit_s and fast and call.when == "call" and report.passed and call.duration > limit_s:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: took {call.duration:.1f} s, a test of the fast tier may take {limit_s:g} s"
     return report

@@ -7,6 +7,7 @@ the wheel lacks fails here.
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import venv
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = ("ocr", "tfrecords", "tools", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 LINE = ROOT / "tests" / "data" / "欢迎来到北京Hello.jpg"  # named by its text
 TRAINING = {"render_lines": {"train": 256, "eval": 32}, "steps": 20}
 
@@ -32,7 +34,12 @@ def main() -> None:
 
 def install(here: pathlib.Path) -> pathlib.Path:
     """Returns the folder of the commands of an empty environment with the wheel."""
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={here}", str(ROOT))
+    sources = here / "sources"  # copied, since another process may be building in the folder itself
+    sources.mkdir()
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, sources / name)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={here}", str(sources))
     (wheel,) = here.glob("*.whl")
     installed = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in installed if not name.endswith(".dist-info")} == {"ocr", "ocr_tools", "tfrecords"}, installed

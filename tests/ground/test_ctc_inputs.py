@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -81,12 +82,17 @@ INVALID = {
 }
 
 
+@functools.cache
+def in_graph(function: Callable, compiled: bool) -> Callable:
+    return tf.function(function, jit_compile=compiled)
+
+
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", INVALID)
 def test_an_invalid_line_has_an_infinite_loss_and_no_gradient(case: str, compiled: bool):
     frames, label, length = INVALID[case]
-    arguments = frames + FRAMES[1:], np.array([label, *LABELS[1:]]), length + LENGTHS[1:]
-    loss, probability, align = (tf.function(f, jit_compile=compiled) for f in (ctc.loss, ctc.probability, ctc.align))
+    arguments = [tf.constant(np.array(each)) for each in (frames + FRAMES[1:], [label, *LABELS[1:]], length + LENGTHS[1:])]
+    loss, probability, align = (in_graph(function, compiled) for function in (ctc.loss, ctc.probability, ctc.align))
     logits = tf.constant(LINES)
     with tf.GradientTape() as tape:
         tape.watch(logits)

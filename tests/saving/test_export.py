@@ -109,18 +109,7 @@ def test_an_existing_version_is_not_overwritten(trained, tmp_path):
     with pytest.raises(InputError, match="8: already there"):
         export.export(str(trained.workdir), str(tmp_path), version=8)
     assert saved_model.next_version(tmp_path) == 9
-
-
-@pytest.mark.slow
-def test_versions_count_up_and_are_never_overwritten(trained, tmp_path):
-    workdir = str(trained.workdir)
-    assert export.export(workdir, str(tmp_path / "export"), version=7)["version"] == 7
-    assert export.export(workdir, str(tmp_path / "export"))["version"] == 8
-    with pytest.raises(InputError, match="export/8: already there"):
-        export.export(workdir, str(tmp_path / "export"), version=8)
-    assert saved_model.newest_version(tmp_path / "export").name == "8"
-    assert saved_model.newest_version(tmp_path / "export" / "7").name == "7"
-    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["7", "8"]
+    assert saved_model.newest_version(tmp_path) == saved_model.newest_version(tmp_path / "8") == tmp_path / "8"
 
 
 def test_an_export_that_reads_other_texts_is_not_put_in_place(trained, tmp_path, monkeypatch):

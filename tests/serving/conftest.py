@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+import tensorflow as tf
 
 from ocr.serving import warmup
 from ocr.serving.serve_config import ServeConfig
@@ -34,18 +35,33 @@ class Server(NamedTuple):
         return self.process.returncode, json.loads(stdout.splitlines()[-1])
 
 
-@pytest.fixture
-def exports(trained, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A folder of one export, for a server of its own."""
-    shutil.copytree(trained.export, tmp_path / "export")
-    return tmp_path / "export"
-
-
 @pytest.fixture(scope="session")
 def cold_exports(trained, tmp_path_factory) -> pathlib.Path:
     """A folder of one export without warm-up requests, which take five times as long as loading it."""
     folder = tmp_path_factory.mktemp("cold") / "export"
     return shutil.copytree(trained.export, folder, ignore=shutil.ignore_patterns(warmup.NAME))
+
+
+@pytest.fixture
+def exports(cold_exports, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder of one export without warm-up requests, for a server of its own."""
+    return shutil.copytree(cold_exports, tmp_path / "export")
+
+
+@pytest.fixture(scope="session")
+def small_exports(tmp_path_factory) -> pathlib.Path:
+    """A folder of one export that loads at once and reads every file as the same text, which is in its one variable."""
+    folder = tmp_path_factory.mktemp("small") / "export"
+    model = tf.Module()
+    model.text = tf.Variable("from a variable")
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
+    def read(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.shape(image_bytes)
+        return {"text": tf.fill(rows, model.text), "confidence": tf.ones(rows), "status": tf.zeros(rows, tf.int32)}
+
+    tf.saved_model.save(model, str(folder / "1"), signatures={"serving_default": read})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_what_is_not_a_png_or_jpeg_file_is_not_kept(tmp_path: pathlib.Path, imag
 
 
 def test_the_server_keeps_corrections_where_it_was_told_to(
-    trained, cold_exports, serve_in_thread, tmp_path: pathlib.Path, monkeypatch
+    trained, small_exports, serve_in_thread, tmp_path: pathlib.Path, monkeypatch
 ):
     image = next((trained.lines / "eval").glob("*.png")).read_bytes()
     folder = tmp_path / "corrections"
@@ -115,7 +115,7 @@ def test_the_server_keeps_corrections_where_it_was_told_to(
 
     good = {"image_bytes": {"b64": base64.b64encode(image).decode()}, "text": "0815"}
     second = {"image_bytes": {"b64": base64.b64encode(png(1, 100)).decode()}, "text": "1"}
-    with serve_in_thread(cold_exports, corrections_dir=str(folder)) as address:
+    with serve_in_thread(small_exports, corrections_dir=str(folder)) as address:
         status, answer = post(good)
         assert status == 200
         assert (folder / answer["file"]).read_bytes() == image

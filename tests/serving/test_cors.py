@@ -23,8 +23,8 @@ def preflight(url: str, origin: str) -> tuple[int, dict[str, str]]:
     return headers(url, "OPTIONS", Origin=origin, **asked)
 
 
-def test_only_listed_origins_may_use_rest(serve_in_thread, cold_exports):
-    with serve_in_thread(cold_exports, cors_origins=f"http://localhost:3000,{PAGE}") as server:
+def test_only_listed_origins_may_use_rest(serve_in_thread, small_exports):
+    with serve_in_thread(small_exports, cors_origins=f"http://localhost:3000,{PAGE}") as server:
         url = f"{server.rest}/v1/models/ocr"
         assert preflight(f"{url}:predict", PAGE) == (
             204,
@@ -45,16 +45,16 @@ def test_only_listed_origins_may_use_rest(serve_in_thread, cold_exports):
             assert headers(url, "GET", **given) == (200, {"Vary": "Origin"}), given
 
 
-def test_all_origins_may_use_rest_if_so_configured(serve_in_thread, cold_exports):
-    with serve_in_thread(cold_exports, cors_origins="*") as server:
+def test_all_origins_may_use_rest_if_so_configured(serve_in_thread, small_exports):
+    with serve_in_thread(small_exports, cors_origins="*") as server:
         url = f"{server.rest}/v1/models/ocr"
         assert headers(url, "GET", Origin=OTHER) == (200, {"Access-Control-Allow-Origin": "*"})
         assert preflight(url, OTHER)[1]["Access-Control-Allow-Origin"] == "*"
         assert headers(url, "GET") == (200, {})
 
 
-def test_no_other_origin_may_write_corrections(serve_in_thread, cold_exports, tmp_path):
-    with serve_in_thread(cold_exports, cors_origins="*", corrections_dir=str(tmp_path / "kept")) as server:
+def test_no_other_origin_may_write_corrections(serve_in_thread, small_exports, tmp_path):
+    with serve_in_thread(small_exports, cors_origins="*", corrections_dir=str(tmp_path / "kept")) as server:
         # Without an answer to this question browsers send no JSON to another site.
         assert preflight(f"{server.rest}/v1/corrections", OTHER) == (405, {})
 

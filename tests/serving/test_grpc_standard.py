@@ -16,8 +16,8 @@ def check_request(name: str) -> bytes:
     return bytes([10, len(name), *name.encode()]) if name else b""  # field 1, service
 
 
-def test_health_is_told_by_name_and_watched_until_shutdown(serve_in_thread, cold_exports):
-    with serve_in_thread(cold_exports, model_name="lines") as server, grpc.insecure_channel(server.grpc) as channel:
+def test_health_is_told_by_name_and_watched_until_shutdown(serve_in_thread, small_exports):
+    with serve_in_thread(small_exports, model_name="lines") as server, grpc.insecure_channel(server.grpc) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         for name in ("", "lines", *SERVICES):
             assert check(check_request(name)) == SERVING, name
@@ -65,8 +65,8 @@ def test_services_are_listed_and_described(server, package: str):
         assert ask(all_extension_numbers_of_type="none").error_response.error_code == 12
 
 
-def test_open_calls_are_bounded_and_hold_up_no_shutdown(serve_in_thread, cold_exports):
-    with serve_in_thread(cold_exports, max_connections=3) as server, grpc.insecure_channel(server.grpc) as channel:
+def test_open_calls_are_bounded_and_hold_up_no_shutdown(serve_in_thread, small_exports):
+    with serve_in_thread(small_exports, max_connections=3) as server, grpc.insecure_channel(server.grpc) as channel:
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
         watches = [watch(b"") for _ in range(3)]
         assert [next(each) for each in watches] == [SERVING] * 3

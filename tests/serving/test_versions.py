@@ -14,11 +14,6 @@ from ocr.serving.versions import AVAILABLE, END, Versions
 from tfrecords.errors import InputError
 
 
-@pytest.fixture
-def exports(cold_exports, tmp_path):
-    return shutil.copytree(cold_exports, tmp_path / "export")
-
-
 def test_the_newest_version_that_can_be_loaded_is_served(exports, caplog):
     versions = Versions(exports)
     assert (versions.current.number, versions.states) == (1, {1: AVAILABLE})

@@ -39,8 +39,7 @@ def test_a_command_may_finish_its_work_after_a_signal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), STOPPING, ids=STOPPING_NAMES)
-def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: pathlib.Path, number: int, status: int):
+def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: pathlib.Path):
     line = [sys.executable, "-m", "tools.ocr_train", f"--train_data={trained.records}", f"--eval_data={trained.records}"]
     line += ["--workdir=run", "--steps=100000", "--batch_size=4", "--log_every=1"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -48,9 +47,9 @@ def test_a_training_that_was_stopped_by_a_signal_resumes(trained, tmp_path: path
         while not (journal.exists() and journal.read_text()):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == status
+    assert process.returncode == 143
     result = json.loads(out.splitlines()[-1])
     assert result["interrupted"] is True
     assert result["steps"] > 0

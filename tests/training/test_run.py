@@ -26,13 +26,16 @@ def test_non_finite_weights_are_not_saved(records: str, tmp_path: pathlib.Path):
     assert not list((tmp_path / "run").glob("*/ckpt-*"))
 
 
+@pytest.mark.alike
 def test_a_stopped_training_logs_its_last_steps(records: str, tmp_path: pathlib.Path):
     answers = iter([False, True])
     train.train(config(records, tmp_path / "run", log_every=100, eval_every=100, checkpoint_every=100), lambda: next(answers))
     assert list(metric(tmp_path / "run", "loss")) == [10]
 
 
-@pytest.mark.parametrize("trainer", ["loop", pytest.param("keras", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "trainer", [pytest.param("loop", marks=pytest.mark.alike), pytest.param("keras", marks=pytest.mark.slow)]
+)
 def test_a_training_stops_when_patience_runs_out(records: str, tmp_path: pathlib.Path, trainer: str):
     # Steps this large only make it worse.
     fields = {"learning_rate": 3.0, "optimizer": "sgd", "schedule": "constant", "eval_every": 1, "log_every": 1}

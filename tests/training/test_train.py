@@ -124,6 +124,7 @@ def test_invalid_settings_are_refused(records: str, tmp_path: pathlib.Path, fiel
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.alike
 def test_a_frame_loss_needs_records_with_positions_of_characters(records: str, tmp_path: pathlib.Path):
     with pytest.raises(InputError, match=r"--frame_loss=0.5: the records of --train_data=.* lack the positions"):
         train.train(config(records, tmp_path, frame_loss=0.5))
