@@ -28,8 +28,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     tensorflow_import.import_tensorflow(values["gpu_memory_growth"])
     from ocr.training import adapt
 
-    with signals.stop_on_signal() as stop:
-        return adapt.adapt(config, stop)
+    return adapt.adapt(config, signals.stop_on_signal)
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """Adapts a trained model to new lines: packs them, trains, exports, and measures before and after."""
 
+import contextlib
 import dataclasses
 import logging
 import pathlib
@@ -14,12 +15,14 @@ from ocr.config import TrainConfig
 from ocr.data import convert, inputs
 from ocr.data.convert_config import ConvertConfig
 from ocr.evaluation import evaluate
+from ocr.model import frozen
 from ocr.saving import export, metrics_file, warm_start
 from ocr.saving.workdir import Workdir
+from ocr.serving import saved_model
 from ocr.training import train
 from ocr.training.adapt_config import AdaptConfig
 from tfrecords import files
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,12 +43,16 @@ _MAY_CHANGE = ("export_dir", "workdir", "minutes")  # when an adaptation is resu
 _FIGURES = ("lines", "cer", "cer_interval", "line_accuracy")
 
 
-def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict:
+Stopping = Callable[[], contextlib.AbstractContextManager[Callable[[], bool]]]
+
+
+def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullcontext(lambda: False)) -> dict:
     """Adapts a model, or resumes an adaptation that was stopped.
 
     Args:
       config: of the adaptation.
-      stop: called every few steps; once it returns true, the training saves and returns.
+      stopping: returns a context for a training, with a function that is called every few steps; once it returns true, the
+        training saves and returns. The rest may be interrupted anywhere: what it has finished by then is not done again.
 
     Returns:
       `export`, the folder written; `new_characters`; `before` and `after`, the figures of the held-out lines, and with
@@ -85,7 +92,9 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
             "steps": steps,
             "eval_every": max(steps // 2, 1),
         }
-        return train.train(TrainConfig(**fields, **_RECIPE), stop)
+        with stopping() as stop:
+            trained = train.train(TrainConfig(**fields, **_RECIPE), stop)
+            return trained | ({"interrupted": True} if stop() else {})  # it may have been told so after its last step
 
     steps, trained = _planned_steps(run), {}
     if not steps:
@@ -102,7 +111,7 @@ def adapt(config: AdaptConfig, stop: Callable[[], bool] = lambda: False) -> dict
     if trained.get("interrupted"):
         return {"steps": trained["steps"], "seconds": round(time.monotonic() - began, 1), "interrupted": True}
 
-    exported = export.export(str(run), config.export_dir)["export"]
+    exported = _find_export(run, export_dir) or export.export(str(run), config.export_dir)["export"]
     after = {"after": _measure(exported, records, workdir / "after")}
     if config.old_data:
         after["old_after"] = _measure(exported, config.old_data, workdir / "old_after")
@@ -155,6 +164,17 @@ def _planned_steps(run: pathlib.Path) -> int:
         return 0
     steps = configs.read(run / "config.json")[0].steps
     return steps if steps != _PROBE else 0
+
+
+def _find_export(run: pathlib.Path, export_dir: pathlib.Path) -> str:
+    """Returns the version that has the weights of a training, "" if none: a killed process may have written it."""
+    versions = saved_model.versions(export_dir) if export_dir.exists() else {}
+    weights = frozen.fingerprint(Workdir(run).load().model) if versions else ""
+    for folder in versions.values():
+        with contextlib.suppress(IntegrityError):  # a model of another kind has no such file
+            if files.read_json(folder / "assets.extra" / "model.json").get("weights") == weights:
+                return str(folder)
+    return ""
 
 
 def _step_s(run: pathlib.Path) -> float:

@@ -1,8 +1,13 @@
+import contextlib
 import dataclasses
+import os
 import pathlib
+import signal
+import time
 
 import pytest
 
+from ocr.evaluation import evaluate
 from ocr.synthesis import render
 from ocr.synthesis.render import RenderConfig
 from ocr.training import adapt
@@ -26,16 +31,49 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
+def killed_at(model: pathlib.Path):
+    """Returns an evaluation that a kill interrupts if it is of this model."""
+    measure = evaluate.evaluate
+
+    def evaluate_or_not(of: pathlib.Path, *rest, **fields) -> dict:
+        if of == model:
+            raise KeyboardInterrupt
+        return measure(of, *rest, **fields)
+
+    return evaluate_or_not
+
+
+@pytest.mark.parametrize("during", ["ocr.data.convert.convert", "ocr.evaluation.evaluate.evaluate"])
+def test_a_signal_stops_an_adaptation_that_is_not_training_at_once(
+    trained, lines, invoke, last_json, tmp_path: pathlib.Path, monkeypatch, during: str
+):
+    def signalled(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(during, signalled)
+    done = invoke("ocr_adapt", f"--lines={lines}", f"--init_from={trained.export}", "--export_dir=export")
+    assert (done.returncode, last_json(done)) == (143, {"interrupted": True})
+    assert not (tmp_path / "export_work" / "run").exists()
+
+
 @pytest.mark.slow
-def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(trained, lines, tmp_path: pathlib.Path):
+def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(
+    trained, lines, tmp_path: pathlib.Path, monkeypatch
+):
     fields = {"lines": str(lines), "init_from": str(trained.export), "minutes": 0.1, "old_data": str(trained.records)}
     config = AdaptConfig(**fields, export_dir=str(tmp_path / "export"), split_by="0.2")
-    stopped = adapt.adapt(config, lambda: True)
+    stopped = adapt.adapt(config, lambda: contextlib.nullcontext(lambda: True))
     assert stopped["interrupted"]
     assert not (tmp_path / "export").exists()
     with pytest.raises(InputError, match=r"has another adaptation: keep: saved 1.0, given 2.0$"):
         adapt.adapt(dataclasses.replace(config, keep=2.0, minutes=0.2))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "evaluate", killed_at(tmp_path / "export" / "1"))
+        with pytest.raises(KeyboardInterrupt):
+            adapt.adapt(config)
     result = adapt.adapt(config)
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["1"]  # not exported again
     assert result == files.read_json(tmp_path / "export_work" / "report.json")
     assert result["new_characters"] == "#"
     assert result["before"]["cer"] > 0.05  # every eleventh character is new
