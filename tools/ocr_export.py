@@ -37,6 +37,12 @@ flags.DEFINE_string(
     "the probability that the line is correct.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "turned_lines",
+    False,
+    "Read lines that are doubtful as they are turned, too: by 180 degrees, those of tall images by 90 both ways.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "serving_config",
     "",
@@ -76,7 +82,10 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_choice(values, format=("saved_model", *edge.FORMATS), weights=edge.WEIGHTS)
     options.check_given(export_dir=export_dir)
-    of_exports, of_formats = ("decoder", "version", "calibrate"), ("saved_model", "weights", "data", "onnxruntime_web")
+    of_exports, of_formats = (
+        ("decoder", "version", "calibrate", "turned_lines"),
+        ("saved_model", "weights", "data", "onnxruntime_web"),
+    )
     is_export = values["format"] == "saved_model"
     for name in of_formats if is_export else of_exports:
         if values[name] != FLAGS[name].default:
@@ -92,7 +101,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     result = {}
     if not values["serving_config"] or workdir:
         options.check_given(workdir=workdir)
-        result = export.export(workdir, export_dir, values["decoder"], values["version"], values["calibrate"])
+        result = export.export(workdir, export_dir, *(values[name] for name in of_exports))
     if values["serving_config"]:
         folder = pathlib.Path(values["serving_config"])
         result["serving_config"] = tf_serving_config.write(folder, pathlib.Path(export_dir), values["serving_base_path"])

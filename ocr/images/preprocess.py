@@ -4,6 +4,7 @@ Conversion, training, evaluation and the exported graph all use it, so that serv
 `preprocess_numpy` is its twin for reading without TensorFlow.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,8 @@ from ocr.images.preprocess_numpy import (
     TOO_LARGE,
     UNDECODABLE,
 )
+
+TALL = 1.5  # height over width from which on an image may be a line that stands on its side
 
 _GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*LUMA, 0), (*LUMA, 0)], np.float32)  # weights, by number of channels
 
@@ -137,41 +140,45 @@ def contrast_status(pixels: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     return tf.where(has_contrast, READ, NO_CONTRAST)
 
 
-def read_rows(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def read_rows(encoded: tf.Tensor, line_height: int, on_side: bool = False) -> tuple[tf.Tensor, ...]:
     """Reads image files in the graph; one that cannot be read does not affect the others.
 
     Args:
       encoded: string[B], B at least 1.
       line_height: H, in pixels, that lines are scaled to.
+      on_side: whether to return tall images as lines that stand on their side, too.
 
     Returns:
       pixels uint8[B, H, W], zero beyond each line's width; width int32[B] in pixels; status int32[B]; and the width of
       the original image as it is shown, int32[B] in pixels. A line that was not read is one pixel wide.
+      If `on_side`, also pixels uint8[B, H, V] of the images turned clockwise by 90 degrees, and their width int32[B]; it is 0
+      for images that are not tall, which is `TALL`, or would be too large.
     """
-    return tf.cond(tf.size(encoded) == 1, lambda: _read_one(encoded, line_height), lambda: _read_many(encoded, line_height))
+    one, many = (functools.partial(read, encoded, line_height, on_side) for read in (_read_one, _read_many))
+    return tf.cond(tf.size(encoded) == 1, one, many)
 
 
 # The graphs of the data sets in these two have no Python control flow, and looking for it takes seconds.
 @tf.autograph.experimental.do_not_convert
-def _read_one(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
+def _read_one(encoded: tf.Tensor, line_height: int, on_side: bool) -> tuple[tf.Tensor, ...]:
     # A data set's graph is prepared again with every call, so only the ops that may fail are inside one.
     def attempt(op: Callable[[tf.Tensor], tf.Tensor], file: tf.Tensor, fallback: tf.Tensor) -> tf.Tensor:
         failed = tf.data.Dataset.from_tensors(fallback)
         return tf.data.Dataset.from_tensors(file).map(op).ignore_errors().concatenate(failed).take(1).get_single_element()
 
-    return tuple(value[tf.newaxis] for value in _read(encoded[0], line_height, attempt))
+    return tuple(value[tf.newaxis] for value in _read(encoded[0], line_height, on_side, attempt))
 
 
 @tf.autograph.experimental.do_not_convert
-def _read_many(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
+def _read_many(encoded: tf.Tensor, line_height: int, on_side: bool) -> tuple[tf.Tensor, ...]:
     count = tf.size(encoded)
 
     def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return number, *_read(encoded[number], line_height, lambda op, file, _: op(file))
+        return number, *_read(encoded[number], line_height, on_side, lambda op, file, _: op(file))
 
     rows = tf.data.Dataset.range(tf.cast(count, tf.int64), output_type=tf.int32)
     lines = rows.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE, line_height)))
+    failed = tf.data.Dataset.from_tensors((count, *_unread(UNDECODABLE, line_height, on_side)))
     number, *values = lines.concatenate(failed).padded_batch(tf.cast(count, tf.int64) + 1).get_single_element()
     last = tf.size(number) - 1
     position = tf.tensor_scatter_nd_update(tf.fill([count + 1], last), number[:, tf.newaxis], tf.range(last + 1))[:count]
@@ -179,18 +186,20 @@ def _read_many(encoded: tf.Tensor, line_height: int) -> tuple[tf.Tensor, ...]:
 
 
 def _read(
-    file: tf.Tensor, line_height: int, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]
+    file: tf.Tensor, line_height: int, on_side: bool, attempt: Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> tuple[tf.Tensor, ...]:
     """Reads an image file.
 
     Args:
       file: string scalar.
       line_height: in pixels, that the line is scaled to.
+      on_side: as in `read_rows`.
       attempt: calls its first argument, an op, with the second. The op fails if the file is damaged; `attempt` may then
         return its third argument instead.
 
     Returns:
-      pixels uint8[line_height, W], the line's width, the status and the width of the original image.
+      pixels uint8[line_height, W], the line's width, the status and the width of the original image; if `on_side`, also
+      pixels uint8[line_height, V] and V.
     """
     file = header_graph.first_frame(file)
     orientation = exif_graph.orientation(file)
@@ -200,12 +209,24 @@ def _read(
     image = tf.cond(code == READ, lambda: attempt(decode_image, file, nothing), lambda: nothing)
 
     def read() -> tuple[tf.Tensor, ...]:
-        line = to_line(exif_graph.turn(_without_unused_alpha(file, image), orientation), line_height)
-        return line, tf.shape(line)[1], code, tf.cast(width, tf.int32)
+        upright = exif_graph.turn(_without_unused_alpha(file, image), orientation)
+        line = to_line(upright, line_height)
+        values = line, tf.shape(line)[1], code, tf.cast(width, tf.int32)
+        if not on_side:
+            return values
+        side = tf.cond(
+            (tf.cast(height, tf.float32) >= TALL * tf.cast(width, tf.float32)) & ~header.is_too_large(width, height),
+            lambda: to_line(tf.reverse(tf.transpose(upright, [1, 0, 2]), [1]), line_height),
+            lambda: tf.zeros([line_height, 0], tf.uint8),
+        )
+        return *values, side, tf.shape(side)[1]
 
-    return tf.cond(tf.size(image) > 0, read, lambda: _unread(tf.where(code == READ, UNDECODABLE, code), line_height))
+    unread = functools.partial(_unread, tf.where(code == READ, UNDECODABLE, code), line_height, on_side)
+    return tf.cond(tf.size(image) > 0, read, unread)
 
 
-def _unread(code: tf.Tensor | int, line_height: int) -> tuple[tf.Tensor, ...]:
+def _unread(code: tf.Tensor | int, line_height: int, on_side: bool) -> tuple[tf.Tensor, ...]:
     """Returns what `_read` returns of a file that could not be read: a line one pixel wide."""
-    return tf.zeros([line_height, 1], tf.uint8), tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
+    line = tf.zeros([line_height, 1], tf.uint8)
+    values = line, tf.constant(1), tf.convert_to_tensor(code), tf.constant(1)
+    return (*values, line[:, :0], tf.constant(0)) if on_side else values

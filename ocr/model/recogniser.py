@@ -10,7 +10,7 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
-from ocr.model import decode, frozen, networks
+from ocr.model import decode, frozen, networks, turning
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
 _AT_ONCE = 32_768  # pixels of width of all lines in a group
@@ -44,6 +44,7 @@ class Recogniser:
       charset: alphabet of the model's classes.
       decoder: a key of `decode.DECODERS`.
       fixed: whether to freeze the current weights, for an export; otherwise each call uses the weights at the time.
+      turned_lines: whether to read doubtful lines of image files turned, too, and to take the most probable text.
 
     Attributes:
       charset: as given.
@@ -54,8 +55,16 @@ class Recogniser:
       characters: from classes and lengths to characters: see `Charset.decode_graph`.
     """
 
-    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        charset: Charset,
+        decoder: str = "greedy",
+        fixed: bool = False,
+        turned_lines: bool = False,
+    ):
         self.charset = charset
+        self._turned_lines = turned_lines
         self.decode = decode.DECODERS[decoder]
         self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
@@ -64,10 +73,13 @@ class Recogniser:
         self.rows: Callable[[tf.Tensor], tuple[tf.Tensor, ...]] = functools.partial(
             preprocess.read_rows, line_height=self.frame.height
         )
+        self._rows_on_side = functools.partial(self.rows, on_side=True)
         self.characters: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = charset.decode_graph
         if fixed:  # what is exported has one copy of each, not one in each signature
             ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-            self.rows = tf.function(self.rows, [tf.TensorSpec([None], tf.string)], autograph=False)
+            files = [tf.TensorSpec([None], tf.string)]
+            self.rows = tf.function(self.rows, files, autograph=False)
+            self._rows_on_side = tf.function(self._rows_on_side, files, autograph=False)
             self.characters = tf.function(self.characters, [ids, lengths], autograph=False)
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -92,13 +104,15 @@ class Recogniser:
           `chars` string[B, N], padded with empty strings; and, padded with 0, `char_confidence` float32[B, N] from 0 to 1,
           and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
           end exclusive.
+          If detailed and with turned lines also `turned` int32[B], by how many degrees the image was turned clockwise to
+          read it: 0, 90, 180 or 270. At 90 and 270 each character has all columns of the image.
         """
-        pixels, width, status, given = self.rows(not_empty(image_bytes))
-        outputs = self._read(pixels, width, status, given, detailed)
+        rows = self._rows_on_side if self._turned_lines else self.rows
+        outputs = self._read(*rows(not_empty(image_bytes)), detailed=detailed)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
 
     def read_lines(self, pixels: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Reads preprocessed lines, as training and evaluation see them.
+        """Reads preprocessed lines, as training and evaluation see them; they are not turned.
 
         Args:
           pixels: uint8[B, H, W], with any values beyond a line's width; H is the height of the network's lines, B may be 0.
@@ -114,12 +128,20 @@ class Recogniser:
         status = tf.where(padded > max_width, preprocess.TOO_LARGE, preprocess.READ)
         status = tf.where((padded < 1) | (padded > columns), preprocess.UNDECODABLE, status)
         own = tf.where(status == preprocess.READ, padded, 1)
-        outputs = self._read(rows, own, status, own, detailed=False)
+        outputs = self._read(rows, own, status, own)
         return {name: value[: tf.size(width)] for name, value in outputs.items()}
 
     def _read(
-        self, pixels: tf.Tensor, width: tf.Tensor, status: tf.Tensor, given: tf.Tensor, detailed: bool
+        self,
+        pixels: tf.Tensor,
+        width: tf.Tensor,
+        status: tf.Tensor,
+        given: tf.Tensor,
+        *side: tf.Tensor,
+        detailed: bool = False,
     ) -> dict[str, tf.Tensor]:
+        """Reads lines that `preprocess.read_rows` has returned, with `side` in both ways."""
+
         def answer(group: Group) -> list[tf.Tensor]:
             decoded = self.decode(group.logits, group.frames)
             lengths = tf.where(group.is_read, decoded.lengths, 0)
@@ -132,18 +154,28 @@ class Recogniser:
             return outputs
 
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
-        (text, confidence, codes, *rest), place = self.in_groups(pixels, width, status, answer, kinds)
+        read = functools.partial(self.in_groups, answer=answer, kinds=kinds)
+        flat, place = read(pixels, width, status)
+        turned = tf.zeros_like(place)
+        if side:
+            flat, place, turned = turning.best(read, flat, place, turning.Lines(pixels, width), turning.Lines(*side))
+        (text, confidence, codes, *rest) = flat
         outputs = {
             "text": tf.gather(text, place),
             "confidence": tf.gather(confidence, place),
             "status": tf.gather(codes, place),
         }
         if detailed:
-            lengths, *flat = rest
-            rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in flat]
+            lengths, *values = rest
+            rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in values]
             outputs |= dict(zip(("chars", "char_confidence", "char_start", "char_end"), rows, strict=True))
             for name in ("char_start", "char_end"):
                 outputs[name] = outputs[name] * given[:, tf.newaxis] // width[:, tf.newaxis]
+            if side:
+                columns = turning.columns(outputs["char_start"], outputs["char_end"], turned, given)
+                own = tf.sequence_mask(tf.gather(lengths, place), tf.shape(outputs["chars"])[1])
+                outputs["char_start"], outputs["char_end"] = (tf.where(own, value, 0) for value in columns)
+                outputs["turned"] = turned
         return outputs
 
     def in_groups(

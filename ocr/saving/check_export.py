@@ -45,6 +45,7 @@ _SIGNATURES = {  # inputs, outputs
     ),
 }
 _ADDED = ("score", "constrained")  # which older exports lack
+_TURNED = {"turned": (tf.int32, 1)}  # an output of `detailed` if lines are read turned, too
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
@@ -75,6 +76,8 @@ def inspect(folder: pathlib.Path, export: saved_model.Export) -> list[str]:
         "characters and their positions": lambda: _check_characters(signatures),
         "preprocessed lines": lambda: _check_lines(signatures),
     }
+    if _turns(signatures):
+        checks["turned lines"] = lambda: _check_turned(signatures)
     if _ADDED[0] in signatures:
         checks["given texts"] = lambda: _check_scores(folder, signatures)
         checks["constraints"] = lambda: _check_constraints(signatures)
@@ -98,7 +101,16 @@ def _check_signatures(signatures: Mapping[str, Any]) -> None:
 def _expected(signatures: Mapping[str, Any]) -> dict[str, tuple[dict, dict]]:
     """Returns what the signatures should be; an export has all of those that were added, or none."""
     is_older = not any(name in signatures for name in _ADDED)
-    return {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
+    expected = {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
+    if _turns(signatures):
+        inputs, outputs = expected["detailed"]
+        expected["detailed"] = inputs, outputs | _TURNED
+    return expected
+
+
+def _turns(signatures: Mapping[str, Any]) -> bool:
+    """Returns whether an export reads lines turned, too."""
+    return "detailed" in signatures and "turned" in signatures["detailed"].structured_outputs
 
 
 def _check_provenance(folder: pathlib.Path, serve: Any) -> None:
@@ -151,29 +163,62 @@ def _check_characters(signatures: Mapping[str, Any]) -> None:
     widths = [*_WIDTHS, 0]
     outputs = signatures["detailed"](image_bytes=tf.constant(lines))
     _check_same_predictions(outputs, signatures["serving_default"](image_bytes=tf.constant(lines)))
-    rows = (outputs[name].numpy() for name in ("text", "chars", "char_confidence", "char_start", "char_end"))
-    for width, text, characters, confidences, starts, ends in zip(widths, *rows, strict=True):
+    rows = [outputs[name].numpy() for name in ("text", "chars", "char_confidence", "char_start", "char_end")]
+    turned = outputs["turned"].numpy() if "turned" in outputs else np.zeros(len(lines), int)
+    for width, degrees, text, characters, confidences, starts, ends in zip(widths, turned, *rows, strict=True):
         length = len(text.decode())
         _check_equal(
             (b"".join(characters), [*map(len, map(bytes.decode, characters))]),
             (text, [1] * length + [0] * (len(characters) - length)),
         )
         _check_equal([value.any() for value in (confidences[length:], starts[length:], ends[length:])], [False] * 3)
-        places = [0, *(place for pair in zip(starts[:length], ends[:length], strict=True) for place in pair), width]
-        _check_equal(places, sorted(places))
+        if degrees % 180 == 0:
+            own = list(zip(starts[:length], ends[:length], strict=True))[:: -1 if degrees else 1]
+            places = [0, *(place for pair in own for place in pair), width]
+            _check_equal(places, sorted(places))
 
 
 def _check_lines(signatures: Mapping[str, Any]) -> None:
     lines = tf.constant(_draw_lines())
     pixels, width, _, _ = preprocess.read_rows(lines, _line_height(signatures))
     outputs = signatures["lines"](pixels=pixels, width=width)
-    _check_same_predictions(outputs, signatures["serving_default"](image_bytes=lines))
+    _check_same_predictions(outputs, _read_as_shown(signatures, lines))
+
+
+def _check_turned(signatures: Mapping[str, Any]) -> None:
+    """Makes sure that lines upside down are read as they are shown or as they are once they are turned, and that it is said."""
+    files = tf.constant([_upside_down(file) for file in _draw_lines()])
+    outputs = signatures["detailed"](image_bytes=files)
+    pixels, width, _, _ = preprocess.read_rows(files, _line_height(signatures))
+    turned = tf.reverse(tf.reverse_sequence(pixels, width, seq_axis=2, batch_axis=0), [1])
+    is_turned = outputs["turned"] == 180
+    rows = tf.where(is_turned[:, tf.newaxis, tf.newaxis], turned, pixels)
+    is_wide = outputs["turned"] % 180 == 0  # the others are not among the inputs of `lines`
+    actual = {name: value[is_wide] for name, value in outputs.items()}
+    expected = signatures["lines"](pixels=rows[is_wide], width=width[is_wide])
+    _check_same_predictions(actual, expected)
+
+
+def _upside_down(file: bytes) -> bytes:
+    turned = io.BytesIO()
+    Image.open(io.BytesIO(file)).transpose(Image.Transpose.ROTATE_180).save(turned, "png")
+    return turned.getvalue()
+
+
+def _read_as_shown(signatures: Mapping[str, Any], files: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the predictions of image files, without turning those that the export reads turned."""
+    outputs = signatures["detailed"](image_bytes=files)
+    outputs = {name: outputs[name] for name in (*_PREDICTIONS, *_TURNED) if name in outputs}
+    is_turned = outputs.pop("turned", tf.zeros_like(outputs["status"])) != 0
+    pixels, width, _, _ = preprocess.read_rows(files, _line_height(signatures))
+    as_lines = signatures["lines"](pixels=pixels, width=width)
+    return {name: tf.where(is_turned, as_lines[name], value) for name, value in outputs.items()}
 
 
 def _check_scores(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
     """Makes sure that the text read is as probable as it is confident, and that a refused row leaves the others as they are."""
     lines = [*_draw_lines()[:2], b"no image", *_draw_lines()[:1]]
-    read = signatures["serving_default"](image_bytes=tf.constant(lines))
+    read = _read_as_shown(signatures, tf.constant(lines))
     text = tf.stack([read["text"], tf.fill([4], "")], axis=1)
     outputs = signatures["score"](image_bytes=tf.constant(lines), text=text, count=tf.constant([1, 2, 2, 3]))
     _check_equal(outputs["status"].numpy().tolist(), [*read["status"].numpy()[:3], REFUSED])
@@ -190,7 +235,7 @@ def _check_scores(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:
 def _check_constraints(signatures: Mapping[str, Any]) -> None:
     """Makes sure that no constraints change nothing, that others are kept, and that a refused row leaves the others."""
     lines = [*_draw_lines()[:2], b"no image", *_draw_lines()[:2]]
-    read = signatures["serving_default"](image_bytes=tf.constant(lines))
+    read = _read_as_shown(signatures, tf.constant(lines))
     patterns = tf.constant(["", "", "digits", "digits", "+"])
     outputs = signatures["constrained"](image_bytes=tf.constant(lines), allowed=tf.fill([5], ""), pattern=patterns)
     free = {name: value[:3] for name, value in outputs.items()}

@@ -21,7 +21,14 @@ from tfrecords import files
 from tfrecords.errors import IntegrityError
 
 
-def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int = 0, calibrate: str = "") -> dict:
+def export(
+    workdir: str,
+    export_dir: str,
+    decoder: str = "greedy",
+    version: int = 0,
+    calibrate: str = "",
+    turned_lines: bool = False,
+) -> dict:
     """Exports the best weights of a training.
 
     Args:
@@ -30,6 +37,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
       decoder: `greedy` or `beam`.
       version: Version number, at least 1, or 0 for one more than the newest version in the folder.
       calibrate: Records to calibrate confidences with, as `temperature.find_scale` takes them, or "".
+      turned_lines: Whether doubtful lines are read upside down and on their side, too.
 
     Returns:
       `export`, the folder written; `version`; `bytes`, its size; and `sharpness`, the factor of the logits, if calibrated.
@@ -51,12 +59,13 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
             calibration["sharpness"] = temperature.find_scale(Recogniser(model, charset, decoder), calibrate)
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * calibration["sharpness"])
-        _save(Recogniser(model, charset, decoder, fixed=True), charset.file_text(), staging)
+        _save(Recogniser(model, charset, decoder, fixed=True, turned_lines=turned_lines), charset.file_text(), staging)
         extra = staging / "assets.extra"
         extra.mkdir()
         about = {
             "network": config.model,
             "decoder": decoder,
+            "turned_lines": turned_lines,
             "alphabet": charset.fingerprint,
             "num_classes": charset.num_classes,
             "weights": frozen.fingerprint(model),
@@ -70,7 +79,7 @@ def export(workdir: str, export_dir: str, decoder: str = "greedy", version: int 
         files.write_json(extra / "model.json", about)
         warmup.write(extra / warmup.NAME, networks.network(model.name).frame.height)
         written = saved_model.load(staging)
-        _compare(Recogniser(model, charset, decoder), written, staging)
+        _compare(Recogniser(model, charset, decoder, turned_lines=turned_lines), written, staging)
         check_export.inspect(staging, written)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}

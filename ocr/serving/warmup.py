@@ -13,12 +13,14 @@ import tensorflow as tf
 from ocr.serving import wire
 
 NAME = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this file
-_BATCH_SIZES = (1, 32)
+_BATCH_SIZE = 32
 _WIDTH = 280  # pixels
 
 
 def write(path: pathlib.Path, line_height: int) -> None:
     """Writes requests for each signature: a line of strokes, and for those that read image files also a batch of them.
+
+    One line of the batch is on its side, as which it is doubtful: an export that reads such lines turned, too, does so.
 
     Args:
       path: of the file.
@@ -26,10 +28,11 @@ def write(path: pathlib.Path, line_height: int) -> None:
     """
     line = np.full([1, line_height, _WIDTH], 255, np.uint8)
     line[:, 8:24, 20:-20:10] = 0
-    image = tf.io.encode_png(line[0, :, :, np.newaxis]).numpy()
+    image, on_side = (tf.io.encode_png(shown[:, :, np.newaxis]).numpy() for shown in (line[0], line[0].T))
     requests = [wire.encode_request(wire.MODEL, "lines", {"pixels": line, "width": np.array([_WIDTH], np.int32)})]
     for signature in ("serving_default", "detailed"):
-        requests += [wire.encode_request(wire.MODEL, signature, {"image_bytes": [image] * size}) for size in _BATCH_SIZES]
+        for files in ([image], [image] * (_BATCH_SIZE - 1) + [on_side]):
+            requests.append(wire.encode_request(wire.MODEL, signature, {"image_bytes": files}))
     text = np.array([[b"1", b""]], object)
     texts: dict[str, Any] = {"image_bytes": [image], "text": text, "count": np.array([1], np.int32)}
     requests.append(wire.encode_request(wire.MODEL, "score", texts))

@@ -186,6 +186,31 @@ def test_a_bad_file_gets_its_status_and_does_not_affect_its_neighbours():
         assert not pixels[row, :, line.shape[1] :].any()
 
 
+def test_tall_images_are_also_returned_turned_as_pillow_turns_them():
+    def stored_sideways(image: Image.Image) -> bytes:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        return encoded(image.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+
+    tall = [a_line(20, 90), a_line(30, 45), a_line(32, 100).convert("RGBA")]
+    files = [*(encoded(image, "PNG") for image in tall), stored_sideways(tall[0])]
+    # Not tall, bad, and so long that it would be too large turned.
+    others = [encoded(a_line(30, 44), "PNG"), encoded(a_line(90, 20), "PNG"), b"junk", encoded(a_line(1, 300), "PNG")]
+    rows = functools.partial(preprocess.read_rows, line_height=32, on_side=True)
+    read_on_side = tf.function(rows, [tf.TensorSpec([None], tf.string)], autograph=False)
+    outputs = [value.numpy() for value in read_on_side(tf.constant(files + others))]
+    for value, expected in zip(outputs, READ_ROWS(tf.constant(files + others)), strict=False):
+        np.testing.assert_array_equal(value, expected)
+    side, width = outputs[4:]
+    turned = [encoded(image.transpose(Image.Transpose.ROTATE_270), "PNG") for image in (*tall, tall[0])]
+    pixels, expected_width, *_ = (value.numpy() for value in READ_ROWS(tf.constant(turned)))
+    assert width.tolist() == [*expected_width, 0, 0, 0, 0]
+    for row, columns in enumerate(expected_width):
+        np.testing.assert_array_equal(side[row, :, :columns], pixels[row, :, :columns])
+        alone = [value.numpy() for value in read_on_side(tf.constant([files[row]]))]
+        np.testing.assert_array_equal(alone[4][0], pixels[row, :, :columns])
+
+
 def test_the_largest_image_is_read_and_a_larger_file_is_not():
     at_limit = encoded(Image.new("L", (2000, 8), 255), "PNG")
     _, width, status = read(at_limit)

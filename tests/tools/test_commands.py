@@ -60,6 +60,10 @@ def test_version_of_ocr_export_is_that_of_the_export(invoke):
         ("ocr_train --train_data=/nowhere --eval_data=x --workdir=y", "/nowhere: no such folder"),
         ("ocr_eval --model=/nowhere --data=/nowhere", "/nowhere: no such folder"),
         ("ocr_export --workdir=/nowhere --export_dir=y", "/nowhere: no training in it"),
+        (
+            "ocr_export --saved_model=x --export_dir=y --format=onnx --turned_lines",
+            "--turned_lines=True: not taken with --format=onnx",
+        ),
         ("ocr_predict --saved_model=/nowhere a.png", "/nowhere: no exported model in it"),
         ("ocr_predict --saved_model=/nowhere", "no image named"),
         ("ocr_predict --saved_model=/nowhere --min_confidence=90 a.png", "--min_confidence=90.0: must be 0 to 1"),

@@ -11,7 +11,7 @@ const MESSAGES = {
     think: "What do you think it says?", compare: "Compare", agrees: "The image agrees: probability {}",
     disagrees: "The image disagrees: probability {}, that of the text above {}", missing: "It also shows: {}",
     impossible: "This cannot be in the image: the text is too long for it, or has a character that the model does not know.",
-    agreement: "{}: {} probable here",
+    agreement: "{}: {} probable here", turned: "read turned by {}°",
   },
   zh: {
     title: "文字行识别", drop: "拖入、粘贴或选择单行文字的图片", otherLanguage: "English", served: "模型版本 {}",
@@ -21,6 +21,7 @@ const MESSAGES = {
     keys: "识别出的文字；用方向键逐字移动",
     think: "您认为写的是什么？", compare: "比较", agrees: "与图片一致：概率 {}", disagrees: "与图片不一致：概率 {}，上面的文字为 {}",
     missing: "图片中还有：{}", impossible: "图片中不可能是这段文字：文字太长，或含有模型不认识的字符。", agreement: "{}：此处概率 {}",
+    turned: "转 {}° 后识别",
   },
 };
 const BATCH_SIZE = 8; // images per request
@@ -73,13 +74,15 @@ function show(line) {
     image.alt = prediction ? prediction.text : name;
     picture.append(image);
     parts.push(picture);
-    if (prediction) parts.push(resultRow(line, picture, image), comparisonForm(line));
-    else parts.push(make("div", "confidence", say("reading")));
+    if (prediction) parts.push(resultRow(line, picture, image));
+    if (prediction && !prediction.turned) parts.push(comparisonForm(line));
+    if (!prediction) parts.push(make("div", "confidence", say("reading")));
   }
   item.replaceChildren(...parts);
 }
 
-/** Returns a line's text: characters are shaded by uncertainty, and marked in the picture when selected. */
+/** Returns a line's text: characters are shaded by uncertainty, and marked in the picture when selected. Only texts of images
+    that are upright can be compared and corrected. */
 function resultRow(line, picture, image) {
   const { prediction, corrected } = line;
   const row = make("div", "result");
@@ -90,7 +93,8 @@ function resultRow(line, picture, image) {
   const text = make("div", "text", prediction.text ? undefined : say("empty"));
   const confidence = make("span", "confidence", say("confidence", percent(prediction.confidence)));
   row.append(text, confidence);
-  if (CORRECTS) row.append(button("correct", () => edit(line, row)));
+  if (prediction.turned) row.append(make("span", "confidence", say("turned", prediction.turned)));
+  if (CORRECTS && !prediction.turned) row.append(button("correct", () => edit(line, row)));
   if (!prediction.text) return row;
   const characters = [...prediction.text].map((character, index) => {
     const span = make("span", "", character);
