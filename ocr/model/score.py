@@ -135,7 +135,7 @@ def _most_probable(logits: tf.Tensor, frames: tf.Tensor, count: int) -> tuple[tf
       float32[B, T], the logarithm of the sum of the exponentials of a frame's logits; and the characters.
     """
     blank = tf.shape(logits)[2] - 1
-    values, symbols = highest(logits, tf.minimum(count, blank) + 1)
+    values, symbols = highest_logits(logits, tf.minimum(count, blank) + 1)
     # The decoder needs the softmax, too.
     best = tf.gather(tf.nn.softmax(logits), symbols[:, :, 0], batch_dims=2)
     normaliser = values[:, :, 0] - tf.math.log(best)
@@ -151,7 +151,7 @@ def _most_probable(logits: tf.Tensor, frames: tf.Tensor, count: int) -> tuple[tf
     return normaliser, Others(log_p, symbols, tf.pad(place, [[0, 0], [1, 0], [0, 0]]))
 
 
-def highest(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def highest_logits(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns what `tf.math.top_k` of [B, T, C] returns, in less than half of the time for thousands of classes.
 
     The highest of them are among those that are together with the highest of some others.
@@ -203,50 +203,51 @@ def _score(
     of_texts = lattice.build(needed, frames, labels, lengths)
     highest = tf.where(tf.sequence_mask(frames, time), of_texts.highest, 0.0)
     sums = lattice.sums(of_texts)
-    before = (sums.before + sums.before_scale[:, tf.newaxis])[:time]
-    before = tf.concat([of_texts.start[tf.newaxis], before], axis=0)  # [T + 1, S, Q], of the first t frames
-    behind = (sums.behind + sums.behind_scale[:, tf.newaxis])[: time + 1]  # of those from t on
     possible = valid & (sums.total > 0.5 * LOG_ZERO)
     of_lines = Others(*(tf.transpose(tf.gather(value, line), [1, 0, 2]) for value in others))
-    alternatives = _alternatives(before, behind, of_lines, highest, labels)
+    before = tf.concat([of_texts.start[tf.newaxis], sums.before[: time - 1]], axis=0)
+    # Relative to all frames, in which another character has probabilities of its own.
+    relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))  # [T + 1, Q]
+    before_scale = relative[:-1] + tf.pad(tf.cast(sums.before_scale[: time - 1], tf.float64), [[1, 0], [0, 0]])
+    behind, behind_scale = sums.behind[1 : time + 1], tf.cast(sums.behind_scale[1 : time + 1], tf.float64) - relative[1:]
+    nothing = tf.fill([time, 1, count], LOG_ZERO)
+    around = (
+        _by_text(before[:, :-1:2], before_scale),
+        _by_text(tf.concat([nothing, before[:, 1:-2:2]], axis=1)[:, :longest], before_scale),
+        _by_text(behind[:, 2::2], behind_scale),
+        _by_text(tf.concat([behind[:, 3::2], nothing], axis=1)[:, :longest], behind_scale),
+    )
+    alternatives = _alternatives(around, of_lines, labels)
     agreement = tf.where(own & possible[:, tf.newaxis], tf.sigmoid(sums.total[:, tf.newaxis] - alternatives), 0.0)
     log_probability = tf.minimum(sums.total + tf.reduce_sum(highest, axis=1), 0.0)
     return Scores(tf.where(possible, log_probability, -float("inf")), agreement)
 
 
-def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def _by_text(sums: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Returns sums [T, N, Q] with the scale [T, Q] that was subtracted from them, as float64[T, Q, N]."""
+    return tf.cast(tf.transpose(sums, [0, 2, 1]), tf.float64) + scale[:, :, tf.newaxis]
+
+
+def _alternatives(around: tuple[tf.Tensor, ...], others: Others, labels: tf.Tensor) -> tf.Tensor:
     """Sums over all texts that have another character in one place.
 
     Probabilities themselves are added and multiplied, in float64 and relative to the highest of 8 frames, so that none
     underflows: that takes a third of the operations that their logarithms take.
 
     Args:
-      before: float32[T + 1, S, Q], the log of the sum over all paths that are in a state after the first t frames.
-      behind: float32[T + 1, S, Q], that over all paths from a state in frame t to the end.
+      around: four of float64[T, Q, N]: the log of the sum over all paths that are in the blank in front of each character
+        before a frame, and in the character in front; and over those that continue in the blank behind it after a frame, and
+        in the character behind. The latter are relative to the highest of these frames.
       others: the characters that may be there, [T, Q, J + 1].
-      highest: float32[Q, T], what the two are relative to in each frame.
       labels: int32[Q, N], padded with the blank.
 
     Returns:
-      float32[Q, N], the log of the sum over all characters in place of each but that itself, relative to all of `highest`.
+      float32[Q, N], the log of the sum over all characters in place of each but that itself, relative to the same.
     """
     count, longest = tf.unstack(tf.shape(labels))
-    time, _, number = tf.unstack(tf.shape(others.symbols))
+    number = tf.shape(others.symbols)[2]
     # Frames come first, then texts, then alternatives, and characters last.
-    relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))
-    relative = relative[:, :, tf.newaxis]  # [T + 1, Q, 1]
-    before = tf.cast(tf.transpose(before, [0, 2, 1]), tf.float64) + relative
-    behind = tf.cast(tf.transpose(behind, [0, 2, 1]), tf.float64) - relative
-    none = tf.fill([time, count, 1], tf.constant(LOG_ZERO, tf.float64))
-    by_frame = (
-        before[:-1, :, :-1:2],  # the blank in front of each character, [T, Q, N]
-        tf.concat([none, before[:-1, :, 1:-2:2]], axis=2)[:, :, :longest],  # the character in front
-        behind[1:, :, 2::2],  # the blank behind
-        tf.concat([behind[1:, :, 3::2], none], axis=2)[:, :, :longest],  # the character behind
-        others.symbols,
-        tf.exp(tf.cast(others.values, tf.float64)),
-        others.place,
-    )
+    by_frame = (*around, others.symbols, tf.exp(tf.cast(others.values, tf.float64)), others.place)
     chunks = tuple(_in_chunks(value, padding) for value, padding in zip(by_frame, [LOG_ZERO] * 4 + [0] * 3, strict=True))
     no_label = tf.fill([count, 1], -1)
     in_front = tf.concat([no_label, labels[:, :-1]], axis=1)[:, tf.newaxis, :longest]
@@ -255,7 +256,7 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
     def probabilities(blanks: tf.Tensor, characters: tf.Tensor, scale: tf.Tensor, differs: tf.Tensor) -> tf.Tensor:
         """Returns the sum over paths to or from an alternative: not from an equal neighbour without a blank between."""
         blanks, characters = (tf.exp(value - scale)[:, :, tf.newaxis] for value in (blanks, characters))
-        return blanks + tf.cast(differs, tf.float64) * characters
+        return tf.where(differs, blanks + characters, blanks)
 
     def advance(state: tuple[tf.Tensor, tf.Tensor, tf.Tensor], chunk: tuple[tf.Tensor, ...]) -> tuple:
         run, last_scale, _ = state  # [Q, J + 1, N], relative to the exponential of [Q, N]
@@ -267,7 +268,7 @@ def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest:
         scale_behind = tf.reduce_max(tf.maximum(blank_behind, behind), axis=0)
         entered = probabilities(blank_before, before, scale, symbols != in_front)  # [8, Q, J + 1, N]
         left = probabilities(blank_behind, behind, scale_behind, symbols != next_one)
-        emitted = tf.cast(symbols != labels[:, tf.newaxis], tf.float64) * p[:, :, :, tf.newaxis]
+        emitted = tf.where(symbols != labels[:, tf.newaxis], p[:, :, :, tf.newaxis], tf.zeros([], tf.float64))
         total = tf.zeros_like(run)
         for frame in range(UNROLLED):
             run = (tf.gather(run, places[frame], batch_dims=1) + entered[frame]) * emitted[frame]

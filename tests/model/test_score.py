@@ -181,5 +181,7 @@ def test_the_highest_are_those_of_top_k_also_where_many_are_equal(classes: int):
     rng = np.random.default_rng(classes)
     for values in (rng.normal(size=(2, 3, classes)), rng.integers(0, 5, (2, 3, classes)), np.zeros((2, 3, classes))):
         logits = tf.constant(values, tf.float32)
-        for own, expected in zip(score.highest(logits, min(9, classes)), tf.math.top_k(logits, min(9, classes)), strict=True):
+        for own, expected in zip(
+            score.highest_logits(logits, min(9, classes)), tf.math.top_k(logits, min(9, classes)), strict=True
+        ):
             np.testing.assert_array_equal(own, expected)
