@@ -57,7 +57,7 @@ class _Lines:
         self._glyphs = np.stack([self._picture(c) for c in drawn])
 
     def can_draw(self, text: str) -> bool:
-        return any(all(map(font.has, text)) for font in self._fonts)
+        return {*text} <= {*self.characters} and any(all(map(font.has, text)) for font in self._fonts)
 
     def text(self, rng: np.random.Generator) -> str:
         return self._texts.draw(rng)[0]
@@ -122,8 +122,11 @@ def measure(count: int, fonts: Sequence[str] = (), corpus: Sequence[str] = (), m
     def number(rng: np.random.Generator) -> str:
         return "".join(map(str, rng.integers(0, 10, rng.integers(5, 13))))
 
-    results |= _constrained(export, lines, count, "dates", date, string.digits + separators, "date")
-    return results | _constrained(export, lines, count, "numbers", number, string.digits, "digits")
+    if dates:
+        results |= _constrained(export, lines, count, "dates", date, string.digits + separators, "date")
+    if lines.can_draw(string.digits):
+        results |= _constrained(export, lines, count, "numbers", number, string.digits, "digits")
+    return results
 
 
 def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str) -> Comparison:
@@ -139,7 +142,7 @@ def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str)
     read, log_read = _read(export, files)
     log_p = np.stack([score.log_probability for score in _scores(export, files, asked)])  # of the right text and two wrong ones
     ratio = np.maximum(log_p - log_read[:, np.newaxis], -1e9)
-    aucs = {name: _auc(ratio[:, 0], ratio[:, column]) for name, column in (("random", 1), ("similar", 2))}
+    aucs = {name: auc(ratio[:, 0], ratio[:, column]) for name, column in (("random", 1), ("similar", 2))}
     recalls = []
     for _ in range(_DRAWS):
         label = np.zeros(count, int)  # which of the texts is the label
@@ -149,10 +152,10 @@ def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str)
             LineResult("", own[k], text, math.exp(confidence), log_probability=float(p[k]))
             for own, text, confidence, p, k in zip(asked, read, log_read, log_p, label, strict=True)
         ]
-        recalls.append(_recall(np.nan_to_num(audit.wrong_probabilities(rows)), label > 0))
-    auc = {"lines": count, "auc": round((aucs["random"] + aucs["similar"]) / 2, 4)}
+        recalls.append(recall(np.nan_to_num(audit.wrong_probabilities(rows)), label > 0))
+    both = {"lines": count, "auc": round((aucs["random"] + aucs["similar"]) / 2, 4)}
     return {
-        f"one wrong character, {style}": auc | {name: round(value, 4) for name, value in aucs.items()},
+        f"one wrong character, {style}": both | {name: round(value, 4) for name, value in aucs.items()},
         f"wrong labels, {style}": {"lines": count, "recall": round(float(np.mean(recalls)), 4)},
     }
 
@@ -160,7 +163,7 @@ def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str)
 def _of_a_list(export: Export, lines: _Lines, count: int) -> Comparison:
     rng = np.random.default_rng(2)
     hanzi = [c for c in lines.characters if "一" <= c <= "鿿"]
-    letters = hanzi or [c for c in lines.characters if c.isalpha()]
+    letters = hanzi or [c for c in lines.characters if c.isalpha()] or lines.characters
     names: dict[str, None] = {}  # in order
     while len(names) < _NAMES:
         name = "".join(letters[rng.integers(len(letters))] for _ in range(_NAME_LENGTH))
@@ -207,7 +210,7 @@ def _in_order(results: Sequence[_Result], files: Sequence[bytes]) -> list[_Resul
 
 def _read(export: Export, files: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
     """Returns the texts, and the logarithms of their probabilities, float64[files]."""
-    read = []
+    read: list[tuple[str, float]] = []
     for part in _batches(files):
         texts, confidences, _ = export([files[number] for number in part])
         read += zip(texts, confidences, strict=True)
@@ -224,14 +227,14 @@ def _wrong(texts: Sequence[str], truths: Sequence[str]) -> int:
     return sum(text != truth for text, truth in zip(texts, truths, strict=True))
 
 
-def _auc(right: np.ndarray, wrong: np.ndarray) -> float:
+def auc(right: np.ndarray, wrong: np.ndarray) -> float:
     """Returns the area under the ROC curve: how often one of `right` is above one of `wrong`; equal ones count half."""
     ordered = np.sort(wrong)
     below, upto = (np.searchsorted(ordered, right, side) for side in ("left", "right"))
     return float((below + upto).mean() / (2 * len(wrong)))
 
 
-def _recall(score: np.ndarray, wrong: np.ndarray) -> float:
+def recall(score: np.ndarray, wrong: np.ndarray) -> float:
     """Returns the share of what is wrong in the longest first part of the ranking that is wrong to `_PRECISION`."""
     hits = np.cumsum(wrong[np.argsort(-score, kind="stable")])
     precise = hits >= _PRECISION * np.arange(1, len(hits) + 1)

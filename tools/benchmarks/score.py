@@ -20,7 +20,7 @@ def bench_score() -> Comparison:
     lines = [drawing.draw(_DIGITS, font, 32, 280, styles.STYLES["clean"], rng).encoded() for _ in range(_LINES)]
     texts = [_DIGITS, *("".join(rng.choice([*_DIGITS], len(_DIGITS))) for _ in range(99))]
     model = saved_model.load(saved_model.PRETRAINED)
-    results = {}
+    results: Comparison = {}
     for batch in (1, _LINES):
 
         def read(batch: int = batch) -> None:
