@@ -59,7 +59,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("lines", 200, "With questions: the number of lines of each kind.", flag_values=FLAGS)
 flags.DEFINE_list("fonts", [], "With questions: fonts to draw with, as render_lines takes them.", flag_values=FLAGS)
 flags.DEFINE_list(
-    "corpus", [], "With questions: UTF-8 text files to sample texts from, likewise; else random characters.", flag_values=FLAGS
+    "corpus", [], "With questions: UTF-8 text files to sample texts from, likewise; else random letters.", flag_values=FLAGS
 )
 flags.DEFINE_string(
     "settings",

@@ -46,18 +46,23 @@ class _Lines:
     Args:
       charset: the model's alphabet.
       fonts: to draw with.
-      corpus: of the texts; without, they are random characters.
+      corpus: of the texts; without, they are random letters.
+
+    Attributes:
+      letters: hanzi if the fonts have any in the alphabet, else letters: what can be told apart by eye, unlike the dash and 一.
     """
 
     def __init__(self, charset: Charset, fonts: Sequence[Font], corpus: Sequence[str]):
         drawn = [c for c in dict.fromkeys(charset.characters) if not c.isspace() and any(font.has(c) for font in fonts)]
-        self.characters = drawn
-        self._fonts = fonts
-        self._texts = Texts(Charset("".join(drawn)), fonts, corpus, min_chars=_LENGTH, max_chars=_LENGTH)
-        self._glyphs = np.stack([self._picture(c) for c in drawn])
+        hanzi = [c for c in drawn if "一" <= c <= "鿿"]
+        self.letters = hanzi or [c for c in drawn if c.isalpha()] or drawn
+        self._drawn, self._fonts = {*drawn}, fonts
+        charset = Charset("".join(drawn if corpus else self.letters))
+        self._texts = Texts(charset, fonts, corpus, min_chars=_LENGTH, max_chars=_LENGTH)
+        self._glyphs = np.stack([self._picture(c) for c in self.letters])
 
     def can_draw(self, text: str) -> bool:
-        return {*text} <= {*self.characters} and any(all(map(font.has, text)) for font in self._fonts)
+        return {*text} <= self._drawn and any(all(map(font.has, text)) for font in self._fonts)
 
     def text(self, rng: np.random.Generator) -> str:
         return self._texts.draw(rng)[0]
@@ -68,10 +73,10 @@ class _Lines:
         return drawing.draw(text, font, 32, 0, styles.STYLES[style], rng).encoded()
 
     def similar(self, character: str) -> str:
-        """Returns the character whose glyph is most like that of another one, but not the same."""
+        """Returns the letter whose glyph is most like that of a character, but not the same."""
         likeness = self._glyphs @ self._picture(character)
         likeness[likeness > _SAME] = -1.0
-        return self.characters[int(likeness.argmax())]
+        return self.letters[int(likeness.argmax())]
 
     def _picture(self, character: str) -> np.ndarray:
         """Returns what is left of a glyph from afar, as a vector of length 1: their product is the correlation of two."""
@@ -91,7 +96,7 @@ def measure(count: int, fonts: Sequence[str] = (), corpus: Sequence[str] = (), m
     Args:
       count: the number of lines of each kind.
       fonts: to draw with, as in `render_lines`.
-      corpus: files of running text, likewise; without, texts are random characters.
+      corpus: files of running text, likewise; without, texts are random letters, hanzi if the fonts have any.
       model: an export.
 
     Returns:
@@ -135,7 +140,7 @@ def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str)
     asked = []
     for text in texts:
         place = int(rng.integers(len(text)))
-        others = [c for c in (lines.characters[rng.integers(len(lines.characters))] for _ in range(9)) if c != text[place]]
+        others = [c for c in (lines.letters[rng.integers(len(lines.letters))] for _ in range(9)) if c != text[place]]
         wrong = (others[0], lines.similar(text[place]))
         asked.append([text, *(text[:place] + c + text[place + 1 :] for c in wrong)])
     files = [lines.draw(text, style, rng) for text in texts]
@@ -162,8 +167,7 @@ def _with_wrong_character(export: Export, lines: _Lines, count: int, style: str)
 
 def _of_a_list(export: Export, lines: _Lines, count: int) -> Comparison:
     rng = np.random.default_rng(2)
-    hanzi = [c for c in lines.characters if "一" <= c <= "鿿"]
-    letters = hanzi or [c for c in lines.characters if c.isalpha()] or lines.characters
+    letters = lines.letters
     names: dict[str, None] = {}  # in order
     while len(names) < _NAMES:
         name = "".join(letters[rng.integers(len(letters))] for _ in range(_NAME_LENGTH))
