@@ -10,7 +10,7 @@ from ocr.options import check_choice, check_given, check_names, check_range, opt
 from tfrecords import files
 from tfrecords.errors import InputError, IntegrityError
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lamb")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "muon")
 SCHEDULES = ("constant", "cosine", "exponential", "epoch_decay")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
@@ -141,14 +141,14 @@ class TrainConfig:
     batch_size: int = option(32, "Lines per step, over all replicas.")
     optimizer: str = option(
         "adamw",
-        "adam, adamw, sgd or lamb. With the extra [addons] and TensorFlow 2.15 also tfa:NAME or tfa:NAME:ARGUMENT=NUMBER,… "
-        "where NAME is LAMB, LazyAdam, Lookahead, NovoGrad or RectifiedAdam, on one device.",
+        "adam, adamw, sgd, lamb or muon. With the extra [addons] and TensorFlow 2.15 also tfa:NAME or "
+        "tfa:NAME:ARGUMENT=NUMBER,… where NAME is LAMB, LazyAdam, Lookahead, NovoGrad or RectifiedAdam, on one device.",
     )
     learning_rate: float = option(0.003, "Peak learning rate of the schedule.")
     weight_decay: float = option(
         0.01,
-        "Weight decay of adamw, whose beta_2 is 0.98, and of lamb; not applied to biases and batch norm. For tfa:… give it as "
-        "an argument of the optimizer.",
+        "Weight decay of adamw, whose beta_2 is 0.98, of lamb and of muon; not applied to biases and batch norm. For tfa:… "
+        "give it as an argument of the optimizer.",
     )
     clip_norm: float = option(5.0, "Clip gradients to this global norm; 0 for no clipping.")
     schedule: str = option(

@@ -73,9 +73,9 @@ lines screen 6 12000 --degrade=screen --height=24 --min_chars=1 --max_chars=36
 draw dev_clean 901 600 --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
 
-# bfloat16 is faster where the processor has it, and very slow elsewhere.
+# bfloat16 is faster on processors with AMX, slower on those that have no more than AVX-512, and very slow elsewhere.
 precision=float32
-if grep -q avx512_bf16 /proc/cpuinfo; then precision=mixed_bfloat16; fi
+if grep -q amx_bf16 /proc/cpuinfo; then precision=mixed_bfloat16; fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift

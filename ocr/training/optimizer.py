@@ -79,7 +79,45 @@ def lamb(beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7) -> R
     return Rule(2, update, decays=True)
 
 
-RULES: dict[str, Callable[[], Rule]] = {rule.__name__: rule for rule in (sgd, adam, adamw, lamb)}
+def muon(momentum: float = 0.95) -> Rule:
+    """Muon (Jordan et al., 2024) for matrices and kernels, and AdamW for vectors, depthwise kernels and the last layer.
+
+    A step is the gradients' average with its singular values set to about 1, as large as a step of Adam is on average (Liu et
+    al., 2025, "Muon is scalable for LLM training").
+    """
+    others = adamw().update
+
+    def update(
+        weight: tf.Variable, moments: list[tf.Variable], gradient: tf.Tensor, rate: tf.Tensor, count: tf.Tensor, decay: float
+    ) -> None:
+        columns = weight.shape[-1]
+        rows = weight.shape.num_elements() // columns
+        if len(weight.shape) < 2 or not (_SMALLEST_MATRIX <= columns <= _LARGEST_MATRIX and rows >= _SMALLEST_MATRIX):
+            others(weight, moments, gradient, rate, count, decay)
+            return
+        mean = moments[0].assign(momentum * moments[0] + gradient)
+        step = _orthogonal(tf.reshape(gradient + momentum * mean, [rows, columns]))
+        step = tf.reshape(step, weight.shape) * (0.2 * math.sqrt(max(rows, columns)))
+        weight.assign_sub(rate * (step + decay * weight))
+
+    return Rule(2, update, decays=True)
+
+
+_SMALLEST_MATRIX, _LARGEST_MATRIX = 16, 1024  # rows and columns
+
+
+def _orthogonal(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns a matrix with the same singular vectors and singular values of about 1, by Newton-Schulz iterations."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix / (tf.norm(matrix) + 1e-7)
+    for _ in range(5):
+        square = tf.matmul(x, x, transpose_a=tall, transpose_b=not tall)
+        polynomial = -4.7750 * square + 2.0315 * tf.matmul(square, square)
+        x = 3.4445 * x + (tf.matmul(x, polynomial) if tall else tf.matmul(polynomial, x))
+    return x
+
+
+RULES: dict[str, Callable[[], Rule]] = {rule.__name__: rule for rule in (sgd, adam, adamw, lamb, muon)}
 
 
 def build(config: TrainConfig, model: keras.Model, lines: int) -> Optimizer:

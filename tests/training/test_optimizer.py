@@ -1,3 +1,6 @@
+import math
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import pytest
@@ -19,9 +22,10 @@ def steps(rule: Rule, values: list[np.ndarray], gradients: list[list[np.ndarray]
     return [weight.numpy() for weight in (its_optimizer.averaged if "average" in options else weights)]
 
 
-def some(seed: int, count: int = 5) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+def some(
+    seed: int, count: int = 5, shapes: Sequence[tuple] = ((4, 3), (3,))
+) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     rng = np.random.default_rng(seed)
-    shapes = [(4, 3), (3,)]
     draw = lambda: [rng.normal(size=shape).astype(np.float32) for shape in shapes]  # noqa: E731
     return draw(), [draw() for _ in range(count)]
 
@@ -68,6 +72,38 @@ def test_the_first_step_of_lamb_is_a_tenth_of_a_matrix_and_adams_for_a_bias():
     matrix, bias = steps(optimizer.lamb(), values, gradients, decay=1.0)
     np.testing.assert_allclose(matrix, 1.0 - 0.1 * np.array([[1, 1], [0, 1]]) * 2 / np.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(bias, [0.9, 1.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (3, 2, 8, 24)])
+def test_a_step_of_muon_has_the_singular_vectors_of_the_gradient(shape: tuple):
+    gradient = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    (weight,) = steps(optimizer.muon(), [np.zeros(shape, np.float32)], [[gradient]])
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    left, _, right = np.linalg.svd(gradient.reshape(rows, columns), full_matrices=False)
+    sizes = left.T @ weight.reshape(rows, columns) @ right.T / (-0.1 * 0.2 * math.sqrt(max(rows, columns)))
+    assert all(0.5 < size < 1.3 for size in np.diag(sizes))
+    np.testing.assert_allclose(sizes, np.diag(np.diag(sizes)), atol=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "Muon"), reason="this Keras has no Muon")
+def test_muon_equals_that_of_keras():
+    values, gradients = some(4, shapes=[(24, 40), (40, 24)])
+    ours = steps(optimizer.muon(), values, gradients, decay=0.2)
+    theirs = keras.optimizers.Muon(0.1, weight_decay=0.2)
+    variables = [keras.Variable(value) for value in values]
+    theirs.build(variables)
+    for each in gradients:
+        theirs.apply_gradients(zip([tf.constant(one) for one in each], variables, strict=True))
+    for one, variable in zip(ours, variables, strict=True):
+        np.testing.assert_allclose(one, variable.numpy(), atol=1e-4)
+
+
+def test_muon_leaves_biases_depthwise_kernels_and_the_last_layer_to_adamw():
+    rng = np.random.default_rng(3)
+    values = [rng.normal(size=shape).astype(np.float32) for shape in ((64,), (3, 3, 32, 1), (32, 8000))]
+    gradients = [[rng.normal(size=value.shape).astype(np.float32) for value in values] for _ in range(3)]
+    for ours, theirs in zip(*(steps(rule, values, gradients) for rule in (optimizer.muon(), optimizer.adamw())), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_moving_average_follows_the_weights():
