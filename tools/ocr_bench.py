@@ -7,11 +7,14 @@ For example:
   ocr_bench all --json=before.json
   ocr_bench all --compare=before.json
   ocr_bench read --accuracy=records
+  ocr_bench questions --lines=1000 --fonts='/usr/share/fonts/**/*.ttc'
 
 Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
-with the shipped model; or all. Each takes one to five minutes on two cores, on data that it generates, and is run twice: once
-with TensorFlow set up as the commands of this package do, so that it keeps freed memory, and once as it comes. A ratio of 3
-means that the alternative takes three times as long.
+with the shipped model; score, given texts with that model; or all. Each takes one to five minutes on two cores, on data that it
+generates, and is run twice: once with TensorFlow set up as the commands of this package do, so that it keeps freed memory, and
+once as it comes. A ratio of 3 means that the alternative takes three times as long.
+
+questions times nothing: it draws lines, and counts what a model gets wrong with and without what is known about their texts.
 """
 
 import importlib
@@ -37,7 +40,9 @@ BENCHES = {  # where each is in benchmarks
     "convert": "data.bench_convert",
     "train": "train.bench_train",
     "read": "read.bench_read",
+    "score": "score.bench_score",
 }
+_QUESTIONS = "questions"
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
 _ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
@@ -48,7 +53,14 @@ flags.DEFINE_string(
     "that are installed.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("model", "pretrained", "With --accuracy: an export; pretrained: the shipped model.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "model", "pretrained", "With --accuracy, or with questions: an export; pretrained: the shipped model.", flag_values=FLAGS
+)
+flags.DEFINE_integer("lines", 200, "With questions: the number of lines of each kind.", flag_values=FLAGS)
+flags.DEFINE_list("fonts", [], "With questions: fonts to draw with, as render_lines takes them.", flag_values=FLAGS)
+flags.DEFINE_list(
+    "corpus", [], "With questions: UTF-8 text files to sample texts from, likewise; else random letters.", flag_values=FLAGS
+)
 flags.DEFINE_string(
     "settings",
     "both",
@@ -62,9 +74,12 @@ flags.DEFINE_string("compare", "", "File of an earlier --json; the changes since
 
 def main(values: dict[str, Any], names: list[str]) -> dict:
     """Runs the benchmarks that are named, and prints their ratios."""
-    if not names or (unknown := set(names) - {*BENCHES, "all"}):
+    if not names or (unknown := set(names) - {*BENCHES, "all", _QUESTIONS}):
         refused = f"{' '.join(sorted(unknown))}: no such benchmark; " if names else ""
-        raise InputError(f"{refused}name one of {', '.join(BENCHES)}, all")
+        raise InputError(f"{refused}name one of {', '.join((*BENCHES, _QUESTIONS))}, all")
+    options.check_range(values, lines=(10, 1_000_000))
+    if _QUESTIONS in names and len(names) > 1:
+        raise InputError(f"{_QUESTIONS}: name it alone")
     options.check_choice(values, settings=("both", *SETTINGS))
     if values["accuracy"]:
         if names != ["read"]:
@@ -77,10 +92,13 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     before = kept.load(values["compare"]) if values["compare"] else None
     results: dict[str, Any] = machine.describe() | {"load": [machine.load()], "settings": {}}
     print(f"{results['processor']}, {results['cores']} cores, {' '.join(results['flags'])}; load {results['load'][0]}")
-    for settings in SETTINGS if values["settings"] == "both" else [values["settings"]]:
-        print(f"{SETTINGS[settings]}:", flush=True)
-        timed = _in_a_process(names, settings) if values["settings"] == "both" else _time(names, settings)
-        results["settings"][settings] = timed
+    if names == [_QUESTIONS]:
+        results["settings"]["ours"] = {_QUESTIONS: _ask(values)}
+    else:
+        for settings in SETTINGS if values["settings"] == "both" else [values["settings"]]:
+            print(f"{SETTINGS[settings]}:", flush=True)
+            timed = _in_a_process(names, settings) if values["settings"] == "both" else _time(names, settings)
+            results["settings"][settings] = timed
     results["load"].append(machine.load())
     print(f"load {results['load'][1]}")
     if before:
@@ -122,6 +140,16 @@ def _time(names: list[str], settings: str) -> dict:
             print(f"{_ROW}{other:34} {row['theirs_ms']:10.1f} ms, ours {row['ours_ms']:8.1f} ms: "
                   f"ratio {row['ratio']} ({row['lowest']} to {row['highest']})", flush=True)  # fmt: skip
     return results
+
+
+def _ask(values: dict[str, Any]) -> dict:
+    tensorflow_import.import_tensorflow()
+    from .benchmarks import questions
+
+    measured = questions.measure(values["lines"], values["fonts"], values["corpus"], values["model"])
+    for name, row in measured.items():
+        print(f"{_ROW}{name:34} {', '.join(f'{key} {value}' for key, value in row.items())}", flush=True)
+    return measured
 
 
 def _accuracy(values: dict[str, Any]) -> dict:

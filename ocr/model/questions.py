@@ -49,27 +49,23 @@ def score_files(recogniser: Recogniser, image_bytes: tf.Tensor, text: tf.Tensor,
 
     def answer(group: Group) -> list[tf.Tensor]:
         counts = tf.where(group.is_read, tf.gather(count, group.rows), 0)
-
-        def score_one(line: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            row, number = group.rows[line], counts[line]
-            own = lengths[row, :number]
-            longest = tf.reduce_max(tf.pad(own, [[0, 1]]))
-            logits = group.logits[line, : group.frames[line]]
-            scores = score.score(logits, labels[row, :number, :longest], own)
-            _, texts, characters = tf.unstack(tf.shape(labels))
-            log_probability = tf.pad(scores.log_probability, [[0, texts - number]], constant_values=-float("inf"))
-            return log_probability, tf.pad(scores.agreement, [[0, texts - number], [0, characters - longest]])
-
-        kinds = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, None], tf.float32)
-        # One by one, since each may need much memory.
-        scores = tf.map_fn(score_one, tf.range(tf.size(counts)), parallel_iterations=1, fn_output_signature=kinds)
+        asked = tf.where(tf.sequence_mask(counts, tf.shape(text)[1]))  # which text of which line, [Q, 2]
+        which = tf.stack([tf.gather(group.rows, asked[:, 0]), tf.cast(asked[:, 1], tf.int32)], axis=1)
+        own = tf.gather_nd(lengths, which)
+        longest = tf.reduce_max(tf.pad(own, [[0, 1]]))
+        own_labels = tf.gather_nd(labels, which)[:, :longest]
+        scores = score.score(group.logits, group.frames, tf.cast(asked[:, 0], tf.int32), own_labels, own)
+        shape = tf.concat([tf.shape(counts), tf.shape(labels)[1:]], axis=0)
+        log_probability = tf.tensor_scatter_nd_update(tf.fill(shape[:2], -float("inf")), asked, scores.log_probability)
+        agreement = tf.pad(scores.agreement, [[0, 0], [0, shape[2] - longest]])
+        agreement = tf.scatter_nd(tf.cast(asked, tf.int32), agreement, shape)
         decoded = recogniser.decode(group.logits, group.frames)
         characters = recogniser.characters(decoded.ids, decoded.lengths)
         given = tf.gather(first, group.rows)
         given_lengths = tf.cast(given.row_lengths(), tf.int32)
         inserted = edits.inserted(characters, decoded.lengths, given.to_tensor(""), given_lengths)
         missing = tf.strings.reduce_join(tf.where(inserted & (counts > 0)[:, tf.newaxis], characters, ""), axis=1)
-        return [missing, group.status, *scores]
+        return [missing, group.status, log_probability, agreement]
 
     (missing, codes, log_probability, agreement), place = recogniser.in_groups(
         pixels, width, status, answer, [tf.string, tf.int32, tf.float32, tf.float32], ranks=(2, 3)

@@ -1,7 +1,7 @@
 """The probability of texts that are given, and where the image disagrees with them; in the graph.
 
-Notation in docstrings and comments: T frames, C classes with the blank last, K texts, N characters of the longest of them,
-S = 2N + 1 states of a text's lattice (see `lattice`), J alternatives.
+Notation in docstrings and comments: B lines, T frames, C classes with the blank last, Q texts of any of the lines, N characters
+of the longest of them, S = 2N + 1 states of a text's lattice (see `lattice`), J alternatives.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,15 @@ from ocr.lattice import LOG_ZERO, UNROLLED
 MAX_TEXTS = 1000  # of an image
 MAX_LENGTH = 1000  # characters of a text
 MAX_CHARACTERS = 20_000  # of an image's texts, each counted as long as the longest
-_AT_ONCE = 2_000_000  # alternatives of all characters in all frames at a time, unless one text has more
+_AT_ONCE = 700_000  # alternatives of all characters in all frames at a time, unless one text has more
+_TOGETHER = 64  # classes whose highest logit is looked at before each of them
 
 
 def refusals(text: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Tells which rows of texts are not scored, and why.
 
     Args:
-      text: string[B, K].
+      text: string[B, K], K texts of each line.
       count: int32[B], how many of a row's texts are given.
 
     Returns:
@@ -58,11 +59,11 @@ def refusals(text: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 class Scores(NamedTuple):
-    """How well texts fit an image.
+    """How well texts fit images.
 
     Attributes:
-      log_probability: float32[K], the natural logarithm of each text's probability.
-      agreement: float32[K, N], from 0 to 1, how well each character agrees with the image: see `score`.
+      log_probability: float32[Q], the natural logarithm of each text's probability.
+      agreement: float32[Q, N], from 0 to 1, how well each character agrees with the image: see `score`.
     """
 
     log_probability: tf.Tensor
@@ -73,17 +74,19 @@ class Others(NamedTuple):
     """The most probable characters of each frame, one of which may not be used.
 
     Attributes:
-      values: float32[T, J + 1], their log-probabilities, LOG_ZERO for the one not used.
-      symbols: int32[T, J + 1], their classes.
-      unused: int32[T], the place of the one not used.
+      values: float32[B, T, J + 1], their log-probabilities; LOG_ZERO for the one not used, and beyond a line's frames.
+      symbols: int32[B, T, J + 1], their classes.
+      place: int32[B, T, J + 1], where each was in the frame before; in the place that is not used, if nowhere.
     """
 
     values: tf.Tensor
     symbols: tf.Tensor
-    unused: tf.Tensor
+    place: tf.Tensor
 
 
-def score(logits: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor, alternatives: int = 8) -> Scores:
+def score(
+    logits: tf.Tensor, frames: tf.Tensor, line: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor, alternatives: int = 8
+) -> Scores:
     """Computes how probable texts are given an image, and how well each of their characters agrees with it.
 
     The agreement of the nth character of a text y asks whether another character in its place would be more probable:
@@ -97,27 +100,25 @@ def score(logits: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor, alternatives
     (Graves et al., see `ctc`, equations 6 to 11).
 
     Args:
-      logits: float32[T, C] of one line, without frames that are not its own; T is at least 1 and C at least 2.
-      labels: int32[K, N], the texts' classes; -1 for a character that is not in the alphabet. K and N may be 0.
-      lengths: int32[K], the texts' lengths.
+      logits: float32[B, T, C]; T is at least 1 and C at least 2.
+      frames: int32[B], from 1 to T; frames beyond are ignored.
+      line: int32[Q], the line that each text is asked of.
+      labels: int32[Q, N], the texts' classes; -1 for a character that is not in the alphabet. Q and N may be 0.
+      lengths: int32[Q], the texts' lengths.
       alternatives: J, how many characters of a frame may take the place of one of a text.
 
     Returns:
       The scores: minus infinity for a text that has no alignment, or a character that is not in the alphabet; an agreement of
       0 beyond a text's length, and for a text without probability.
     """
-    logits, blank = tf.cast(logits, tf.float32), tf.shape(logits)[1] - 1
-    highest = tf.reduce_max(logits, axis=1, keepdims=True)
-    total = highest + tf.math.log(tf.reduce_sum(tf.exp(logits - highest), axis=1, keepdims=True))
-    # The blank is no alternative. Where it is not among the best, there is one character too many.
-    values, symbols = tf.math.top_k(logits, tf.minimum(alternatives, blank) + 1)
-    unused = tf.reduce_any(symbols == blank, axis=1, keepdims=True)
-    unused = tf.where(unused, symbols == blank, tf.range(tf.shape(symbols)[1]) == tf.shape(symbols)[1] - 1)
-    others = Others(tf.where(unused, LOG_ZERO, values - total), symbols, tf.argmax(unused, axis=1, output_type=tf.int32))
-    size = tf.maximum(_AT_ONCE // tf.maximum(tf.size(symbols) * tf.shape(labels)[1], 1), 1)
+    logits = tf.cast(logits, tf.float32)
+    normaliser, others = _most_probable(logits, frames, alternatives)
+    time, longest = tf.shape(logits)[1], tf.shape(labels)[1]
+    size = tf.maximum(_AT_ONCE // tf.maximum(time * tf.shape(others.symbols)[2] * longest, 1), 1)
 
     def part(begin: tf.Tensor, *done: tf.TensorArray) -> tuple:
-        scores = _score(logits, total, others, labels[begin : begin + size], lengths[begin : begin + size])
+        own = (value[begin : begin + size] for value in (line, labels, lengths))
+        scores = _score(logits, frames, normaliser, others, *own)
         return begin + size, *(array.write(array.size(), value) for array, value in zip(done, scores, strict=True))
 
     shapes = ([None], [None, None])
@@ -127,104 +128,155 @@ def score(logits: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor, alternatives
     return Scores(*(array.concat() for array in arrays))
 
 
-def _score(logits: tf.Tensor, normaliser: tf.Tensor, others: Others, labels: tf.Tensor, lengths: tf.Tensor) -> Scores:
-    """Scores Q of the texts, so few that all of their alternatives fit into memory.
+def _most_probable(logits: tf.Tensor, frames: tf.Tensor, count: int) -> tuple[tf.Tensor, Others]:
+    """Finds the most probable characters of each frame.
+
+    Returns:
+      float32[B, T], the logarithm of the sum of the exponentials of a frame's logits; and the characters.
+    """
+    blank = tf.shape(logits)[2] - 1
+    values, symbols = highest_logits(logits, tf.minimum(count, blank) + 1)
+    # The decoder needs the softmax, too.
+    best = tf.gather(tf.nn.softmax(logits), symbols[:, :, 0], batch_dims=2)
+    normaliser = values[:, :, 0] - tf.math.log(best)
+    # The blank is no alternative. Where it is not among the best, there is one character too many.
+    number = tf.range(tf.shape(symbols)[2])
+    unused = tf.reduce_any(symbols == blank, axis=2, keepdims=True)
+    unused = tf.where(unused, symbols == blank, number == tf.size(number) - 1)
+    within = tf.sequence_mask(frames, tf.shape(logits)[1])[:, :, tf.newaxis]
+    log_p = tf.where(within & ~unused, values - normaliser[:, :, tf.newaxis], LOG_ZERO)
+    same = symbols[:, 1:, :, tf.newaxis] == symbols[:, :-1, tf.newaxis]  # [B, T - 1, J + 1, J + 1]
+    nowhere = tf.argmax(unused, axis=2, output_type=tf.int32)[:, :-1, tf.newaxis]
+    place = tf.where(tf.reduce_any(same, axis=3), tf.argmax(same, axis=3, output_type=tf.int32), nowhere)
+    return normaliser, Others(log_p, symbols, tf.pad(place, [[0, 0], [1, 0], [0, 0]]))
+
+
+def highest_logits(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `tf.math.top_k` of [B, T, C] returns, in less than half of the time for thousands of classes.
+
+    The highest of them are among those that are together with the highest of some others.
+    """
+    batch, time, classes = tf.unstack(tf.shape(logits))
+    parts = -(-classes // _TOGETHER)
+    padding = [[0, 0], [0, 0], [0, parts * _TOGETHER - classes]]
+    by_part = tf.reshape(tf.pad(logits, padding, constant_values=-float("inf")), [batch, time, parts, _TOGETHER])
+    _, chosen = tf.math.top_k(tf.reduce_max(by_part, axis=3), tf.minimum(count, parts))
+    chosen = tf.sort(chosen, axis=2)  # of equal ones, the first
+    symbols = chosen[:, :, :, tf.newaxis] * _TOGETHER + tf.range(_TOGETHER)
+    few = tf.reshape(tf.gather(by_part, chosen, batch_dims=2), [batch, time, -1])
+    values, place = tf.math.top_k(few, count)
+    return values, tf.gather(tf.reshape(symbols, [batch, time, -1]), place, batch_dims=2)
+
+
+def _score(
+    logits: tf.Tensor,
+    frames: tf.Tensor,
+    normaliser: tf.Tensor,
+    others: Others,
+    line: tf.Tensor,
+    labels: tf.Tensor,
+    lengths: tf.Tensor,
+) -> Scores:
+    """Scores texts, so few that all of their alternatives fit into memory.
 
     Args:
-      logits: float32[T, C].
-      normaliser: float32[T, 1], the log of the sum of their exponentials.
+      logits: float32[B, T, C].
+      frames: int32[B].
+      normaliser: float32[B, T], the log of the sum of their exponentials.
       others: what may take the place of a character.
-      labels: int32[Q, N], as in `score`.
+      line: int32[Q], as in `score`.
+      labels: int32[Q, N], likewise.
       lengths: int32[Q], likewise.
     """
     count, longest = tf.unstack(tf.shape(labels))
-    time, blank = tf.shape(logits)[0], tf.shape(logits)[1] - 1
+    _, time, classes = tf.unstack(tf.shape(logits))
+    blank, frames = classes - 1, tf.gather(frames, line)
     own = tf.sequence_mask(lengths, longest)
-    valid = tf.reduce_all(~own | (labels >= 0), axis=1) & ctc.feasible(tf.fill([count], time), labels, lengths)
+    valid = tf.reduce_all(~own | (labels >= 0), axis=1) & ctc.feasible(frames, labels, lengths)
     labels = tf.where(own & valid[:, tf.newaxis], labels, blank)
     lengths = tf.where(valid, lengths, 0)
 
     columns = tf.concat([labels, tf.fill([count, 1], blank)], axis=1)
-    needed = tf.transpose(tf.gather(logits, columns, axis=1), [1, 0, 2]) - normaliser  # [Q, T, N + 1]
-    of_texts = lattice.build(needed, tf.fill([count], time), labels, lengths)
+    rows = (line[:, tf.newaxis] * time + tf.range(time)) * classes  # where each frame begins
+    needed = tf.gather(tf.reshape(logits, [-1]), rows[:, :, tf.newaxis] + columns[:, tf.newaxis])  # [Q, T, N + 1]
+    needed -= tf.gather(normaliser, line)[:, :, tf.newaxis]
+    of_texts = lattice.build(needed, frames, labels, lengths)
+    highest = tf.where(tf.sequence_mask(frames, time), of_texts.highest, 0.0)
     sums = lattice.sums(of_texts)
-    before = (sums.before + sums.before_scale[:, tf.newaxis])[:time]
-    before = tf.concat([of_texts.start[tf.newaxis], before], axis=0)  # [T + 1, S, Q], of the first t frames
-    behind = (sums.behind + sums.behind_scale[:, tf.newaxis])[: time + 1]  # of those from t on
     possible = valid & (sums.total > 0.5 * LOG_ZERO)
-    alternatives = _alternatives(before, behind, others, of_texts.highest, labels)
+    of_lines = Others(*(tf.transpose(tf.gather(value, line), [1, 0, 2]) for value in others))
+    before = tf.concat([of_texts.start[tf.newaxis], sums.before[: time - 1]], axis=0)
+    # Relative to all frames, in which another character has probabilities of its own.
+    relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))  # [T + 1, Q]
+    before_scale = relative[:-1] + tf.pad(tf.cast(sums.before_scale[: time - 1], tf.float64), [[1, 0], [0, 0]])
+    behind, behind_scale = sums.behind[1 : time + 1], tf.cast(sums.behind_scale[1 : time + 1], tf.float64) - relative[1:]
+    nothing = tf.fill([time, 1, count], LOG_ZERO)
+    around = (
+        _by_text(before[:, :-1:2], before_scale),
+        _by_text(tf.concat([nothing, before[:, 1:-2:2]], axis=1)[:, :longest], before_scale),
+        _by_text(behind[:, 2::2], behind_scale),
+        _by_text(tf.concat([behind[:, 3::2], nothing], axis=1)[:, :longest], behind_scale),
+    )
+    alternatives = _alternatives(around, of_lines, labels)
     agreement = tf.where(own & possible[:, tf.newaxis], tf.sigmoid(sums.total[:, tf.newaxis] - alternatives), 0.0)
-    log_probability = tf.minimum(sums.total + tf.reduce_sum(of_texts.highest, axis=1), 0.0)
+    log_probability = tf.minimum(sums.total + tf.reduce_sum(highest, axis=1), 0.0)
     return Scores(tf.where(possible, log_probability, -float("inf")), agreement)
 
 
-def _alternatives(before: tf.Tensor, behind: tf.Tensor, others: Others, highest: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def _by_text(sums: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Returns sums [T, N, Q] with the scale [T, Q] that was subtracted from them, as float64[T, Q, N]."""
+    return tf.cast(tf.transpose(sums, [0, 2, 1]), tf.float64) + scale[:, :, tf.newaxis]
+
+
+def _alternatives(around: tuple[tf.Tensor, ...], others: Others, labels: tf.Tensor) -> tf.Tensor:
     """Sums over all texts that have another character in one place.
 
     Probabilities themselves are added and multiplied, in float64 and relative to the highest of 8 frames, so that none
     underflows: that takes a third of the operations that their logarithms take.
 
     Args:
-      before: float32[T + 1, S, Q], the log of the sum over all paths that are in a state after the first t frames.
-      behind: float32[T + 1, S, Q], that over all paths from a state in frame t to the end.
-      others: the characters that may be there.
-      highest: float32[Q, T], what the two are relative to in each frame.
+      around: four of float64[T, Q, N]: the log of the sum over all paths that are in the blank in front of each character
+        before a frame, and in the character in front; and over those that continue in the blank behind it after a frame, and
+        in the character behind. The latter are relative to the highest of these frames.
+      others: the characters that may be there, [T, Q, J + 1].
       labels: int32[Q, N], padded with the blank.
 
     Returns:
-      float32[Q, N], the log of the sum over all characters in place of each but that itself, relative to all of `highest`.
+      float32[Q, N], the log of the sum over all characters in place of each but that itself, relative to the same.
     """
     count, longest = tf.unstack(tf.shape(labels))
-    time, number = tf.unstack(tf.shape(others.symbols))
-    # Frames come first, and texts and characters last.
-    relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))[
-        :, :, tf.newaxis
-    ]  # [T + 1, Q, 1]
-    before = tf.cast(tf.transpose(before, [0, 2, 1]), tf.float64) + relative
-    behind = tf.cast(tf.transpose(behind, [0, 2, 1]), tf.float64) - relative
-    none = tf.fill([time, count, 1], tf.constant(LOG_ZERO, tf.float64))
-    # Where the character of each place was in the frame before; in the place that is not used, if nowhere.
-    same = others.symbols[1:, :, tf.newaxis] == others.symbols[:-1, tf.newaxis]  # [T - 1, J + 1, J + 1]
-    place = tf.where(tf.reduce_any(same, axis=2), tf.argmax(same, axis=2, output_type=tf.int32), others.unused[:-1, tf.newaxis])
-    by_frame = (
-        before[:-1, :, :-1:2],  # the blank in front of each character, [T, Q, N]
-        tf.concat([none, before[:-1, :, 1:-2:2]], axis=2)[:, :, :longest],  # the character in front
-        behind[1:, :, 2::2],  # the blank behind
-        tf.concat([behind[1:, :, 3::2], none], axis=2)[:, :, :longest],  # the character behind
-        others.symbols,
-        tf.exp(tf.cast(others.values, tf.float64)),
-        tf.pad(place, [[1, 0], [0, 0]]),
-    )
+    number = tf.shape(others.symbols)[2]
+    # Frames come first, then texts, then alternatives, and characters last.
+    by_frame = (*around, others.symbols, tf.exp(tf.cast(others.values, tf.float64)), others.place)
     chunks = tuple(_in_chunks(value, padding) for value, padding in zip(by_frame, [LOG_ZERO] * 4 + [0] * 3, strict=True))
     no_label = tf.fill([count, 1], -1)
-    in_front = tf.concat([no_label, labels[:, :-1]], axis=1)[:, :longest]
-    next_one = tf.concat([labels[:, 1:], no_label], axis=1)[:, :longest]
+    in_front = tf.concat([no_label, labels[:, :-1]], axis=1)[:, tf.newaxis, :longest]
+    next_one = tf.concat([labels[:, 1:], no_label], axis=1)[:, tf.newaxis, :longest]
 
     def probabilities(blanks: tf.Tensor, characters: tf.Tensor, scale: tf.Tensor, differs: tf.Tensor) -> tf.Tensor:
         """Returns the sum over paths to or from an alternative: not from an equal neighbour without a blank between."""
-        blanks, characters = (tf.exp(value - scale)[:, tf.newaxis] for value in (blanks, characters))
-        return blanks + tf.where(differs, characters, 0.0)
+        blanks, characters = (tf.exp(value - scale)[:, :, tf.newaxis] for value in (blanks, characters))
+        return tf.where(differs, blanks + characters, blanks)
 
     def advance(state: tuple[tf.Tensor, tf.Tensor, tf.Tensor], chunk: tuple[tf.Tensor, ...]) -> tuple:
-        run, last_scale, _ = state  # [J + 1, Q, N], relative to the exponential of [Q, N]
+        run, last_scale, _ = state  # [Q, J + 1, N], relative to the exponential of [Q, N]
         blank_before, before, blank_behind, behind, symbols, p, places = chunk
-        symbols = symbols[:, :, tf.newaxis, tf.newaxis]
+        symbols = symbols[:, :, :, tf.newaxis]
         scale = tf.reduce_max(tf.maximum(blank_before, before), axis=0)
-        scale = tf.maximum(scale, last_scale + tf.math.log(tf.reduce_max(run, axis=0)))
-        run = tf.math.multiply_no_nan(tf.exp(last_scale - scale), run)
+        scale = tf.maximum(scale, last_scale + tf.math.log(tf.reduce_max(run, axis=1)))
+        run = tf.math.multiply_no_nan(tf.exp(last_scale - scale)[:, tf.newaxis], run)
         scale_behind = tf.reduce_max(tf.maximum(blank_behind, behind), axis=0)
-        entered = probabilities(blank_before, before, scale, symbols != in_front)  # [8, J + 1, Q, N]
+        entered = probabilities(blank_before, before, scale, symbols != in_front)  # [8, Q, J + 1, N]
         left = probabilities(blank_behind, behind, scale_behind, symbols != next_one)
-        emitted = tf.where(symbols == labels, tf.zeros([], tf.float64), p[:, :, tf.newaxis, tf.newaxis])
-        runs = []
+        emitted = tf.where(symbols != labels[:, tf.newaxis], p[:, :, :, tf.newaxis], tf.zeros([], tf.float64))
+        total = tf.zeros_like(run)
         for frame in range(UNROLLED):
-            run = (tf.gather(run, places[frame]) + entered[frame]) * emitted[frame]
-            runs.append(run)
-        total = tf.math.log(tf.reduce_sum(tf.stack(runs) * left, axis=[0, 1]))
-        return run, scale, total + scale + scale_behind
+            run = (tf.gather(run, places[frame], batch_dims=1) + entered[frame]) * emitted[frame]
+            total += run * left[frame]
+        return run, scale, tf.math.log(tf.reduce_sum(total, axis=1)) + scale + scale_behind
 
     nothing = tf.zeros([count, longest], tf.float64)
-    start = (tf.zeros([number, count, longest], tf.float64), nothing, nothing)
+    start = (tf.zeros([count, number, longest], tf.float64), nothing, nothing)
     _, _, totals = tf.scan(advance, chunks, start)
     return tf.cast(tf.reduce_logsumexp(totals, axis=0), tf.float32)
 

@@ -27,9 +27,8 @@ def scored(logits: np.ndarray, texts: list[tuple[int, ...]], **options) -> score
     labels = np.full((len(texts), longest), -7, np.int32)  # beyond a text anything
     for row, text in zip(labels, texts, strict=True):
         row[: len(text)] = text
-    scores = score.score(
-        tf.constant(logits, tf.float32), tf.constant(labels), tf.constant([*map(len, texts)], tf.int32), **options
-    )
+    line = tf.constant(logits[np.newaxis], tf.float32), tf.constant([len(logits)]), tf.zeros([len(texts)], tf.int32)
+    scores = score.score(*line, tf.constant(labels), tf.constant([*map(len, texts)], tf.int32), **options)
     return score.Scores(*(value.numpy() for value in scores))
 
 
@@ -158,3 +157,32 @@ def test_sizes_beyond_the_limits_are_refused_by_row(text: list[str], count: int,
     refused = score.refusals(tf.constant([text, ["b"] * len(text)]), tf.constant([count, 1])).numpy()
     assert refused[0].decode() == message
     assert bool(refused[1]) == (len(text) > 1000)
+
+
+def test_texts_of_several_lines_are_scored_as_those_of_each_alone():
+    rng = np.random.default_rng(7)
+    logits = rng.normal(size=(3, 20, 12)) * 3
+    frames = [11, 20, 4]
+    asked = [(2, (1, 2)), (0, (3, 3, 4, 5)), (0, ()), (2, (1, 2, 3, 4, 5)), (1, (7, 8, 7))]
+    for line, own in enumerate(frames):
+        logits[line, own:] = 50 * rng.normal(size=(20 - own, 12))
+    labels = np.array([[*text, *[0] * (5 - len(text))] for _, text in asked], np.int32)
+    lines, lengths = (tf.constant(values) for values in ([line for line, _ in asked], [len(text) for _, text in asked]))
+    together = score.score(tf.constant(logits, tf.float32), tf.constant(frames), lines, tf.constant(labels), lengths)
+    for number, (line, text) in enumerate(asked):
+        alone = scored(logits[line, : frames[line]], [text])
+        assert together.log_probability[number].numpy() == pytest.approx(alone.log_probability[0], rel=1e-5)
+        np.testing.assert_allclose(together.agreement[number, : len(text)], alone.agreement[0], rtol=1e-5)
+        assert not together.agreement[number, len(text) :].numpy().any()
+
+
+@pytest.mark.parametrize("classes", [1, 9, 64, 65, 1000])
+def test_the_highest_are_those_of_top_k_also_where_many_are_equal(classes: int):
+    rng = np.random.default_rng(classes)
+    size = (2, 3, classes)
+    for values in (rng.normal(size=size), rng.integers(0, classes // 4 + 1, size), np.zeros(size)):
+        logits = tf.constant(values, tf.float32)
+        for own, expected in zip(
+            score.highest_logits(logits, min(9, classes)), tf.math.top_k(logits, min(9, classes)), strict=True
+        ):
+            np.testing.assert_array_equal(own, expected)

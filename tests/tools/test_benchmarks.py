@@ -5,10 +5,11 @@ import json
 import pathlib
 import subprocess
 
+import numpy as np
 import pytest
 
 from tools import ocr_bench
-from tools.benchmarks import ctc, decode
+from tools.benchmarks import ctc, decode, kept, questions
 
 
 @pytest.mark.parametrize("name", ocr_bench.BENCHES)
@@ -78,3 +79,46 @@ def test_what_is_no_kept_run_is_refused_before_anything_is_timed(invoke, tmp_pat
     done = invoke("ocr_bench", "ctc", "--compare=kept.json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: --compare=kept.json: not a file of results that --json wrote\n"
+
+
+def test_the_area_under_the_curve_and_the_recall_of_a_ranking_are_those_counted_by_hand():
+    assert questions.auc(np.array([1.0, 3.0]), np.array([2.0, 1.0, 0.0])) == pytest.approx((1.5 + 3) / 6)
+    assert questions.auc(np.array([1.0]), np.array([1.0])) == 0.5
+    # Ranked: wrong, wrong, right, wrong, wrong, right, right, wrong. Of the first five, four are wrong, which is 80%.
+    wrong = np.array([1, 1, 0, 1, 1, 0, 0, 1], bool)
+    order = np.random.default_rng(0).permutation(8)
+    assert questions.recall(-np.arange(8.0)[order], wrong[order]) == pytest.approx(4 / 5)
+    assert questions.recall(np.arange(2.0), np.array([True, False])) == 0.0
+
+
+@pytest.mark.slow
+def test_what_is_allowed_anyway_changes_nothing(trained):
+    rows = questions.measure(20, model=str(trained.export))
+    assert "dates, hard" not in rows  # they have characters that the model lacks
+    assert rows["numbers, hard"]["allowed"] == rows["numbers, hard"]["pattern"] == rows["numbers, hard"]["wrong"]
+    assert rows["list of 100 names, hard"]["texts"] <= rows["list of 100 names, hard"]["wrong"]
+    assert rows["one wrong character, clean"]["auc"] > 0.9
+
+
+def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
+    def results(wrong: int) -> dict:
+        rows = {"dates, hard": {"lines": 10, "wrong": wrong}}
+        return {"processor": "abacus", "flags": [], "settings": {"ours": {"questions": rows}}}
+
+    (tmp_path / "kept.json").write_text(json.dumps(results(5)), "utf-8")
+    changes = [*kept.changes(kept.load(str(tmp_path / "kept.json")), results(4))]
+    assert changes == ["questions, dates, hard: lines 10 to 10, wrong 5 to 4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("questions", "ctc"), "questions: name it alone"),
+        (("questions", "--lines=9"), "--lines=9: must be 10 to 1000000"),
+        (("question",), "question: no such benchmark; name one of"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(invoke, arguments: tuple[str, ...], message: str):
+    done = invoke("ocr_bench", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {message}")

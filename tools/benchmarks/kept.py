@@ -18,7 +18,7 @@ def load(path: str) -> dict[str, Any]:
             results = json.load(file)
         for timed in results["settings"].values():
             rows = [row for rows in timed.values() for row in rows.values()]
-            assert all(row["ours_ms"] > 0 for row in rows)
+            assert all(row["lines" if "lines" in row else "ours_ms"] > 0 for row in rows)
         assert {"processor", "flags"} <= results.keys()
     except OSError as error:
         raise InputError(f"--compare={path}: {error.strerror}") from error
@@ -28,13 +28,20 @@ def load(path: str) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """Yields a line for each time of ours that both runs have: the change in per cent, and both ratios to the alternative."""
+    """Yields a line for each row that both runs have.
+
+    It has the change of our time in per cent and both ratios to the alternative, or the figures of `questions` in both.
+    """
     if (before["processor"], before["flags"]) != (after["processor"], after["flags"]):
         yield f"the earlier run was on another processor ({before['processor']}): compare the ratios, not the times"
     for settings, benches in after["settings"].items():
         for bench, rows in benches.items():
             for other, row in rows.items():
-                if earlier := before["settings"].get(settings, {}).get(bench, {}).get(other):
+                earlier = before["settings"].get(settings, {}).get(bench, {}).get(other)
+                if earlier and "lines" in row:
+                    counts = (f"{key} {earlier.get(key)} to {value}" for key, value in row.items())
+                    yield f"{bench}, {other}: {', '.join(counts)}"
+                elif earlier:
                     times = f"ours {earlier['ours_ms']} to {row['ours_ms']} ms ({row['ours_ms'] / earlier['ours_ms'] - 1:+.0%})"
                     both = "ratio" in earlier and "ratio" in row
                     ratios = f", ratio {earlier['ratio']} to {row['ratio']}" if both else ""
