@@ -11,6 +11,7 @@ from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
 from ocr.model import decode, frozen, networks
+from ocr.model.fusion import Fusion
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
 _AT_ONCE = 32_768  # pixels of width of all lines in a group
@@ -44,9 +45,11 @@ class Recogniser:
       charset: alphabet of the model's classes.
       decoder: a key of `decode.DECODERS`.
       fixed: whether to freeze the current weights, for an export; otherwise each call uses the weights at the time.
+      fusion: decodes with a language model, in place of `decoder`.
 
     Attributes:
       charset: as given.
+      fusion: as given.
       frame: size of the network's frames.
       decode: from logits and frames to `decode.Decoded`.
       logits: runs the network on pixels and widths: see `networks.logits`.
@@ -54,9 +57,16 @@ class Recogniser:
       characters: from classes and lengths to characters: see `Charset.decode_graph`.
     """
 
-    def __init__(self, model: keras.Model, charset: Charset, decoder: str = "greedy", fixed: bool = False):
-        self.charset = charset
-        self.decode = decode.DECODERS[decoder]
+    def __init__(
+        self,
+        model: keras.Model,
+        charset: Charset,
+        decoder: str = "greedy",
+        fixed: bool = False,
+        fusion: Fusion | None = None,
+    ):
+        self.charset, self.fusion = charset, fusion
+        self.decode: Callable[[tf.Tensor, tf.Tensor], decode.Decoded] = fusion.decode if fusion else decode.DECODERS[decoder]
         self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
@@ -69,6 +79,9 @@ class Recogniser:
             ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
             self.rows = tf.function(self.rows, [tf.TensorSpec([None], tf.string)], autograph=False)
             self.characters = tf.function(self.characters, [ids, lengths], autograph=False)
+            if fusion:
+                logits = tf.TensorSpec([None, None, charset.num_classes], tf.float32)
+                self.decode = tf.function(self.decode, [logits, lengths], autograph=False)
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes logits: see `decode`.
@@ -91,7 +104,7 @@ class Recogniser:
           file that was not read has an empty text and confidence 0. If detailed, with N the length of the longest text:
           `chars` string[B, N], padded with empty strings; and, padded with 0, `char_confidence` float32[B, N] from 0 to 1,
           and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
-          end exclusive.
+          end exclusive; with a language model `fused_score` float32[B], what it chooses the text by: see `fusion.Weights`.
         """
         pixels, width, status, given = self.rows(not_empty(image_bytes))
         outputs = self._read(pixels, width, status, given, detailed)
@@ -129,9 +142,11 @@ class Recogniser:
                 start, stop = _places(decoded, group.width, self.frame)
                 characters = (self.characters(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
+                outputs += [self.fusion.score(decoded._replace(lengths=lengths))] if self.fusion else []
             return outputs
 
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
+        kinds += [tf.float32] if detailed and self.fusion else []
         (text, confidence, codes, *rest), place = self.in_groups(pixels, width, status, answer, kinds)
         outputs = {
             "text": tf.gather(text, place),
@@ -139,6 +154,9 @@ class Recogniser:
             "status": tf.gather(codes, place),
         }
         if detailed:
+            if self.fusion:
+                *rest, scores = rest
+                outputs["fused_score"] = tf.gather(scores, place)
             lengths, *flat = rest
             rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in flat]
             outputs |= dict(zip(("chars", "char_confidence", "char_start", "char_end"), rows, strict=True))

@@ -45,6 +45,7 @@ _SIGNATURES = {  # inputs, outputs
     ),
 }
 _ADDED = ("score", "constrained")  # which older exports lack
+_FUSED = {"fused_score": (tf.float32, 1)}  # which the signature `detailed` has with a language model
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
@@ -98,7 +99,10 @@ def _check_signatures(signatures: Mapping[str, Any]) -> None:
 def _expected(signatures: Mapping[str, Any]) -> dict[str, tuple[dict, dict]]:
     """Returns what the signatures should be; an export has all of those that were added, or none."""
     is_older = not any(name in signatures for name in _ADDED)
-    return {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
+    expected = {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
+    if _FUSED.keys() <= signatures["detailed"].structured_outputs.keys():
+        expected["detailed"] = (_FILES, expected["detailed"][1] | _FUSED)
+    return expected
 
 
 def _check_provenance(folder: pathlib.Path, serve: Any) -> None:
