@@ -12,6 +12,8 @@ from ocr.model.ngram import NGram
 from tfrecords.errors import InputError
 
 _MIN_COUNT = 2  # occurrences of an n-gram of more than two characters
+_DISCOUNTS = (0.1, 0.9)  # in a small text the numbers of n-grams say little
+_TINY = 1e-12  # probability
 _HEADER_BYTES = 500  # of a file, beside the characters
 
 
@@ -22,23 +24,24 @@ class _Level(NamedTuple):
       keys: int64[M].
       counts: int64[M].
       probabilities: float64[M], of the last character after the others.
-      gains: float64[M], what each adds to the log-likelihood of the corpus, compared with the model of one character less.
+      weights: float64[M], how much each changes the log-likelihood of its occurrences, compared with the n-gram without its
+        first character.
     """
 
     keys: np.ndarray
     counts: np.ndarray
     probabilities: np.ndarray
-    gains: np.ndarray
+    weights: np.ndarray
 
 
 def estimate(lines: Iterable[str], order: int, max_bytes: int = ngram.MAX_BYTES) -> NGram:
     """Estimates a model.
 
     Probabilities are interpolated with absolute discounting (Ney, Essen and Kneser, 1994, "On Structuring Probabilistic
-    Dependences in Stochastic Language Modelling"); the discount of each length is n1 / (n1 + 2 n2), with the numbers of
-    n-grams seen once and twice. What is discounted from single characters is the probability of all others together.
-    Of the n-grams those stay that say most about the corpus, count times log-likelihood ratio to the shorter context (Seymore
-    and Rosenfeld, 1996, "Scalable Backoff Language Models"), and the contexts of those. Backoff weights make the
+    Dependences in Stochastic Language Modelling"); the discount of each length is n1 / (n1 + 2 n2), but 0.1 to 0.9, with the
+    numbers of n-grams seen once and twice. What is discounted from single characters is the probability of all others together.
+    Of the n-grams those stay that change most: count times log-likelihood ratio to the shorter context (Seymore and Rosenfeld,
+    1996, "Scalable Backoff Language Models"). So do their contexts, and no longer one that is seen once. Backoff weights make the
     probabilities after each context sum to 1 again.
 
     Args:
@@ -72,7 +75,7 @@ def _levels(numbers: np.ndarray, base: int, order: int) -> tuple[list[_Level], f
         windows, within = windows[:-1] * base + numbers[length - 1 :], within[:-1] & (numbers[length - 1 :] > 0)
         keys, counts = np.unique(windows[within], return_counts=True)
         once, twice = ((counts == times).sum() for times in (1, 2))
-        discount = once / (once + 2 * twice) if once else 0.5
+        discount = np.clip(once / max(once + 2 * twice, 1), *_DISCOUNTS)
         _, context = np.unique(keys // base, return_inverse=True)
         total, kinds = np.bincount(context, counts), np.bincount(context)
         discounted = (counts - discount) / total[context]
@@ -83,21 +86,21 @@ def _levels(numbers: np.ndarray, base: int, order: int) -> tuple[list[_Level], f
         # All that an n-gram ends with has occurred as well.
         shorter = levels[-1].probabilities[np.searchsorted(levels[-1].keys, keys % base ** (length - 1))]
         probabilities = discounted + (discount * kinds / total)[context] * shorter
-        gains = (counts - discount) * np.log(probabilities / shorter)
-        gains[counts < _MIN_COUNT if length > 2 else np.zeros(len(keys), bool)] = -np.inf
-        levels.append(_Level(keys, counts, probabilities, gains))
+        weights = (counts - discount) * np.abs(np.log(probabilities / shorter))
+        weights[counts < _MIN_COUNT if length > 2 else np.zeros(len(keys), bool)] = -np.inf
+        levels.append(_Level(keys, counts, probabilities, weights))
     return levels, unknown
 
 
 def _pruned(levels: Sequence[_Level], most: int) -> list[_Level]:
-    """Returns the n-grams that add most to the likelihood, at most so many; all single characters are among them."""
+    """Returns the n-grams of the highest weights, at most so many; all single characters are among them."""
     base = len(levels[0].keys) + 1
     for context, level in reversed(list(itertools.pairwise(levels))):
         # A context stays with any n-gram that needs its backoff weight.
-        np.maximum.at(context.gains, np.searchsorted(context.keys, level.keys // base), level.gains)
-    gains = np.concatenate([level.gains for level in levels])
-    least = np.partition(gains, -most)[-most] if len(gains) > most else 0.0
-    kept = [level.gains > max(least, 0.0) for level in levels]
+        np.maximum.at(context.weights, np.searchsorted(context.keys, level.keys // base), level.weights)
+    weights = np.concatenate([level.weights for level in levels])
+    least = np.partition(weights, -most)[-most] if len(weights) > most else 0.0
+    kept = [level.weights > max(least, 0.0) for level in levels]
     return [_Level(*(column[keep] for column in level)) for level, keep in zip(levels, kept, strict=True)]
 
 
@@ -111,7 +114,7 @@ def _with_backoffs(characters: str, levels: Sequence[_Level], unknown: float) ->
         tails, last = level.keys // model.base % model.base ** (length - 2), level.keys % model.base
         shorter = np.exp(model.log_probability(tails, last, length - 1))
         left, needed = (1.0 - np.bincount(context, value) for value in (level.probabilities, shorter))
-        # All that follows a context is listed where nothing is left but rounding.
-        tiny = np.finfo(np.float16).tiny
-        model.backoffs[np.searchsorted(model.keys, contexts)] = np.log(np.maximum(left, tiny) / np.maximum(needed, tiny))
+        # What is left may be rounding alone.
+        backoffs = np.log(np.maximum(left, _TINY) / np.maximum(needed, _TINY))
+        model.backoffs[np.searchsorted(model.keys, contexts)] = backoffs
     return model
