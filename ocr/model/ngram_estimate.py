@@ -40,9 +40,10 @@ def estimate(lines: Iterable[str], order: int, max_bytes: int = ngram.MAX_BYTES)
     Probabilities are interpolated with absolute discounting (Ney, Essen and Kneser, 1994, "On Structuring Probabilistic
     Dependences in Stochastic Language Modelling"); the discount of each length is n1 / (n1 + 2 n2), but 0.1 to 0.9, with the
     numbers of n-grams seen once and twice. What is discounted from single characters is the probability of all others together.
+
     Of the n-grams those stay that change most: count times log-likelihood ratio to the shorter context (Seymore and Rosenfeld,
-    1996, "Scalable Backoff Language Models"). So do their contexts, and no longer one that is seen once. Backoff weights make the
-    probabilities after each context sum to 1 again.
+    1996, "Scalable Backoff Language Models"). So do their contexts; three and more characters that are seen once do not.
+    Backoff weights make the probabilities after each context sum to 1 again.
 
     Args:
       lines: texts without line ends. No n-gram reaches from one to the next.

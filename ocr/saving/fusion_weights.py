@@ -117,7 +117,7 @@ def _try(recogniser: Recogniser, ngram: NGram, lines: list[_Line]) -> Iterator[_
     @tf.function(autograph=False)
     def texts(weight: tf.Tensor, bonus: tf.Tensor) -> tf.Tensor:
         language = fusion.Language(ngram, recogniser.charset, weight, bonus)
-        added = fusion.search(*frames, language)
+        added = fusion.search(*frames, language=language)
         characters = recogniser.characters(tf.maximum(added, 0), tf.fill(tf.shape(added)[:1], tf.shape(added)[1]))
         return tf.strings.reduce_join(tf.where(added >= 0, characters, ""), axis=1)
 

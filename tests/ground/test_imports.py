@@ -38,6 +38,7 @@ WITHOUT_TENSORFLOW = (
     "ocr.serving.edge",
     "ocr.serving.wire",
     "tools.cli.command",
+    "tools.ocr_lm",
     "tools.ocr_predict",
 )
 

@@ -61,6 +61,12 @@ def test_probabilities_after_any_context_sum_to_one(order: int, max_bytes: int):
             assert total == pytest.approx(1.0, abs=1e-9), context
 
 
+@pytest.mark.parametrize("max_bytes", range(1_000, 4_500, 500))
+def test_a_listed_ngram_has_its_context_listed_too_for_the_backoff_weight(max_bytes: int):
+    model = ngram_estimate.estimate(lines(), 5, max_bytes)
+    assert set(model.keys // model.base) <= set(model.keys)
+
+
 def test_probabilities_are_those_of_the_definition_with_pairs_and_all_their_shorter_contexts():
     texts = lines()
     model = ngram_estimate.estimate(texts, 2)
