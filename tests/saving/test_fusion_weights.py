@@ -29,12 +29,12 @@ def sequences(seed: int, count: int = 400) -> list[str]:
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory) -> list[str]:
-    """Two sets of such lines, so hard to read that the recogniser is wrong at times."""
+    """Two sets of such lines, scanned, so that the recogniser is wrong at times."""
     here = tmp_path_factory.mktemp("hard")
-    drawing = {"charset": "digits", "width": 112, "min_chars": 2, "max_chars": 6, "degrade": "hard", "tfrecords": True}
+    drawing = {"charset": "digits", "width": 112, "min_chars": 2, "max_chars": 6, "degrade": "scan", "tfrecords": True}
     for seed in (1, 2):
         (here / f"{seed}.txt").write_text("\n".join(sequences(seed)))
-        config = {"output": str(here / str(seed)), "corpus": str(here / f"{seed}.txt"), "split": "eval", "seed": seed}
+        config = {"output": str(here / str(seed)), "corpus": (str(here / f"{seed}.txt"),), "split": "eval", "seed": seed}
         render.render(render.RenderConfig(count=200, **config, **drawing))
     return [str(here / "1"), str(here / "2")]
 
@@ -49,7 +49,7 @@ def test_the_weights_lower_the_errors_as_much_as_they_say(trained, hard):
     weights, measured = fusion_weights.choose(Recogniser(model, charset), lm, hard[0])
     assert measured["lines"] == 200
     assert 20 < measured["lines_decoded_again"] < 180
-    assert measured["cer"] < 0.85 * measured["greedy_cer"]
+    assert measured["cer"] < 0.9 * measured["greedy_cer"]
     plain, fused = Recogniser(model, charset), Recogniser(model, charset, fusion=fusion.Fusion(lm, charset, weights))
     texts: dict[str, list[str]] = {"plain": [], "fused": [], "truth": []}
     for batch in pipeline.evaluation_batches(dataset.find(hard[0], "eval"), charset, 100, 32):
@@ -117,7 +117,7 @@ def test_an_export_with_a_language_model_keeps_every_promise(invoke, last_json, 
     assert 20 < sure.sum() < 180
     assert np.array(texts)[sure].tolist() == np.array(fused_texts)[sure].tolist()
     np.testing.assert_array_equal(np.array(confidences)[sure], np.array(fused_confidences)[sure])
-    assert character_errors(fused_texts, truths) < 0.9 * character_errors(texts, truths)
+    assert character_errors(fused_texts, truths) < 0.95 * character_errors(texts, truths)
 
     loaded = tf.saved_model.load(str(tmp_path / "export/2"))
     outputs = {name: value.numpy() for name, value in loaded.signatures["detailed"](image_bytes=tf.constant(lines)).items()}
