@@ -4,6 +4,7 @@ For example:
 
   ocr_export --workdir=run --export_dir=export
   ocr_export --workdir=run --export_dir=export --calibrate=records
+  ocr_export --workdir=run --export_dir=export --calibrate=records --decoder=beam --lm=zh.lm
   ocr_export --export_dir=export --serving_config=serving
   ocr_export --check=export
   ocr_export --saved_model=export --format=onnx --export_dir=edge
@@ -29,6 +30,13 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", "", "Workdir of the training; its best weights are exported.", flag_values=FLAGS)
 flags.DEFINE_string("export_dir", "", "Folder of versions, which servers watch.", flag_values=FLAGS)
 flags.DEFINE_string("decoder", "greedy", "greedy, or beam: slower, and sometimes more accurate.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "lm",
+    "",
+    "With --decoder=beam and --calibrate: language model of ocr_lm, for lines that are read with a low confidence. Its weight "
+    "and the threshold are chosen on the lines of --calibrate.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("version", 0, "Version number; 0 for one more than the newest in --export_dir.", flag_values=FLAGS)
 flags.DEFINE_string(
     "calibrate",
@@ -82,10 +90,8 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_choice(values, format=("saved_model", *edge.FORMATS), weights=edge.WEIGHTS)
     options.check_given(export_dir=export_dir)
-    of_exports, of_formats = (
-        ("decoder", "version", "calibrate", "turned_lines"),
-        ("saved_model", "weights", "data", "onnxruntime_web"),
-    )
+    of_exports = ("decoder", "version", "calibrate", "lm", "turned_lines")
+    of_formats = ("saved_model", "weights", "data", "onnxruntime_web")
     is_export = values["format"] == "saved_model"
     for name in of_formats if is_export else of_exports:
         if values[name] != FLAGS[name].default:

@@ -11,6 +11,7 @@ from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
 from ocr.model import decode, frozen, networks, turning
+from ocr.model.fusion import Fusion
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
 _AT_ONCE = 32_768  # pixels of width of all lines in a group
@@ -44,10 +45,12 @@ class Recogniser:
       charset: alphabet of the model's classes.
       decoder: a key of `decode.DECODERS`.
       fixed: whether to freeze the current weights, for an export; otherwise each call uses the weights at the time.
+      fusion: decodes with a language model, in place of `decoder`.
       turned_lines: whether to read doubtful lines of image files turned, too, and to take the most probable text.
 
     Attributes:
       charset: as given.
+      fusion: as given.
       frame: size of the network's frames.
       decode: from logits and frames to `decode.Decoded`.
       logits: runs the network on pixels and widths: see `networks.logits`.
@@ -61,11 +64,11 @@ class Recogniser:
         charset: Charset,
         decoder: str = "greedy",
         fixed: bool = False,
+        fusion: Fusion | None = None,
         turned_lines: bool = False,
     ):
-        self.charset = charset
-        self._turned_lines = turned_lines
-        self.decode = decode.DECODERS[decoder]
+        self.charset, self.fusion, self._turned_lines = charset, fusion, turned_lines
+        self.decode: Callable[[tf.Tensor, tf.Tensor], decode.Decoded] = fusion.decode if fusion else decode.DECODERS[decoder]
         self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
             frozen.network(model) if fixed else functools.partial(networks.logits, model, training=False)
@@ -81,6 +84,9 @@ class Recogniser:
             self.rows = tf.function(self.rows, files, autograph=False)
             self._rows_on_side = tf.function(self._rows_on_side, files, autograph=False)
             self.characters = tf.function(self.characters, [ids, lengths], autograph=False)
+            if fusion:
+                logits = tf.TensorSpec([None, None, charset.num_classes], tf.float32)
+                self.decode = tf.function(self.decode, [logits, lengths], autograph=False)
 
     def texts(self, logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes logits: see `decode`.
@@ -104,8 +110,9 @@ class Recogniser:
           `chars` string[B, N], padded with empty strings; and, padded with 0, `char_confidence` float32[B, N] from 0 to 1,
           and `char_start` and `char_end` int32[B, N], a character's columns in pixels of the input image as it is shown, the
           end exclusive.
-          If detailed and with turned lines also `turned` int32[B], by how many degrees the image was turned clockwise to
-          read it: 0, 90, 180 or 270. At 90 and 270 each character has all columns of the image.
+          If detailed, with a language model also `fused_score` float32[B], what it chooses the text by: see `fusion.Weights`;
+          and with turned lines `turned` int32[B], by how many degrees the image was turned clockwise to read it: 0, 90, 180
+          or 270. At 90 and 270 each character has all columns of the image.
         """
         rows = self._rows_on_side if self._turned_lines else self.rows
         outputs = self._read(*rows(not_empty(image_bytes)), detailed=detailed)
@@ -151,9 +158,11 @@ class Recogniser:
                 start, stop = _places(decoded, group.width, self.frame)
                 characters = (self.characters(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
+                outputs += [self.fusion.score(decoded._replace(lengths=lengths))] if self.fusion else []
             return outputs
 
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
+        kinds += [tf.float32] if detailed and self.fusion else []
         read = functools.partial(self.in_groups, answer=answer, kinds=kinds)
         flat, place = read(pixels, width, status)
         turned = tf.zeros_like(place)
@@ -166,6 +175,9 @@ class Recogniser:
             "status": tf.gather(codes, place),
         }
         if detailed:
+            if self.fusion:
+                *rest, scores = rest
+                outputs["fused_score"] = tf.gather(scores, place)
             lengths, *values = rest
             rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in values]
             outputs |= dict(zip(("chars", "char_confidence", "char_start", "char_end"), rows, strict=True))

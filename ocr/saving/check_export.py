@@ -1,6 +1,8 @@
 """Checks that an export keeps every promise that servers and their clients rely on."""
 
+import functools
 import io
+import operator
 import pathlib
 import string
 import struct
@@ -45,7 +47,8 @@ _SIGNATURES = {  # inputs, outputs
     ),
 }
 _ADDED = ("score", "constrained")  # which older exports lack
-_TURNED = {"turned": (tf.int32, 1)}  # an output of `detailed` if lines are read turned, too
+_FUSED = {"fused_score": (tf.float32, 1)}  # which the signature `detailed` has with a language model
+_TURNED = {"turned": (tf.int32, 1)}  # which it has if lines are read turned, too
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
@@ -76,7 +79,7 @@ def inspect(folder: pathlib.Path, export: saved_model.Export) -> list[str]:
         "characters and their positions": lambda: _check_characters(signatures),
         "preprocessed lines": lambda: _check_lines(signatures),
     }
-    if _turns(signatures):
+    if _has(signatures, _TURNED):
         checks["turned lines"] = lambda: _check_turned(signatures)
     if _ADDED[0] in signatures:
         checks["given texts"] = lambda: _check_scores(folder, signatures)
@@ -102,15 +105,14 @@ def _expected(signatures: Mapping[str, Any]) -> dict[str, tuple[dict, dict]]:
     """Returns what the signatures should be; an export has all of those that were added, or none."""
     is_older = not any(name in signatures for name in _ADDED)
     expected = {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
-    if _turns(signatures):
-        inputs, outputs = expected["detailed"]
-        expected["detailed"] = inputs, outputs | _TURNED
-    return expected
+    inputs, outputs = expected["detailed"]
+    added = [more for more in (_FUSED, _TURNED) if _has(signatures, more)]
+    return expected | {"detailed": (inputs, functools.reduce(operator.or_, added, outputs))}
 
 
-def _turns(signatures: Mapping[str, Any]) -> bool:
-    """Returns whether an export reads lines turned, too."""
-    return "detailed" in signatures and "turned" in signatures["detailed"].structured_outputs
+def _has(signatures: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+    """Returns whether the signature `detailed` has these outputs, too."""
+    return "detailed" in signatures and outputs.keys() <= signatures["detailed"].structured_outputs.keys()
 
 
 def _check_provenance(folder: pathlib.Path, serve: Any) -> None:

@@ -6,19 +6,21 @@ import importlib.metadata
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ocr import config as configs
 from ocr import options
-from ocr.model import decode, frozen, networks, questions
+from ocr.model import decode, frozen, networks, ngram, questions
+from ocr.model.fusion import Fusion
 from ocr.model.recogniser import Recogniser
-from ocr.saving import check_export, temperature
+from ocr.saving import check_export, fusion_weights, temperature
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model, warmup
 from tfrecords import files
-from tfrecords.errors import IntegrityError
+from tfrecords.errors import InputError, IntegrityError
 
 
 def export(
@@ -27,6 +29,7 @@ def export(
     decoder: str = "greedy",
     version: int = 0,
     calibrate: str = "",
+    lm: str = "",
     turned_lines: bool = False,
 ) -> dict:
     """Exports the best weights of a training.
@@ -37,15 +40,20 @@ def export(
       decoder: `greedy` or `beam`.
       version: Version number, at least 1, or 0 for one more than the newest version in the folder.
       calibrate: Records to calibrate confidences with, as `temperature.find_scale` takes them, or "".
+      lm: File of a language model for the decoder `beam`, or "". It needs records to calibrate with.
       turned_lines: Whether doubtful lines are read upside down and on their side, too.
 
     Returns:
-      `export`, the folder written; `version`; `bytes`, its size; and `sharpness`, the factor of the logits, if calibrated.
+      `export`, the folder written; `version`; `bytes`, its size; `sharpness`, the factor of the logits, if calibrated; and
+      `language`, the weights of a language model and what they change (see `fusion_weights.choose`).
 
     Raises:
-      InputError: There is no training, the version exists, or there are no such records.
+      InputError: There is no training, the version exists, or there are no such records or no such language model.
       IntegrityError: The export does not read what the network in memory reads, or fails a check.
     """
+    if lm and not (decoder == "beam" and calibrate):
+        raise InputError(f"--lm={lm}: needs --decoder=beam, and --calibrate to choose its weight on lines")
+    language = ngram.load(pathlib.Path(lm)) if lm else None
     model, charset, config, provenance, metrics = Workdir(pathlib.Path(workdir)).load()
     folder = pathlib.Path(export_dir)
     version = version or saved_model.next_version(folder)
@@ -54,12 +62,25 @@ def export(
     options.check_choice(fields, decoder=tuple(decode.DECODERS))
     options.check_given(export_dir=export_dir)
     with files.atomic_directory(folder / str(version)) as staging:
-        calibration = {}
+        calibration: dict[str, Any] = {}
+        fusion = None
         if calibrate:
-            calibration["sharpness"] = temperature.find_scale(Recogniser(model, charset, decoder), calibrate)
+            # A language model is asked only where greedy decoding is unsure, so it is that whose confidences have to be right.
+            plain = Recogniser(model, charset, "greedy" if language else decoder)
+            calibration["sharpness"] = temperature.find_scale(plain, calibrate)
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * calibration["sharpness"])
-        _save(Recogniser(model, charset, decoder, fixed=True, turned_lines=turned_lines), charset.file_text(), staging)
+            if language:
+                weights, measured = fusion_weights.choose(plain, language, calibrate)
+                fusion = Fusion(language, charset, weights)
+                calibration["language"] = {
+                    **weights._asdict(),
+                    "order": language.order,
+                    "ngrams": len(language.keys),
+                    **measured,
+                }
+        recogniser = Recogniser(model, charset, decoder, fixed=True, fusion=fusion, turned_lines=turned_lines)
+        _save(recogniser, charset.file_text(), staging)
         extra = staging / "assets.extra"
         extra.mkdir()
         about = {
@@ -79,7 +100,7 @@ def export(
         files.write_json(extra / "model.json", about)
         warmup.write(extra / warmup.NAME, networks.network(model.name).frame.height)
         written = saved_model.load(staging)
-        _compare(Recogniser(model, charset, decoder, turned_lines=turned_lines), written, staging)
+        _compare(Recogniser(model, charset, decoder, fusion=fusion, turned_lines=turned_lines), written, staging)
         check_export.inspect(staging, written)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}

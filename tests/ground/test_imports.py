@@ -41,6 +41,7 @@ WITHOUT_TENSORFLOW = (
     "ocr.serving.wire",
     "ocr.training.adapt_config",
     "tools.cli.command",
+    "tools.ocr_lm",
     "tools.ocr_predict",
 )
 
