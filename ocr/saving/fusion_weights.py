@@ -112,12 +112,12 @@ def _try(recogniser: Recogniser, ngram: NGram, lines: list[_Line]) -> Iterator[_
     for row, line in enumerate(lines):
         for batch, column in zip(padded, line.frames, strict=True):
             batch[row, : counts[row]] = column
-    frames = [tf.constant(value) for value in (*padded, counts)]
+    values, symbols, blanks = map(tf.constant, padded)
 
     @tf.function(autograph=False)
     def texts(weight: tf.Tensor, bonus: tf.Tensor) -> tf.Tensor:
         language = fusion.Language(ngram, recogniser.charset, weight, bonus)
-        added = fusion.search(*frames, language=language)
+        added = fusion.search(values, symbols, blanks, tf.constant(counts), language)
         characters = recogniser.characters(tf.maximum(added, 0), tf.fill(tf.shape(added)[:1], tf.shape(added)[1]))
         return tf.strings.reduce_join(tf.where(added >= 0, characters, ""), axis=1)
 
