@@ -10,7 +10,7 @@
 #     fonts-liberation fonts-dejavu fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-crosextra-carlito \
 #     fonts-crosextra-caladea fonts-firacode fonts-jetbrains-mono fonts-hack fonts-inconsolata fonts-noto-mono \
 #     fonts-linuxlibertine fonts-stix fonts-cantarell
-# The texts need `pip install opencc-python-reimplemented`.
+# and display type from npm (fetch_fonts.sh). The texts need `pip install opencc-python-reimplemented`.
 set -eu
 [ $# -ge 4 ] || {
     echo "usage: $0 CORPUS WORDS REAL FOLDER [ROUND [WEIGHTS]]
@@ -30,6 +30,8 @@ pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
         --pixels_per_frame=3 --check=header --resume
 }
 
+[ -e "$out/fonts/hanzi" ] || sh "$here/fetch_fonts.sh" "$out/fonts"
+
 # Real lines, by kind; a tenth of the repositories they come from is held out. A kind may be in one folder only.
 # The others are also trained on as copies that are harder to read.
 for source in "$real"/*/; do
@@ -44,7 +46,7 @@ for source in "$real"/*/; do
         harder=$out/$round-harder_$kind
         [ -e "$harder/labels.tsv" ] || {
             rm -rf "$harder"
-            python3 "$here/degrade_real.py" "$source" "$file" "$harder" 2 "$round"
+            python3 "$here/degrade_real.py" "$source" "$file" "$harder" 3 "$round"
         }
         pack "$harder" "$harder/labels.tsv" "$harder/records" train
     done
@@ -55,23 +57,26 @@ draw() { # NAME SEED COUNT FLAGS...: draws records unless they exist
     shift 3
     # Without records the folder is left from a drawing that was stopped.
     [ -e "$out/$name/dataset_info.json" ] || rm -rf "${out:?}/$name"
-    [ -e "$out/$name" ] || render_lines --flagfile="$here/fonts.flags" --output="$out/$name" --tfrecords \
-        --charset="$out/charset.txt" --seed="$seed" --count="$count" --width=0 "$@"
+    [ -e "$out/$name" ] || render_lines --output="$out/$name" --tfrecords --charset="$out/charset.txt" --seed="$seed" \
+        --count="$count" --width=0 "$@"
 }
 lines() { # NAME SEED COUNT FLAGS...: draws training lines of this round
     name=$1 seed=$2
     shift 2
-    draw "$round-$name" $((round * 100 + seed)) "$@" --words="$out/words.txt:1.2" --numbers=0.5 --latin=0.3 --random=0.2 \
+    draw "$round-$name" $((round * 100 + seed)) "$@" --words="$out/words.txt:1.2" --numbers=0.5 --latin=0.3 --random=0.3 \
         --corpus="$out/train.txt:5,$out/hanzi.txt:1.5,$out/latin.txt:1,$out/mixed.txt:2,$out/traditional.txt:0.8"
 }
-lines photo 1 40000 --degrade=photo --height=48 --min_chars=1 --max_chars=30
-lines signs 2 30000 --degrade=photo --height=48 --min_chars=1 --max_chars=10
-lines page 3 40000 --degrade=page --height=48 --min_chars=1 --max_chars=40
-lines hard 4 20000 --degrade=hard --height=48 --min_chars=1 --max_chars=30
-lines clean 5 12000 --degrade=clean --height=40 --min_chars=1 --max_chars=30
-lines screen 6 12000 --degrade=screen --height=24 --min_chars=1 --max_chars=36
-draw dev_clean 901 600 --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
-draw dev_hard 907 600 --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
+text=--flagfile=$here/fonts.flags display=--fonts=$out/fonts/hanzi/*.ttf:8,$out/fonts/latin/*.ttf:1
+lines photo 1 40000 "$text" --degrade=photo --height=48 --min_chars=1 --max_chars=30
+lines sign 2 25000 "$text" --degrade=sign --height=48 --min_chars=1 --max_chars=10
+lines page 3 40000 "$text" --degrade=page --height=48 --min_chars=1 --max_chars=40
+lines hard 4 20000 "$text" --degrade=hard --height=48 --min_chars=1 --max_chars=30
+lines clean 5 12000 "$text" --degrade=clean --height=40 --min_chars=1 --max_chars=30
+lines screen 6 12000 "$text" --degrade=screen --height=24 --min_chars=1 --max_chars=36
+lines display_photo 7 30000 "$display" --degrade=photo --height=48 --min_chars=1 --max_chars=14
+lines display_sign 8 25000 "$display" --degrade=sign --height=48 --min_chars=1 --max_chars=10
+draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
+draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
 
 # bfloat16 is faster on processors with AMX, slower on those that have no more than AVX-512, and very slow elsewhere.
 precision=float32
@@ -79,10 +84,11 @@ if grep -q amx_bf16 /proc/cpuinfo; then precision=mixed_bfloat16; fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    # Of a hundred lines 45 are real, half of these as harder copies.
-    ocr_train --train_data="$out/$round-photo:15,$out/$round-signs:10,$out/$round-page:12,$out/$round-hard:7,$out/$round-clean:6,$out/$round-screen:5,$out/real_photo:10,$out/real_screen:5,$out/real_pdf:7,$out/real_scan:2,$out/$round-harder_photo/records:11,$out/$round-harder_screen/records:5,$out/$round-harder_pdf/records:3,$out/$round-harder_scan/records:2" \
+    # Of a hundred lines 37 are real, half of these as harder copies. With more of them the network learns them by heart.
+    ocr_train --train_data="$out/$round-photo:8,$out/$round-sign:8,$out/$round-page:11,$out/$round-hard:9,$out/$round-clean:6,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/real_photo:5,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
-        --precision="$precision" --ema=0.999 --eval_every=1000 --checkpoint_every=250 --log_every=100 --override "$@"
+        --precision="$precision" --optimizer=muon --ema=0.999 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
+        --log_every=100 --override "$@"
 }
 if [ "$round" = 1 ] && [ -z "$weights" ]; then
     # The frame loss first teaches each frame its character, then CTC alone finds the best alignment.

@@ -76,8 +76,8 @@ class RenderConfig:
     degrade: str = option(
         "clean",
         "clean; screen: other grey levels, underlines; scan: a slight slope, blur, noise and JPEG artefacts; hard: like poor "
-        "photographs; page: like crops of pages and screenshots of any resolution; photo: like crops of photographs and "
-        "posters.",
+        "photographs; page: like crops of pages and screenshots of any resolution; photo: like crops of photographs; sign: "
+        "like those of signs, posters and packaging.",
     )
     tfrecords: bool = option(
         False, "Write records instead of files, with the position of each character and the name of the font."

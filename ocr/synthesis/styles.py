@@ -142,4 +142,12 @@ STYLES = {
             sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
         ),
     ),
+    "sign": Style(
+        size=(1.0, 1.3), stretch=1.9, tracking=(-0.08, 0.9), wobble=0.02, slope=4.0, lean=0.4, depth=0.2, weight=0.5,
+        underlined=0.02, inverted=0.4, jpeg=(70, 98), world=World(
+            margins=(-0.12, 0.1, 0.4), bow=0.1, contrast=(20, 255, 255), italic=0.25, worn=0.12, dotted=0.03, dressed=0.5,
+            textured=0.5, lit=0.5, neighbours=0.4, marked=0.15, resolution=(14, 90), defocus=(0.0, 0.08), shaken=0.15,
+            sharpened=0.2, noise=(0.0, 0.06), compressed=0.8,
+        ),
+    ),
 }  # fmt: skip

@@ -125,7 +125,7 @@ def test_a_text_too_long_for_the_width_is_scaled_down_and_not_cut(tmp_path: path
         ),
         ({"charset": "klingon"}, "--charset=klingon"),
         ({"charset": "{here}/chinese_charset.txt"}, "none of the fonts has a character"),
-        ({"degrade": "awful"}, "--degrade=awful: must be one of clean, screen, scan, hard, page, photo"),
+        ({"degrade": "awful"}, "--degrade=awful: must be one of clean, screen, scan, hard, page, photo, sign"),
         ({"count": 0}, "--count: has to be given"),
         ({"count": -1}, "--count=-1: must be 1 to"),
         ({"whole_lines": True, "count": 3}, "--whole_lines: needs --corpus, and excludes --count"),
