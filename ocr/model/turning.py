@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ocr.images import preprocess
-from ocr.images.rare import rare
+from ocr.images.noinline import noinline
 
 SURE = 0.7  # probability of a character, as `_per_character` has it; upside down, 95% of printed lines of Chinese are below
 _RATIO, _PER_CHARACTER = 5.0, 1.2  # how many times more probable a text and its characters have to be once they are turned
@@ -52,7 +52,7 @@ def best(
     may_be_read = (status == preprocess.READ) | (is_tall & (status == preprocess.NO_CONTRAST))
     doubtful = may_be_read & (before < SURE)
 
-    @rare
+    @noinline
     def read_turned() -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         rows, degrees, turned = _turn(doubtful, lines, on_side)
         others, other_place = read(*turned, tf.zeros_like(rows) + preprocess.READ)
