@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def pack(images: pathlib.Path, labels: pathlib.Path, records: pathlib.Path, split: str, corrections: str = "") -> None:
-    from ocr.config import ConvertConfig
+    from ocr.data.convert_config import ConvertConfig
     from ocr.data import convert
 
     paths = {"images": str(images), "labels": str(labels), "output": str(records), "corrections": corrections}
