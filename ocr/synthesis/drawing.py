@@ -9,7 +9,7 @@ from PIL import Image
 
 from ocr.synthesis import shaping
 from ocr.synthesis.degradation import degrade
-from ocr.synthesis.fonts import Font, MixedFont
+from ocr.synthesis.fonts import AnyFont, ColumnFont, Font
 from ocr.synthesis.styles import Style
 from tfrecords.errors import InputError
 
@@ -50,7 +50,7 @@ class _NoRoomError(Exception):
     """The text does not fit, even at the minimum size."""
 
 
-def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Style, rng: np.random.Generator) -> Line:
+def draw(text: str, font: AnyFont, height: int, width: int, style: Style, rng: np.random.Generator) -> Line:
     """Draws a line of text.
 
     Args:
@@ -65,6 +65,8 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
       InputError: the text does not fit, even at the minimum size.
     """
     if style.world:
+        is_column = rng.random() < style.world.column and not shaping.is_needed(text)
+        font = ColumnFont(font) if is_column else font
         before, above, after, below = rng.triangular(*style.world.margins, size=4) * height
         excess = (above + below) / max(height - _MIN_ROOM, 1)
         above, below = above / max(excess, 1.0), below / max(excess, 1.0)
@@ -102,7 +104,7 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
 
 
 def _render_text(
-    text: str, font: Font | MixedFont, wanted: float, room: tuple[float, float], style: Style, rng: np.random.Generator
+    text: str, font: AnyFont, wanted: float, room: tuple[float, float], style: Style, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Renders a text at a size for which glyphs are cached, that of the result if the style is crisp.
 
@@ -150,9 +152,7 @@ def _scaled_size(size: float) -> int:
     return min(scaled for scaled in _SCALED_SIZES if scaled >= size)
 
 
-def _typeset(
-    text: str, font: Font | MixedFont, size: int, tracking: float, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _typeset(text: str, font: AnyFont, size: int, tracking: float, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places glyphs side by side; returns the ink in its bounding box, and the x coordinates of the glyphs' centres in it."""
     if isinstance(font, Font) and shaping.is_needed(text):  # joined letters have no spacing, and no centre of their own
         return font.shaped(text, size), np.zeros(0)
