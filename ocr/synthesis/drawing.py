@@ -9,7 +9,7 @@ from PIL import Image
 
 from ocr.synthesis import shaping
 from ocr.synthesis.degradation import degrade
-from ocr.synthesis.fonts import AnyFont, ColumnFont, Font
+from ocr.synthesis.fonts import AnyFont, ColumnFont, Font, MixedFont
 from ocr.synthesis.styles import Style
 from tfrecords.errors import InputError
 
@@ -50,7 +50,7 @@ class _NoRoomError(Exception):
     """The text does not fit, even at the minimum size."""
 
 
-def draw(text: str, font: AnyFont, height: int, width: int, style: Style, rng: np.random.Generator) -> Line:
+def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Style, rng: np.random.Generator) -> Line:
     """Draws a line of text.
 
     Args:
@@ -64,9 +64,10 @@ def draw(text: str, font: AnyFont, height: int, width: int, style: Style, rng: n
     Raises:
       InputError: the text does not fit, even at the minimum size.
     """
+    face: AnyFont = font
     if style.world:
-        is_column = rng.random() < style.world.column and not shaping.is_needed(text)
-        font = ColumnFont(font) if is_column else font
+        if rng.random() < style.world.column and not shaping.is_needed(text):
+            face = ColumnFont(font)
         before, above, after, below = rng.triangular(*style.world.margins, size=4) * height
         excess = (above + below) / max(height - _MIN_ROOM, 1)
         above, below = above / max(excess, 1.0), below / max(excess, 1.0)
@@ -75,7 +76,7 @@ def draw(text: str, font: AnyFont, height: int, width: int, style: Style, rng: n
     room = (width - before - after if width else math.inf, height - above - below)
     try:
         wanted = (room[1] if style.world else height) * rng.uniform(*style.size)
-        ink, middles, scale = _render_text(text, font, wanted, room, style, rng)
+        ink, middles, scale = _render_text(text, face, wanted, room, style, rng)
     except _NoRoomError:
         raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_MIN_SIZE} pixels high") from None
     if style.world:
