@@ -58,8 +58,8 @@ def main() -> None:
 
 
 def pack(images: pathlib.Path, labels: pathlib.Path, records: pathlib.Path, split: str, corrections: str = "") -> None:
-    from ocr.data.convert_config import ConvertConfig
     from ocr.data import convert
+    from ocr.data.convert_config import ConvertConfig
 
     paths = {"images": str(images), "labels": str(labels), "output": str(records), "corrections": corrections}
     convert.convert(ConvertConfig(**paths, split=split, charset="digits", check="header", workers=1))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ocr.synthesis import shaping
 from ocr.synthesis.degradation import degrade
-from ocr.synthesis.fonts import Font, MixedFont
+from ocr.synthesis.fonts import AnyFont, ColumnFont, Font, MixedFont
 from ocr.synthesis.styles import Style
 from tfrecords.errors import InputError
 
@@ -64,7 +64,10 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
     Raises:
       InputError: the text does not fit, even at the minimum size.
     """
+    face: AnyFont = font
     if style.world:
+        if rng.random() < style.world.column and not shaping.is_needed(text):
+            face = ColumnFont(font)
         before, above, after, below = rng.triangular(*style.world.margins, size=4) * height
         excess = (above + below) / max(height - _MIN_ROOM, 1)
         above, below = above / max(excess, 1.0), below / max(excess, 1.0)
@@ -73,7 +76,7 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
     room = (width - before - after if width else math.inf, height - above - below)
     try:
         wanted = (room[1] if style.world else height) * rng.uniform(*style.size)
-        ink, middles, scale = _render_text(text, font, wanted, room, style, rng)
+        ink, middles, scale = _render_text(text, face, wanted, room, style, rng)
     except _NoRoomError:
         raise InputError(f"--width={width} --height={height}: no room for {text!r}, even {_MIN_SIZE} pixels high") from None
     if style.world:
@@ -102,7 +105,7 @@ def draw(text: str, font: Font | MixedFont, height: int, width: int, style: Styl
 
 
 def _render_text(
-    text: str, font: Font | MixedFont, wanted: float, room: tuple[float, float], style: Style, rng: np.random.Generator
+    text: str, font: AnyFont, wanted: float, room: tuple[float, float], style: Style, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Renders a text at a size for which glyphs are cached, that of the result if the style is crisp.
 
@@ -150,9 +153,7 @@ def _scaled_size(size: float) -> int:
     return min(scaled for scaled in _SCALED_SIZES if scaled >= size)
 
 
-def _typeset(
-    text: str, font: Font | MixedFont, size: int, tracking: float, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _typeset(text: str, font: AnyFont, size: int, tracking: float, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places glyphs side by side; returns the ink in its bounding box, and the x coordinates of the glyphs' centres in it."""
     if isinstance(font, Font) and shaping.is_needed(text):  # joined letters have no spacing, and no centre of their own
         return font.shaped(text, size), np.zeros(0)

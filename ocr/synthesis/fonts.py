@@ -4,6 +4,7 @@ import functools
 import glob
 import os
 import pathlib
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ocr.options import parse_weighted
 from tfrecords.errors import InputError
 
 _BUILT_IN = ""  # instead of a path: the font that comes with Pillow
+_MIDDLE = 0.38  # height above the baseline, in em, of the middle of a square that holds a hanzi
 _UNASSIGNED = "\U0010ffff"  # a font draws every character that it lacks like this one
 _ADVANCE_SIZE = 1000  # em in pixels at which advances are measured
 _PROBE_SIZE = 12  # em in pixels at which characters are compared with the unassigned one
@@ -127,6 +129,43 @@ class MixedFont:
 
     def _font_of(self, character: str) -> Font:
         return self._latin if character.isascii() else self._font
+
+
+class ColumnFont:
+    """A font for a column of characters, turned counterclockwise to a line, so that it is read from left to right.
+
+    Letters and numbers as wide as they are high, such as hanzi, lie on their side. What lies on its side in a column, such as
+    Latin letters, brackets and dashes, is upright again.
+
+    Args:
+      font: the font.
+    """
+
+    def __init__(self, font: Font | MixedFont):
+        self._font = font
+        self.name = font.name
+
+    def glyph(self, character: str, size: int) -> Glyph:
+        """Renders a character at a size, the em in pixels."""
+        ink, left, top = self._font.glyph(character, size)
+        if not _stands_in_columns(character):
+            return Glyph(ink, left, top)
+        height, width = ink.shape
+        right = left + width / 2 - self._font.advance(character) * size / 2  # from the middle of the character's square
+        down = top + height / 2 + _MIDDLE * size
+        left, top = size / 2 + down - height / 2, -_MIDDLE * size - right - width / 2
+        return Glyph(np.rot90(ink), round(left), round(top))
+
+    def advance(self, character: str) -> float:
+        """Returns the advance width of a character in em."""
+        return 1.0 if _stands_in_columns(character) else self._font.advance(character)
+
+
+def _stands_in_columns(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF" and unicodedata.category(character)[0] in "LN"
+
+
+AnyFont = Font | MixedFont | ColumnFont
 
 
 def open_fonts(patterns: tuple[str, ...]) -> list[Font]:

@@ -21,6 +21,7 @@ class World:
       textured: that the background is paper, cloth, stone, a pattern or a picture.
       lit: that the light is uneven.
       neighbours: that there are remains of the lines above or below.
+      column: that a column of characters was turned counterclockwise to a line.
       marked: that there are rules, boxes, stamps, strokes or a watermark over the text.
       resolution: the height of the crop in the original picture in pixels, uniform on a logarithmic scale.
       defocus: radius of the disc that the lens makes of a point, relative to the height of the ink.
@@ -40,6 +41,7 @@ class World:
     textured: float
     lit: float
     neighbours: float
+    column: float
     marked: float
     resolution: tuple[float, float]
     defocus: tuple[float, float]
@@ -130,24 +132,24 @@ STYLES = {
         size=(1.0, 1.2), stretch=1.1, tracking=(0.0, 0.2), slope=0.3, lean=0.25, weight=0.2, underlined=0.03, inverted=0.14,
         jpeg=(94, 100), world=World(
             margins=(-0.02, 0.14, 0.4), bow=0.0, contrast=(50, 255, 255), italic=0.06, worn=0.03, dotted=0.01, dressed=0.05,
-            textured=0.06, lit=0.05, neighbours=0.15, marked=0.08, resolution=(14, 60), defocus=(0.0, 0.01), shaken=0.0,
-            sharpened=0.1, noise=(0.0, 0.005), compressed=0.25,
+            textured=0.06, lit=0.05, neighbours=0.15, column=0.01, marked=0.08, resolution=(14, 60), defocus=(0.0, 0.01),
+            shaken=0.0, sharpened=0.1, noise=(0.0, 0.005), compressed=0.25,
         ),
     ),
     "photo": Style(
         size=(1.0, 1.25), stretch=1.4, tracking=(-0.04, 0.3), wobble=0.01, slope=1.5, lean=0.3, depth=0.1, weight=0.4,
         underlined=0.03, inverted=0.3, jpeg=(75, 98), world=World(
             margins=(-0.06, 0.14, 0.4), bow=0.06, contrast=(20, 255, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
-            textured=0.4, lit=0.4, neighbours=0.25, marked=0.12, resolution=(15, 90), defocus=(0.0, 0.07), shaken=0.12,
-            sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
+            textured=0.4, lit=0.4, neighbours=0.25, column=0.04, marked=0.12, resolution=(15, 90), defocus=(0.0, 0.07),
+            shaken=0.12, sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
         ),
     ),
     "sign": Style(
         size=(1.0, 1.3), stretch=1.9, tracking=(-0.08, 0.9), wobble=0.02, slope=4.0, lean=0.4, depth=0.2, weight=0.5,
         underlined=0.02, inverted=0.4, jpeg=(70, 98), world=World(
             margins=(-0.12, 0.1, 0.4), bow=0.1, contrast=(20, 255, 255), italic=0.25, worn=0.12, dotted=0.03, dressed=0.5,
-            textured=0.5, lit=0.5, neighbours=0.4, marked=0.15, resolution=(14, 90), defocus=(0.0, 0.08), shaken=0.15,
-            sharpened=0.2, noise=(0.0, 0.06), compressed=0.8,
+            textured=0.5, lit=0.5, neighbours=0.4, column=0.08, marked=0.15, resolution=(14, 90), defocus=(0.0, 0.08),
+            shaken=0.15, sharpened=0.2, noise=(0.0, 0.06), compressed=0.8,
         ),
     ),
 }  # fmt: skip
