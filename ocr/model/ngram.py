@@ -109,13 +109,27 @@ def load(path: pathlib.Path) -> NGram:
         raise InputError(f"--lm={path}: not a file that ocr_lm has written") from None
     try:
         order, characters, count = header["order"], header["characters"], header["ngrams"]
-        if header["sha256"] != _digest(header, table):
+        if header["sha256"] != _digest(header, table) or len(table) != NGRAM_BYTES * count:
             raise ValueError
         keys = np.frombuffer(table, "<i8", count)
         values = np.frombuffer(table, "<f2", 2 * count, offset=8 * count).astype(np.float32).reshape(2, count)
+        model = NGram(characters, order, keys, *values)
+        if not _is_sound(model):
+            raise ValueError
     except (ValueError, LookupError, TypeError):
         raise IntegrityError(f"--lm={path}: damaged; write it again with ocr_lm") from None
-    return NGram(characters, order, keys, *values)
+    return model
+
+
+def _is_sound(model: NGram) -> bool:
+    """Returns whether a model has what looking up in it relies on, wherever its file is from."""
+    if not (isinstance(model.order, int) and ORDERS[0] <= model.order <= ORDERS[1] and isinstance(model.characters, str)):
+        return False
+    if len(set(model.characters)) != len(model.characters) or model.base**model.order >= 2**63:
+        return False
+    singles, values = model.keys[: model.base], (model.log_probabilities, model.backoffs)
+    is_listed = np.array_equal(singles, np.arange(model.base)) and bool((np.diff(model.keys) > 0).all())
+    return is_listed and all(bool(np.isfinite(value).all()) for value in values)
 
 
 def _digest(header: dict, table: bytes) -> str:

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import itertools
 import math
 import pathlib
@@ -127,6 +128,28 @@ def test_every_damage_of_a_file_is_noticed(tmp_path: pathlib.Path):
     for missing in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match=f"^--lm={missing}: "):
             ngram.load(missing)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"order": 0},
+        {"order": 6},
+        {"order": 2.0},
+        {"characters": "abcdee"},
+        {"characters": [*ALPHABET]},
+        {"keys": np.zeros(0, "i8"), "log_probabilities": np.zeros(0), "backoffs": np.zeros(0)},
+        {"keys": np.array([0, 1, 2, 3, 4, 6, 5]), "log_probabilities": np.zeros(7), "backoffs": np.zeros(7)},
+        {"keys": np.array([*range(7), 9, 9]), "log_probabilities": np.zeros(9), "backoffs": np.zeros(9)},
+        {"keys": np.arange(7), "log_probabilities": np.full(7, np.nan), "backoffs": np.zeros(7)},
+        {"keys": np.arange(7), "log_probabilities": np.zeros(8), "backoffs": np.zeros(7)},
+    ],
+    ids=str,
+)
+def test_a_file_whose_hash_is_right_and_whose_content_is_not_is_refused(tmp_path: pathlib.Path, fields: dict):
+    dataclasses.replace(ngram_estimate.estimate(lines(), 3), **fields).save(tmp_path / "lm")
+    with pytest.raises(IntegrityError, match=r"^--lm=.*: damaged; write it again with ocr_lm"):
+        ngram.load(tmp_path / "lm")
 
 
 def test_an_order_too_large_for_the_alphabet_is_refused():
