@@ -158,7 +158,8 @@ class Recogniser:
                 start, stop = _places(decoded, group.width, self.frame)
                 characters = (self.characters(decoded.ids, lengths), decoded.char_confidence, start, stop)
                 outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
-                outputs += [self.fusion.score(decoded._replace(lengths=lengths))] if self.fusion else []
+                own = decoded._replace(lengths=lengths, confidence=outputs[1])
+                outputs += [self.fusion.score(own)] if self.fusion else []
             return outputs
 
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed

@@ -1,13 +1,15 @@
 import functools
 import io
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from ocr.charset import Charset
 from ocr.images.preprocess import NO_CONTRAST, READ, UNDECODABLE
-from ocr.model import turning
+from ocr.model import fusion, networks, ngram_estimate, turning
 from ocr.model.recogniser import Recogniser
 from ocr.saving.workdir import Workdir
 
@@ -165,3 +167,30 @@ def test_turned_lines_are_read_as_they_are_upright_whatever_is_beside_them(files
     for row in (0, 1, 2, 4, 7):
         alone = read([batch[row]])
         assert (alone["text"][0], alone["turned"][0]) == (outputs["text"][row], outputs["turned"][row])
+
+
+@pytest.mark.alike
+def test_a_language_model_decodes_lines_whichever_way_they_are_turned(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turning, "_RATIO", 1.0)  # an untrained network reads rubbish in any way
+    monkeypatch.setattr(turning, "_PER_CHARACTER", 1.0)
+    keras.utils.set_random_seed(1)
+    charset, rng = Charset("0123456789"), np.random.default_rng(1)
+    model = networks.build("lite", charset.num_classes)
+    for weight in model.get_layer("logits").trainable_variables:
+        weight.assign(weight * 5.0)
+    lm = ngram_estimate.estimate(["0123456789" * 3, "9753108642"], 2)
+    fused = fusion.Fusion(lm, charset, fusion.Weights(0.5, 1.0, 2.0))
+    plain, both = (Recogniser(model, charset, fusion=fused, turned_lines=turned_lines) for turned_lines in (False, True))
+    sizes = [(32, 60 + 10 * number) for number in range(8)] + [(60 + 10 * number, 24) for number in range(8)]
+    blocks = [np.kron(rng.integers(0, 256, (20, 25)), np.ones((8, 6))).astype(np.uint8) for _ in sizes]
+    files = [tf.io.encode_png(image[:h, :w, np.newaxis]).numpy() for image, (h, w) in zip(blocks, sizes, strict=True)]
+    outputs = both.read_files(tf.constant([*files, b"junk"]), detailed=True)
+    degrees = outputs["turned"].numpy().tolist()
+    assert {*degrees} >= {90, 180, 270}
+    shown = [turn(file, turned) for file, turned in zip(files, degrees, strict=False)]
+    expected = plain.read_files(tf.constant([*shown, b"junk"]), detailed=True)
+    for name in ("text", "chars", "status"):
+        assert outputs[name].numpy().tolist() == expected[name].numpy().tolist()
+    for name in ("confidence", "char_confidence", "fused_score"):
+        np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-3, atol=1e-6)
+    assert outputs["fused_score"][-1] == np.log(np.finfo(np.float32).tiny), "that of nothing, with confidence 0"
