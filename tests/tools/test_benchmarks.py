@@ -8,6 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 
+from ocr.charset import Charset
+from ocr.serving.questions import Score
+from ocr.synthesis.fonts import open_fonts
 from tools import ocr_bench
 from tools.benchmarks import ctc, decode, kept, questions
 
@@ -89,6 +92,22 @@ def test_the_area_under_the_curve_and_the_recall_of_a_ranking_are_those_counted_
     order = np.random.default_rng(0).permutation(8)
     assert questions.recall(-np.arange(8.0)[order], wrong[order]) == pytest.approx(4 / 5)
     assert questions.recall(np.arange(2.0), np.array([True, False])) == 0.0
+
+
+def test_an_alphabet_of_two_characters_has_a_list_of_eight_names():
+    class FirstOfAll:
+        def __call__(self, files: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
+            return ["000"] * len(files), np.ones(len(files)), np.zeros(len(files), int)
+
+        def score(self, files: list[bytes], texts: list[list[str]]) -> list[Score]:
+            assert {*map(len, texts)} == {8}
+            return [Score(own.index("000"), np.zeros(8), [], "", 0) for own in texts]
+
+    lines = questions._Lines(Charset("01"), open_fonts(()), ())
+    rows = questions._of_a_list(FirstOfAll(), lines, 40)
+    wrong = rows["list of 8 names, hard"]["wrong"]
+    assert rows == {"list of 8 names, hard": {"lines": 40, "wrong": wrong, "texts": wrong}}
+    assert 20 < wrong < 40
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def _of_a_list(export: Export, lines: _Lines, count: int) -> Comparison:
     rng = np.random.default_rng(2)
     letters = lines.letters
     names: dict[str, None] = {}  # in order
-    while len(names) < _NAMES:
+    while len(names) < min(_NAMES, len(letters) ** _NAME_LENGTH):
         name = "".join(letters[rng.integers(len(letters))] for _ in range(_NAME_LENGTH))
         alike = (name[:place] + lines.similar(name[place]) + name[place + 1 :] for place in range(_ALIKE - 1))
         names |= dict.fromkeys((name, *alike))
