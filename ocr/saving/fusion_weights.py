@@ -101,7 +101,9 @@ def _read(recogniser: Recogniser, data: str) -> Iterator[_Line]:
             for batch in pipeline.evaluation_batches(split, recogniser.charset, _BATCH_SIZE, height):
                 texts, confidences, *columns, counts = (value.numpy() for value in read(batch["pixels"], batch["width"]))
                 for row, truth in enumerate(batch["text"].numpy()):
-                    frames = tuple(column[row, : counts[row]] for column in columns) if confidences[row] < _SURE else ()
+                    # Copies, so that they do not keep the frames of the whole batch.
+                    own = (column[row, : counts[row]].copy() for column in columns)
+                    frames = tuple(own) if confidences[row] < _SURE else ()
                     yield _Line(truth.decode(), texts[row].decode(), float(confidences[row]), frames)
 
 
