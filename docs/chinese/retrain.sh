@@ -30,7 +30,8 @@ pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
         --pixels_per_frame=3 --check=header --resume
 }
 
-[ -e "$out/fonts/hanzi" ] || sh "$here/fetch_fonts.sh" "$out/fonts"
+# The packages are left if it was stopped.
+{ [ -e "$out/fonts/hanzi" ] && [ ! -e "$out/fonts/packages" ]; } || sh "$here/fetch_fonts.sh" "$out/fonts"
 
 # Real lines, by kind; a tenth of the repositories they come from is held out. A kind may be in one folder only.
 # The others are also trained on as copies that are harder to read.
