@@ -169,6 +169,7 @@ def test_turned_lines_are_read_as_they_are_upright_whatever_is_beside_them(files
         assert (alone["text"][0], alone["turned"][0]) == (outputs["text"][row], outputs["turned"][row])
 
 
+@pytest.mark.slow
 @pytest.mark.alike
 def test_a_language_model_decodes_lines_whichever_way_they_are_turned(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(turning, "_RATIO", 1.0)  # an untrained network reads rubbish in any way
