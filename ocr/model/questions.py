@@ -53,12 +53,13 @@ def score_files(recogniser: Recogniser, image_bytes: tf.Tensor, text: tf.Tensor,
         which = tf.stack([tf.gather(group.rows, asked[:, 0]), tf.cast(asked[:, 1], tf.int32)], axis=1)
         own = tf.gather_nd(lengths, which)
         longest = tf.reduce_max(tf.pad(own, [[0, 1]]))
-        own_labels = tf.gather_nd(labels, which)[:, :longest]
+        # Where all texts are empty, there is no column to gather from or to scatter into; so there is one more.
+        own_labels = tf.gather_nd(tf.pad(labels, [[0, 0], [0, 0], [0, 1]]), which)[:, :longest]
         scores = score.score(group.logits, group.frames, tf.cast(asked[:, 0], tf.int32), own_labels, own)
         shape = tf.concat([tf.shape(counts), tf.shape(labels)[1:]], axis=0)
         log_probability = tf.tensor_scatter_nd_update(tf.fill(shape[:2], -float("inf")), asked, scores.log_probability)
-        agreement = tf.pad(scores.agreement, [[0, 0], [0, shape[2] - longest]])
-        agreement = tf.scatter_nd(tf.cast(asked, tf.int32), agreement, shape)
+        agreement = tf.pad(scores.agreement, [[0, 0], [0, shape[2] + 1 - longest]])
+        agreement = tf.scatter_nd(tf.cast(asked, tf.int32), agreement, tf.add(shape, [0, 0, 1]))[:, :, :-1]
         decoded = recogniser.decode(group.logits, group.frames)
         characters = recogniser.characters(decoded.ids, decoded.lengths)
         given = tf.gather(first, group.rows)

@@ -128,9 +128,10 @@ def test_a_character_outside_the_alphabet_has_no_probability_and_does_not_change
     np.testing.assert_array_equal(scores.agreement[1], alone.agreement[0])
 
 
-@pytest.mark.parametrize("texts", [[], [()]])
-def test_no_text_and_the_empty_text_are_legal(texts: list):
-    logits = np.random.default_rng(5).normal(size=(6, 4))
+@pytest.mark.parametrize("frames", [1, 6, 40])
+@pytest.mark.parametrize("texts", [[], [()], [(), ()]])
+def test_no_text_and_empty_texts_are_legal(texts: list, frames: int):
+    logits = np.random.default_rng(5).normal(size=(frames, 4))
     scores = scored(logits, texts)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(scores.log_probability, [np.log(p[:, 3]).sum()] * len(texts), rtol=1e-5)
