@@ -7,7 +7,6 @@ Conversion, training, evaluation and the exported graph all use it, so that serv
 import functools
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from ocr.images import exif_graph, header, header_graph
@@ -19,13 +18,12 @@ from ocr.images.preprocess_numpy import (
     PAGE_DEVIATION,
     PAGE_OPACITY,
     READ,
+    SQUARINGS,
     TOO_LARGE,
     UNDECODABLE,
 )
 
 TALL = 1.5  # height over width from which on an image may be a line that stands on its side
-
-_GREY = np.array([(1, 0, 0, 0), (1, 0, 0, 0), (*LUMA, 0), (*LUMA, 0)], np.float32)  # weights, by number of channels
 
 
 def scaled_width(height: tf.Tensor, width: tf.Tensor, line_height: int) -> tf.Tensor:
@@ -88,11 +86,11 @@ def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
     height, channels = shape[0], shape[2]
 
     def general() -> tf.Tensor:
-        weights = tf.gather(_GREY, channels - 1)[:channels]
-        grey = tf.linalg.matvec(tf.cast(image, tf.float32), weights)
-        grey = tf.cond(
-            channels % 2 == 0, lambda: _lay_on_ground(grey, tf.cast(image[:, :, -1], tf.float32) / 255.0), lambda: grey
-        )
+        values = tf.cast(image, tf.float32)
+        see_through = channels % 2 == 0
+        opacity = tf.cond(see_through, lambda: values[:, :, -1] / 255.0, lambda: tf.ones_like(values[:, :, 0]))
+        grey = tf.cond(channels < 3, lambda: values[:, :, 0], lambda: _to_grey(values[:, :, :3], opacity))
+        grey = tf.cond(see_through, lambda: _lay_on_ground(grey, opacity), lambda: grey)
         width = scaled_width(tf.cast(height, tf.int64), tf.cast(shape[1], tf.int64), line_height)
         target = tf.stack([line_height, tf.cast(width, tf.int32)])
         resized = lambda: tf.image.resize(grey[:, :, tf.newaxis], target, antialias=True)[:, :, 0]  # noqa: E731
@@ -101,6 +99,30 @@ def to_line(image: tf.Tensor, line_height: int) -> tf.Tensor:
 
     is_line = tf.logical_and(channels == 1, height == line_height)
     return tf.ensure_shape(tf.cond(is_line, lambda: image[:, :, 0], general), [line_height, None])
+
+
+def _to_grey(colour: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
+    """Returns an image along the axis of colour on which it varies most, so that red ink stands out from grey as bright.
+
+    That is its first principal component, of the sign that luma has, around its mean luma; of a grey image, the image itself.
+
+    Args:
+      colour: float32[H, W, 3], from 0 to 255.
+      opacity: float32[H, W], from 0 to 1; weighs the pixels.
+
+    Returns:
+      float32[H, W].
+    """
+    weight = opacity[:, :, tf.newaxis]
+    mean = tf.math.divide_no_nan(tf.reduce_sum(colour * weight, [0, 1]), tf.reduce_sum(weight))
+    centred = colour - mean
+    spread = tf.tensordot(centred * weight, centred, [[0, 1], [0, 1]])
+    for _ in range(SQUARINGS):
+        spread = tf.math.divide_no_nan(spread, tf.linalg.trace(spread))
+        spread = tf.linalg.matmul(spread, spread)
+    axis = tf.linalg.matvec(spread, tf.constant(LUMA))
+    axis = tf.math.divide_no_nan(axis, tf.reduce_sum(tf.abs(axis)))
+    return tf.linalg.matvec(centred, axis) + tf.reduce_sum(mean * LUMA)
 
 
 def _lay_on_ground(grey: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:

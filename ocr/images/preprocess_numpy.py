@@ -7,6 +7,7 @@ from ocr.images import header, pillow_formats
 
 READ, UNDECODABLE, TOO_LARGE, NO_CONTRAST = 0, 1, 2, 3  # statuses
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+SQUARINGS = 6  # of the covariance of colours: its 64th power has hardly more than its first axis
 MID_GREY = 127.5  # what is lighter is light ink
 PAGE_OPACITY, PAGE_DEVIATION = 0.5, 20.0  # of a page with ink and clear margins, at least; the deviation in grey levels
 MIN_CONTRAST = 3  # grey levels; less may come from scaling and rounding
@@ -57,14 +58,29 @@ def to_line(image: np.ndarray, line_height: int) -> np.ndarray:
       uint8[line_height, scaled width].
     """
     height, width, channels = image.shape
-    grey = image[:, :, 0] if channels < 3 else image[:, :, :3] @ np.array(LUMA, np.float32)
-    grey = grey.astype(np.float32)
+    values = image.astype(np.float32)
+    opacity = values[:, :, -1] / 255 if channels % 2 == 0 else np.ones_like(values[:, :, 0])
+    grey = values[:, :, 0] if channels < 3 else _to_grey(values[:, :, :3], opacity)
     if channels % 2 == 0:
-        grey = _lay_on_ground(grey, image[:, :, -1].astype(np.float32) / 255)
+        grey = _lay_on_ground(grey, opacity)
     if height != line_height:
         target = max((2 * width * line_height + height) // (2 * height), 1)
         grey = np.asarray(Image.fromarray(grey).resize((target, line_height), Image.Resampling.BILINEAR))
     return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+
+
+def _to_grey(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Returns an image float32[H, W, 3] along its first axis of colour, as the function of the same name in `preprocess` does."""
+    weight = opacity[:, :, np.newaxis]
+    mean = (colour * weight).sum((0, 1)) / max(weight.sum(), 1e-6)
+    centred = colour - mean
+    spread = np.tensordot(centred * weight, centred, ((0, 1), (0, 1)))
+    for _ in range(SQUARINGS):
+        spread = spread / max(np.trace(spread), np.float32(1e-30))
+        spread = spread @ spread
+    axis = spread @ np.array(LUMA, np.float32)
+    axis = axis / max(np.abs(axis).sum(), np.float32(1e-30))
+    return (centred @ axis + mean @ np.array(LUMA, np.float32)).astype(np.float32)
 
 
 def _lay_on_ground(grey: np.ndarray, opacity: np.ndarray) -> np.ndarray:

@@ -78,6 +78,23 @@ def test_colours_become_grey_and_alpha_is_laid_over_white(colour, mode: str, gre
     assert np.abs(pixels[0].astype(int) - grey).max() <= 1
 
 
+@pytest.mark.parametrize("alpha", [(), (255,)])
+def test_ink_as_bright_as_its_ground_stands_out_by_its_colour(alpha: tuple[int, ...]):
+    mode = "RGBA" if alpha else "RGB"
+    red_on_grey = Image.new(mode, (60, 32), (120, 120, 120, *alpha))  # luma 120
+    red_on_grey.paste((220, 77, 77, *alpha), (10, 8, 30, 24))  # luma 120
+    pixels, *_ = read(encoded(red_on_grey, "PNG"))
+    assert abs(int(pixels[0, 12, 20]) - int(pixels[0, 2, 2])) > 50
+
+
+def test_colours_that_nobody_sees_do_not_count():
+    image = Image.new("RGBA", (100, 32), (255, 255, 255, 255))
+    image.paste((40, 40, 60, 255), (10, 8, 30, 24))
+    alone = read(encoded(image, "PNG"))[0][0]
+    image.paste((255, 0, 0, 0), (50, 0, 100, 32))
+    np.testing.assert_allclose(read(encoded(image, "PNG"))[0][0, :, :50].astype(int), alone[:, :50], atol=5)
+
+
 def on_clear(ink: int, text: bool = True) -> Image.Image:
     """Returns a clear image with ink of a grey that covers a fifth of it, and is half opaque at its ends."""
     opacity = np.zeros((32, 50), np.uint8)

@@ -5,6 +5,7 @@ const MAX_BYTES = 20e6, MAX_PIXELS = 40e6, MAX_SCALED_WIDTH = 8000, SCALED_HEIGH
 const READ = 0, UNDECODABLE = 1, TOO_LARGE = 2, NO_CONTRAST = 3;
 const MAGIC = [[0x89, 0x50, 0x4e, 0x47], [0xff, 0xd8, 0xff], [0x47, 0x49, 0x46, 0x38], [0x42, 0x4d]]; // PNG, JPEG, GIF, BMP
 const MIN_CONTRAST = 3; // grey levels
+const LUMA = [0.299, 0.587, 0.114];
 const fetchFile = window.fetch.bind(window);
 
 const model = (async () => {
@@ -71,13 +72,8 @@ function toLine(image, lineHeight) {
   const context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(image, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
-  let grey = new Float64Array(width * height);
-  const opacity = new Float64Array(width * height);
-  for (let place = 0; place < grey.length; place++) {
-    const [red, green, blue, alpha] = data.subarray(4 * place, 4 * place + 4);
-    grey[place] = 0.299 * red + 0.587 * green + 0.114 * blue;
-    opacity[place] = alpha / 255;
-  }
+  const opacity = Float64Array.from({ length: width * height }, (_, place) => data[4 * place + 3] / 255);
+  let grey = toGrey(data, opacity);
   if (opacity.some((value) => value < 1)) layOnGround(grey, opacity);
   const target = Math.max(Math.floor((2 * width * lineHeight + height) / (2 * height)), 1);
   if (height !== lineHeight) {
@@ -85,6 +81,25 @@ function toLine(image, lineHeight) {
     grey = transposed(resizedRows(grey, height, target, lineHeight), lineHeight, target);
   }
   return { pixels: Uint8Array.from(grey, (value) => Math.round(Math.min(Math.max(value, 0), 255))), width: target };
+}
+
+/** Returns an image along the axis of colour on which it varies most. */
+function toGrey(data, opacity) {
+  const channels = [0, 1, 2];
+  const visible = opacity.reduce((one, other) => one + other, 1e-30);
+  const mean = channels.map((one) => opacity.reduce((sum, value, place) => sum + value * data[4 * place + one], 0) / visible);
+  let spread = channels.map((one) => channels.map((other) => opacity.reduce(
+    (sum, value, place) => sum + value * (data[4 * place + one] - mean[one]) * (data[4 * place + other] - mean[other]), 0)));
+  for (let squaring = 0; squaring < 6; squaring++) {
+    const trace = Math.max(spread[0][0] + spread[1][1] + spread[2][2], 1e-30);
+    spread = channels.map((one) => channels.map((other) => channels.reduce(
+      (sum, by) => sum + (spread[one][by] / trace) * (spread[by][other] / trace), 0)));
+  }
+  let axis = spread.map((row) => row.reduce((sum, value, one) => sum + value * LUMA[one], 0));
+  const length = axis.reduce((sum, value) => sum + Math.abs(value), 1e-30);
+  axis = axis.map((value) => value / length);
+  const center = channels.reduce((sum, one) => sum + mean[one] * LUMA[one], 0);
+  return opacity.map((_, place) => channels.reduce((sum, one) => sum + axis[one] * (data[4 * place + one] - mean[one]), center));
 }
 
 function layOnGround(grey, opacity) {
