@@ -30,6 +30,7 @@ _MAX_LINES, _DRAWN_LINES, _BATCH_SIZE = 2_000, 200, 32
 _CALIBRATION_LINES = 100
 _MIN_SAME = 0.999  # share of lines whose text is the export's
 _MAX_CER = 0.001  # by which int8 may be worse
+_DESCRIBED = ("network", "versions", "written")  # what a model's description has of the export's
 _HALVED = 1_024  # values of a weight, from which on half precision saves space
 
 
@@ -73,7 +74,7 @@ def convert(
         raise InputError("--weights=int8: give records with --data, to calibrate it on and to measure what it costs")
     version = saved_model.newest_version(source)
     model, charset = warm_start.load_export(version)
-    about = files.read_json(version / "assets.extra" / "model.json")
+    about = files.read_json(version / "assets.extra" / "model.json", "decoder", *_DESCRIBED)
     if about["decoder"] != "greedy":
         raise InputError(f"{version}: decodes by {about['decoder']}; only exports with --decoder=greedy can be converted")
     frame = networks.network(model.name).frame
@@ -95,7 +96,7 @@ def convert(
             "frame_width": frame.width,
         }
         described |= {"version": version.name, "weights": weights}
-        described |= {name: about[name] for name in ("network", "versions", "written")}
+        described |= {name: about[name] for name in _DESCRIBED}
         files.write_json(staging / edge.ABOUT, described)
         measured = _compare(path, lines, weights)
         if format == "web":
