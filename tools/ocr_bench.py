@@ -8,6 +8,7 @@ For example:
   ocr_bench all --compare=before.json
   ocr_bench read --accuracy=records
   ocr_bench questions --lines=1000 --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench edge --model=export --data=records --lines=500
 
 Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
 with the shipped model; score, given texts with that model; or all. Each takes one to five minutes on two cores, on data that it
@@ -15,6 +16,8 @@ generates, and is run twice: once with TensorFlow set up as the commands of this
 once as it comes. A ratio of 3 means that the alternative takes three times as long.
 
 questions times nothing: it draws lines, and counts what a model gets wrong with and without what is known about their texts.
+edge converts an export for ONNX Runtime and LiteRT with each kind of weights, and compares size, CPU time on one thread, texts
+and CER on lines of --data, and how long ocr_predict takes to start.
 """
 
 import importlib
@@ -42,7 +45,7 @@ BENCHES = {  # where each is in benchmarks
     "read": "read.bench_read",
     "score": "score.bench_score",
 }
-_QUESTIONS = "questions"
+_QUESTIONS, _EDGE = "questions", "edge"  # which are run alone
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
 _ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
@@ -54,13 +57,17 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "model", "pretrained", "With --accuracy, or with questions: an export; pretrained: the shipped model.", flag_values=FLAGS
+    "model",
+    "pretrained",
+    "With --accuracy, questions or edge: an export; pretrained: the shipped model.",
+    flag_values=FLAGS,
 )
-flags.DEFINE_integer("lines", 200, "With questions: the number of lines of each kind.", flag_values=FLAGS)
+flags.DEFINE_integer("lines", 200, "With questions: the number of lines of each kind; with edge: of all.", flag_values=FLAGS)
 flags.DEFINE_list("fonts", [], "With questions: fonts to draw with, as render_lines takes them.", flag_values=FLAGS)
 flags.DEFINE_list(
     "corpus", [], "With questions: UTF-8 text files to sample texts from, likewise; else random letters.", flag_values=FLAGS
 )
+flags.DEFINE_string("data", "", "With edge: records to read, as ocr_export --data takes them.", flag_values=FLAGS)
 flags.DEFINE_string(
     "settings",
     "both",
@@ -74,12 +81,15 @@ flags.DEFINE_string("compare", "", "File of an earlier --json; the changes since
 
 def main(values: dict[str, Any], names: list[str]) -> dict:
     """Runs the benchmarks that are named, and prints their ratios."""
-    if not names or (unknown := set(names) - {*BENCHES, "all", _QUESTIONS}):
+    if not names or (unknown := set(names) - {*BENCHES, "all", _QUESTIONS, _EDGE}):
         refused = f"{' '.join(sorted(unknown))}: no such benchmark; " if names else ""
-        raise InputError(f"{refused}name one of {', '.join((*BENCHES, _QUESTIONS))}, all")
+        raise InputError(f"{refused}name one of {', '.join((*BENCHES, _QUESTIONS, _EDGE))}, all")
     options.check_range(values, lines=(10, 1_000_000))
-    if _QUESTIONS in names and len(names) > 1:
-        raise InputError(f"{_QUESTIONS}: name it alone")
+    for name in (_QUESTIONS, _EDGE):
+        if name in names and len(names) > 1:
+            raise InputError(f"{name}: name it alone")
+    if names == [_EDGE]:
+        options.check_given(data=values["data"])
     options.check_choice(values, settings=("both", *SETTINGS))
     if values["accuracy"]:
         if names != ["read"]:
@@ -92,8 +102,8 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     before = kept.load(values["compare"]) if values["compare"] else None
     results: dict[str, Any] = machine.describe() | {"load": [machine.load()], "settings": {}}
     print(f"{results['processor']}, {results['cores']} cores, {' '.join(results['flags'])}; load {results['load'][0]}")
-    if names == [_QUESTIONS]:
-        results["settings"]["ours"] = {_QUESTIONS: _ask(values)}
+    if names[0] in (_QUESTIONS, _EDGE):
+        results["settings"]["ours"] = {names[0]: _measure(names[0], values)}
     else:
         for settings in SETTINGS if values["settings"] == "both" else [values["settings"]]:
             print(f"{SETTINGS[settings]}:", flush=True)
@@ -142,11 +152,14 @@ def _time(names: list[str], settings: str) -> dict:
     return results
 
 
-def _ask(values: dict[str, Any]) -> dict:
+def _measure(bench: str, values: dict[str, Any]) -> dict:
     tensorflow_import.import_tensorflow()
-    from .benchmarks import questions
+    from .benchmarks import edge, questions
 
-    measured = questions.measure(values["lines"], values["fonts"], values["corpus"], values["model"])
+    if bench == _EDGE:
+        measured = edge.measure(values["lines"], values["model"], values["data"])
+    else:
+        measured = questions.measure(values["lines"], values["fonts"], values["corpus"], values["model"])
     for name, row in measured.items():
         print(f"{_ROW}{name:34} {', '.join(f'{key} {value}' for key, value in row.items())}", flush=True)
     return measured

@@ -133,6 +133,8 @@ def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
     ("arguments", "message"),
     [
         (("questions", "ctc"), "questions: name it alone"),
+        (("edge", "ctc"), "edge: name it alone"),
+        (("edge",), "--data: has to be given"),
         (("questions", "--lines=9"), "--lines=9: must be 10 to 1000000"),
         (("question",), "question: no such benchmark; name one of"),
     ],

@@ -59,7 +59,7 @@ def test_a_signal_stops_an_adaptation_that_is_not_training_at_once(
 
 @pytest.mark.slow
 def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(
-    trained, lines, tmp_path: pathlib.Path, monkeypatch
+    trained, lines, tmp_path: pathlib.Path, monkeypatch, unchecked_exports
 ):
     monkeypatch.setattr(adapt, "_MIN_STEPS", 240)  # as many on machines of any speed
     fields = {"lines": str(lines), "init_from": str(trained.export), "minutes": 0.1, "old_data": str(trained.records)}
