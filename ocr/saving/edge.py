@@ -90,6 +90,7 @@ class Converter:
 
     Attributes:
       version: the export.
+      frame: of its network.
       lines: what it reads, up to 2,000 lines.
 
     Raises:
@@ -102,8 +103,8 @@ class Converter:
         self._about = files.read_json(self.version / "assets.extra" / "model.json", "decoder", *_DESCRIBED)
         if (decoder := self._about["decoder"]) != "greedy":
             raise InputError(f"{self.version}: decodes by {decoder}; only exports with --decoder=greedy can be converted")
-        self._frame = networks.network(self._model.name).frame
-        self.lines = list(itertools.islice(_read_by_export(self.version, self._charset, self._frame, data), _MAX_LINES))
+        self.frame = networks.network(self._model.name).frame
+        self.lines = list(itertools.islice(_read_by_export(self.version, self._charset, self.frame, data), _MAX_LINES))
 
     def write(self, folder: pathlib.Path, format: str, weights: str) -> pathlib.Path:
         """Writes a model, its alphabet and its description into a folder, unchecked; returns the model's path.
@@ -115,7 +116,7 @@ class Converter:
         path = folder / f"model{suffix}"
         try:
             with _no_warnings():
-                write(portable.reader(self._model), path, weights, _spread(self.lines), self._frame)
+                write(portable.reader(self._model), path, weights, _spread(self.lines), self.frame)
         except Exception as error:  # the converters' exceptions have no common class
             cause = errors.first_line(error)
             raise InputError(
@@ -125,8 +126,8 @@ class Converter:
         described = {
             "model": edge.fingerprint(path),
             "alphabet": self._charset.fingerprint,
-            "line_height": self._frame.height,
-            "frame_width": self._frame.width,
+            "line_height": self.frame.height,
+            "frame_width": self.frame.width,
             "version": self.version.name,
             "weights": weights,
         }

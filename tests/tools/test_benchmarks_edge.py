@@ -15,7 +15,7 @@ def test_a_conversion_is_smaller_starts_faster_and_reads_the_same(trained):
     assert list(rows) == [*kinds, "ocr_predict, SavedModel", "ocr_predict, litert, float32"]
     assert {rows[kind]["lines"] for kind in kinds} == {20}
     assert min(rows[kind]["ms"] for kind in kinds) > 0
-    assert rows["litert, float32"]["same_text"] == 20
+    assert rows["litert, float32"]["same_text"] == rows["litert, float32"]["same_text_files"] == 20
     assert rows["litert, float32"]["cer"] == rows["SavedModel"]["cer"] < 0.1
     assert rows["litert, int8"]["bytes"] < 0.4 * rows["litert, float32"]["bytes"]
     assert rows["ocr_predict, litert, float32"]["cpu_s"] < rows["ocr_predict, SavedModel"]["cpu_s"]

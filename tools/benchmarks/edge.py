@@ -18,6 +18,7 @@ import tensorflow as tf
 from ocr.data import dataset, pipeline
 from ocr.evaluation import metrics
 from ocr.evaluation.metrics import LineResult
+from ocr.images import preprocess
 from ocr.options import join_paths
 from ocr.progress import Progress
 from ocr.saving import edge as saving
@@ -45,9 +46,10 @@ def measure(count: int, model: str, data: str, kinds: Sequence[tuple[str, str]] 
 
     Returns:
       By kind the number of `lines`; `bytes` on disk; `ms`, the median of the CPU time for a line in milliseconds; `cer`; and of
-      conversions `same_text`, how many lines have the export's text. Of those with float32 and of the export, as
-      `ocr_predict, KIND`, also what it takes to read a single image in a process of its own: `wall_s` and `cpu_s`, medians in
-      seconds.
+      conversions how many lines have the export's text: `same_text`, given the pixels that the export sees, and
+      `same_text_files`, given the image files, since JPEG files are decoded slightly differently. Of those with float32 and of
+      the export, as `ocr_predict, KIND`, also what it takes to read a single image in a process of its own: `wall_s` and
+      `cpu_s`, medians in seconds.
 
     Raises:
       InputError: there is no such model, no data, or a package is missing; or the export cannot be converted.
@@ -72,7 +74,7 @@ def _measure(count: int, model: str, data: str, kinds: Sequence[tuple[str, str]]
             folder = pathlib.Path(temporary) / f"{format}-{weights}"
             folder.mkdir()
             paths[f"{format}, {weights}"] = converter.write(folder, format, weights)
-        results = _read_in_turn(paths, lines)
+        results = _read_in_turn(paths, lines, converter.frame.height)
         float32 = {name: path for name, path in paths.items() if name == _EXPORT or name.endswith("float32")}
         image = pathlib.Path(temporary) / "line"
         image.write_bytes(lines[0][0])
@@ -90,12 +92,15 @@ def _spread(data: str, count: int) -> list[tuple[bytes, str]]:
     return lines[:: max(len(lines) // count, 1)][:count]
 
 
-def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, str]]) -> Comparison:
-    readers: dict[str, Callable[[list[bytes]], Any]] = {
-        name: saved_model.load(path) if name == _EXPORT else edge.load(path, threads=1) for name, path in paths.items()
-    }
+def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, str]], line_height: int) -> Comparison:
+    conversions = {name: edge.load(path, threads=1) for name, path in paths.items() if name != _EXPORT}
+    readers: dict[str, Callable[[list[bytes]], Any]] = {_EXPORT: saved_model.load(paths[_EXPORT]), **conversions}
     texts: dict[str, list[str]] = {name: [] for name in readers}
     seconds: dict[str, list[float]] = {name: [] for name in readers}
+    same = dict.fromkeys(conversions, 0)
+    shown = tf.function(
+        lambda files: preprocess.read_rows(files, line_height), [tf.TensorSpec([None], tf.string)], autograph=False
+    )
     for read in readers.values():
         read([lines[0][0]])  # the first one takes longer
     with Progress("reading", len(lines), "lines") as bar:
@@ -105,17 +110,23 @@ def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, s
                 (text,), *_ = read([file])
                 seconds[name].append(time.process_time() - begun)
                 texts[name].append(text)
+            pixels, width, status, _ = (value.numpy() for value in shown(tf.constant([file])))
+            for name, conversion in conversions.items():
+                text = conversion.read(pixels[0, :, : width[0]])[0] if status[0] == preprocess.READ else ""
+                same[name] += text == texts[_EXPORT][-1]
             bar.update(done)
     results: Comparison = {}
     for name, path in paths.items():
         read_lines = [LineResult("", truth, text, 0.0) for (_, truth), text in zip(lines, texts[name], strict=True)]
-        same = sum(text == other for text, other in zip(texts[name], texts[_EXPORT], strict=True))
         results[name] = {
             "lines": len(lines),
             "bytes": sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()),
             "ms": round(1e3 * statistics.median(seconds[name]), 2),
             "cer": round(metrics.measures(read_lines)["cer"], 6),
-        } | ({} if name == _EXPORT else {"same_text": same})
+        }
+        if name != _EXPORT:
+            same_files = sum(text == other for text, other in zip(texts[name], texts[_EXPORT], strict=True))
+            results[name] |= {"same_text": same[name], "same_text_files": same_files}
     return results
 
 
