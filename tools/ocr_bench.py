@@ -82,7 +82,10 @@ flags.DEFINE_list(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "data", "", "With language or turned: records of other lines to measure as well, DIR or DIR@split.", flag_values=FLAGS
+    "data",
+    "",
+    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "settings",
