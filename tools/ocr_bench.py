@@ -90,8 +90,8 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "data",
     "",
-    "With language or turned: records of other lines to measure as well, DIR or DIR@split. With edge: records to read, several "
-    "separated by commas.",
+    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them. With edge: "
+    "those to read, several separated by commas.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from ocr.charset import Charset
-from ocr.evaluation import evaluate
 from ocr.serving.questions import Score
 from ocr.synthesis.fonts import open_fonts
 from tfrecords.errors import InputError
@@ -198,7 +197,8 @@ def test_turned_lines_are_read_by_the_network_of_any_export(trained):
     rows = turned.measure(12, model=str(trained.export), data=data)
     ways = ["upright", "upside down", "on their side"]
     assert list(rows) == [f"{kind}, {way}" for kind in ("drawn, clean", "drawn, hard", data) for way in ways]
-    assert rows[f"{data}, upright"]["as_shown"] == pytest.approx(evaluate.evaluate(trained.export, data)["cer"], abs=1e-5)
+    assert [row["lines"] for row in rows.values()] == [12] * 9
+    assert rows[f"{data}, upright"]["as_shown"] < 0.1
     on_side = rows[f"{data}, on their side"]
     assert on_side["changed"] > 0.9 * on_side["lines"]
     assert on_side["cer"] < on_side["as_shown"] / 4
@@ -217,4 +217,5 @@ def test_a_language_model_of_the_texts_helps_hard_lines(trained, tmp_path: pathl
     assert rows["hard"]["lines"] == rows["clean"]["lines"] == 30
     assert rows["hard"]["lm_low"] <= rows["hard"]["lm"] <= rows["hard"]["lm_high"]
     assert rows["hard"]["lm"] < rows["hard"]["cer"]
-    assert rows[data]["cer"] == pytest.approx(evaluate.evaluate(trained.export, data)["cer"], abs=1e-5)
+    assert rows[data]["lines"] == 29  # of 200, at equal distances
+    assert rows[data]["cer"] < 0.1

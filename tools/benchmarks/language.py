@@ -32,7 +32,7 @@ def measure(
       fonts: to draw with, as in `render_lines`.
       corpus: files of running text. Passages of them give the texts of lines, the rest of them gives the n-grams.
       model: an export, of which the network is taken.
-      data: records of other lines, or "".
+      data: records of other lines, of which at most `count` are read, or "".
 
     Returns:
       What was chosen on other lines: `weight`, `bonus`, `threshold`. By kind of lines `cer`, that of greedy decoding, and `lm`,
@@ -64,7 +64,7 @@ def measure(
             "random characters, hard": drawing.records(count, "hard"),
         } | ({data: data} if data else {})
         for name, records in kinds.items():
-            results |= _compared(variants, name, records, weights.threshold)
+            results |= _compared(variants, name, records, weights.threshold, count)
     return results
 
 
@@ -84,8 +84,8 @@ def split(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     return passages, rest
 
 
-def _compared(variants: Variants, name: str, records: str, threshold: float) -> Comparison:
-    files, truths = drawn.load(records)
+def _compared(variants: Variants, name: str, records: str, threshold: float, count: int) -> Comparison:
+    files, truths = drawn.load(records, count)
     greedy, fused = (reading.results(truths) for reading in variants.read(files))
     rows = {name: _row(greedy, fused) | variants.cpu_ratios(files)}
     unsure = [number for number, line in enumerate(greedy) if line.confidence < threshold]

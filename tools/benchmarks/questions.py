@@ -1,5 +1,6 @@
 """Measures what it is worth to ask a model more than for the text: lines read with and without what is known about them."""
 
+import functools
 import math
 import pathlib
 import string
@@ -72,6 +73,7 @@ class _Lines:
         text, font = self._texts.with_font(text, rng)
         return drawing.draw(text, font, 32, 0, styles.STYLES[style], rng).encoded()
 
+    @functools.cache  # noqa: B019  # an alphabet's glyphs are compared anew for each
     def similar(self, character: str) -> str:
         """Returns the letter whose glyph is most like that of a character, but not the same."""
         likeness = self._glyphs @ self._picture(character)

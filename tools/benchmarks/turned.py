@@ -14,7 +14,7 @@ from . import drawn
 from .timing import Comparison
 from .variants import Variants, error_rates
 
-_WAYS = {  # how lines are turned, in turn
+_WAYS: dict[str, list[Image.Transpose | None]] = {  # how lines are turned, in turn
     "upright": [None],
     "upside down": [Image.Transpose.ROTATE_180],
     "on their side": [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270],
@@ -31,7 +31,7 @@ def measure(
       fonts: to draw with, as in `render_lines`.
       corpus: files of running text, likewise; without, texts are random characters.
       model: an export, of which the network is taken.
-      data: records of other lines, or "".
+      data: records of other lines, of which at most `count` are read, or "".
 
     Returns:
       By kind of lines and how they are turned: `cer`, with `--turned_lines`; `as_shown`, the CER without; `changed`, the number
@@ -43,15 +43,16 @@ def measure(
     """
     origin = warm_start.load_export(saved_model.newest_version(pathlib.Path(model)))
     recognisers = (Recogniser(origin.model, origin.charset, fixed=True, turned_lines=turned) for turned in (False, True))
-    variants, results = Variants(*recognisers), {}
+    variants = Variants(*recognisers)
+    results: Comparison = {}
     with drawn.drawing(origin.charset, fonts) as drawing:
         kinds = {f"drawn, {style}": drawing.records(count, style, corpus) for style in ("clean", "hard")}
         for name, records in (kinds | ({data: data} if data else {})).items():
-            files, truths = drawn.load(records)
+            files, truths = drawn.load(records, count)
             for way, turns in _WAYS.items():
                 turned = [turn(file, turns[number % len(turns)]) for number, file in enumerate(files)]
                 as_shown, best = variants.read(turned)
-                row = {"lines": len(files), "cer": error_rates(best.results(truths))["cer"]}
+                row: dict[str, float] = {"lines": len(files), "cer": error_rates(best.results(truths))["cer"]}
                 row["as_shown"] = error_rates(as_shown.results(truths))["cer"]
                 row["changed"] = sum(one != other for one, other in zip(as_shown.texts, best.texts, strict=True))
                 results[f"{name}, {way}"] = row | (variants.cpu_ratios(turned) if way == "upright" else {})
@@ -63,5 +64,5 @@ def turn(file: bytes, way: Image.Transpose | None) -> bytes:
     if way is None:
         return file
     turned = io.BytesIO()
-    ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGB").transpose(way).save(turned, "png", compress_level=1)
+    ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGBA").transpose(way).save(turned, "png", compress_level=1)
     return turned.getvalue()
