@@ -110,11 +110,18 @@ def test_a_training_ignores_the_keras_json_of_the_user(trained, command, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "keras_json", ['{"image_data_format": "channels_first", "epsilon": 0.1, "floatx": "float16"}', "[]", '{"floatx": "?"}']
-)
-def test_networks_are_the_same_whatever_keras_json_says(tmp_path: pathlib.Path, keras_json: str):
-    (tmp_path / "keras.json").write_text(keras_json)
+@pytest.mark.parametrize("keras_json", ["[]", '{"floatx": "?"}'])
+def test_commands_start_whatever_is_in_the_keras_json_of_the_user(command, tmp_path: pathlib.Path, keras_json: str):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(keras_json)
+    done = command("ocr_export", "--check=/nowhere", env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: /nowhere: no exported model in it")
+
+
+@pytest.mark.slow
+def test_networks_are_the_same_whatever_keras_json_says(tmp_path: pathlib.Path):
+    (tmp_path / "keras.json").write_text('{"image_data_format": "channels_first", "epsilon": 0.1, "floatx": "float16"}')
     code = (
         "from ocr.model import networks; m = networks.build('lite', 5); "
         "print(m.output.shape, *{getattr(w.dtype, 'name', w.dtype) for w in m.weights})"
