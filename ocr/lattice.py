@@ -141,7 +141,8 @@ def transitions(before: tf.Tensor, skips: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
       before: float32[S, B], logarithms.
       skips: float32[S, B], of a `Lattice`.
     """
-    earlier = tf.concat([tf.fill([2, tf.shape(before)[1]], LOG_ZERO), before], axis=0)
+    never = skips[:1]  # the first state is entered from none before it
+    earlier = tf.concat([never, never, before], axis=0)
     return before, earlier[1:-1], earlier[:-2] + skips
 
 

@@ -10,8 +10,9 @@ A network that was trained on the labels has learned some of the wrong ones too.
 --model is repeated on each half of the lines, and each half is read by the network that has not seen it; the records and
 trainings of the halves stay in OUTPUT.folds, so that the same command resumes.
 
-Writes audit.html, a page of the doubtful lines where each can be corrected, kept or dropped; audit.tsv, all lines by rank; and
-corrections.tsv, the text read for each label that is more likely wrong than right. Review it before make_tfrecords takes it.
+Writes audit.html, a page of the doubtful lines where each can be corrected, kept or dropped; audit.tsv, all lines by rank but
+those whose labels the model can never read; and corrections.tsv, the text read for each label that is more likely wrong than
+right. Review it before make_tfrecords takes it.
 """
 
 import pathlib

@@ -7,14 +7,27 @@ For example:
   ocr_bench all --json=before.json
   ocr_bench all --compare=before.json
   ocr_bench read --accuracy=records
-  ocr_bench questions --lines=1000 --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench score --model=export
+  ocr_bench questions --model=export --lines=1000 --audit_lines=5000 --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench language --model=export --corpus=text.txt --lines=1500 --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench turned --model=export --corpus=text.txt --data=records --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench edge --model=export --data=records --lines=500
 
 Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
-with the shipped model; score, given texts with that model; or all. Each takes one to five minutes on two cores, on data that it
+with the shipped model; score, given texts, in CPU time; or all. Each takes one to five minutes on two cores, on data that it
 generates, and is run twice: once with TensorFlow set up as the commands of this package do, so that it keeps freed memory, and
 once as it comes. A ratio of 3 means that the alternative takes three times as long.
 
-questions times nothing: it draws lines, and counts what a model gets wrong with and without what is known about their texts.
+Others draw lines, and count what a model gets wrong:
+
+questions: with and without what is known about their texts; and which wrong texts and labels are found.
+language: with and without a language model, which it builds from most of --corpus; the texts of the lines are from the rest.
+turned: as they are shown and as an export with --turned_lines reads them, upright, upside down and on their side.
+
+language and turned take the network of the export; they also measure CPU time, alternating line by line and batch by batch.
+
+edge draws nothing: it converts an export for ONNX Runtime and LiteRT with each kind of weights, and compares size, CPU time on
+one thread, texts and CER on lines of --data, and what a start of ocr_predict takes.
 """
 
 import importlib
@@ -42,7 +55,7 @@ BENCHES = {  # where each is in benchmarks
     "read": "read.bench_read",
     "score": "score.bench_score",
 }
-_QUESTIONS = "questions"
+COUNTS = ("questions", "language", "turned", "edge")  # modules of benchmarks that count too
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
 _ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
@@ -54,12 +67,32 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "model", "pretrained", "With --accuracy, or with questions: an export; pretrained: the shipped model.", flag_values=FLAGS
+    "model",
+    "pretrained",
+    "With --accuracy, score, questions, language, turned or edge: an export; pretrained: the shipped model.",
+    flag_values=FLAGS,
 )
-flags.DEFINE_integer("lines", 200, "With questions: the number of lines of each kind.", flag_values=FLAGS)
-flags.DEFINE_list("fonts", [], "With questions: fonts to draw with, as render_lines takes them.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "lines", 200, "With questions, language or turned: the number of lines of each kind; with edge: of all.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "audit_lines", 0, "With questions: the number of lines with wrong labels among them; 0: --lines.", flag_values=FLAGS
+)
 flags.DEFINE_list(
-    "corpus", [], "With questions: UTF-8 text files to sample texts from, likewise; else random letters.", flag_values=FLAGS
+    "fonts", [], "With questions, language or turned: fonts to draw with, as render_lines takes them.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "corpus",
+    [],
+    "Likewise: UTF-8 text files to sample texts from; else random letters, with turned random characters. language needs them.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "data",
+    "",
+    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them. With edge: "
+    "those to read, several separated by commas.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "settings",
@@ -74,12 +107,16 @@ flags.DEFINE_string("compare", "", "File of an earlier --json; the changes since
 
 def main(values: dict[str, Any], names: list[str]) -> dict:
     """Runs the benchmarks that are named, and prints their ratios."""
-    if not names or (unknown := set(names) - {*BENCHES, "all", _QUESTIONS}):
+    if not names or (unknown := set(names) - {*BENCHES, "all", *COUNTS}):
         refused = f"{' '.join(sorted(unknown))}: no such benchmark; " if names else ""
-        raise InputError(f"{refused}name one of {', '.join((*BENCHES, _QUESTIONS))}, all")
-    options.check_range(values, lines=(10, 1_000_000))
-    if _QUESTIONS in names and len(names) > 1:
-        raise InputError(f"{_QUESTIONS}: name it alone")
+        raise InputError(f"{refused}name one of {', '.join((*BENCHES, *COUNTS))}, all")
+    options.check_range(values, lines=(10, 1_000_000), audit_lines=(0, 1_000_000))
+    if len(names) > 1 and (alone := set(names) & {*COUNTS}):
+        raise InputError(f"{min(alone)}: name it alone")
+    if "language" in names and not values["corpus"]:
+        raise InputError("language: needs --corpus")
+    if "edge" in names and not values["data"]:
+        raise InputError("edge: needs --data")
     options.check_choice(values, settings=("both", *SETTINGS))
     if values["accuracy"]:
         if names != ["read"]:
@@ -92,12 +129,13 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     before = kept.load(values["compare"]) if values["compare"] else None
     results: dict[str, Any] = machine.describe() | {"load": [machine.load()], "settings": {}}
     print(f"{results['processor']}, {results['cores']} cores, {' '.join(results['flags'])}; load {results['load'][0]}")
-    if names == [_QUESTIONS]:
-        results["settings"]["ours"] = {_QUESTIONS: _ask(values)}
+    if names[0] in COUNTS:
+        results["settings"]["ours"] = {names[0]: _count(names[0], values)}
     else:
         for settings in SETTINGS if values["settings"] == "both" else [values["settings"]]:
             print(f"{SETTINGS[settings]}:", flush=True)
-            timed = _in_a_process(names, settings) if values["settings"] == "both" else _time(names, settings)
+            model = values["model"]
+            timed = _in_a_process(names, settings, model) if values["settings"] == "both" else _time(names, settings, model)
             results["settings"][settings] = timed
     results["load"].append(machine.load())
     print(f"load {results['load'][1]}")
@@ -108,9 +146,9 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     return results
 
 
-def _in_a_process(names: list[str], settings: str) -> dict:
+def _in_a_process(names: list[str], settings: str, model: str) -> dict:
     """Runs this command with one choice of settings, and shows what it prints on the way; returns its benchmarks' results."""
-    line = [sys.executable, "-m", f"{__package__}.ocr_bench", f"--settings={settings}", *names]
+    line = [sys.executable, "-m", f"{__package__}.ocr_bench", f"--settings={settings}", f"--model={model}", *names]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         last = ""
@@ -126,13 +164,14 @@ def _in_a_process(names: list[str], settings: str) -> dict:
     return json.loads(last)["settings"][settings]
 
 
-def _time(names: list[str], settings: str) -> dict:
+def _time(names: list[str], settings: str, model: str) -> dict:
     """Runs benchmarks in this process and prints their rows."""
     tensorflow_import.import_tensorflow(keeps_memory=settings == "ours")
     results = {}
     for name in BENCHES if "all" in names else names:
         module, function = BENCHES[name].split(".")
-        results[name] = getattr(importlib.import_module(f"{__package__}.benchmarks.{module}"), function)()
+        bench = getattr(importlib.import_module(f"{__package__}.benchmarks.{module}"), function)
+        results[name] = bench(model) if name == "score" else bench()
         for other, row in results[name].items():
             if "ratio" not in row:
                 print(f"{_ROW}{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)
@@ -142,13 +181,15 @@ def _time(names: list[str], settings: str) -> dict:
     return results
 
 
-def _ask(values: dict[str, Any]) -> dict:
+def _count(name: str, values: dict[str, Any]) -> dict:
     tensorflow_import.import_tensorflow()
-    from .benchmarks import questions
-
-    measured = questions.measure(values["lines"], values["fonts"], values["corpus"], values["model"])
-    for name, row in measured.items():
-        print(f"{_ROW}{name:34} {', '.join(f'{key} {value}' for key, value in row.items())}", flush=True)
+    given: dict[str, Any] = {"count": values["lines"], "model": values["model"]}
+    given |= {"labels": values["audit_lines"]} if name == "questions" else {"data": values["data"]}
+    if name != "edge":
+        given |= {"fonts": values["fonts"], "corpus": values["corpus"]}
+    measured = importlib.import_module(f"{__package__}.benchmarks.{name}").measure(**given)
+    for kind, row in measured.items():
+        print(f"{_ROW}{kind:34} {', '.join(f'{key} {value}' for key, value in row.items())}", flush=True)
     return measured
 
 

@@ -22,11 +22,13 @@ def inserted(read: tf.Tensor, read_lengths: tf.Tensor, given: tf.Tensor, given_l
     """
     batch, longest = tf.unstack(tf.shape(read))
     places = tf.range(tf.shape(given)[1] + 1)  # characters of the given text, in front of which an alignment is
-    # Lines that are read as given, nearly all, need no loop.
+    # Nearly all lines are read as given, or but for one or two characters. These need no loop: to substitute two is no more
+    # than to insert one and delete another, and pairs.
     width = tf.maximum(longest, tf.shape(given)[1])
-    same = tf.pad(read, [[0, 0], [0, width - longest]]) == tf.pad(given, [[0, 0], [0, width - tf.shape(given)[1]]])
-    same = tf.reduce_all(same | ~tf.sequence_mask(read_lengths, width), axis=1) & (read_lengths == given_lengths)
-    total = tf.where(same, 0, read_lengths + given_lengths)
+    other = tf.pad(read, [[0, 0], [0, width - longest]]) != tf.pad(given, [[0, 0], [0, width - tf.shape(given)[1]]])
+    others = tf.reduce_sum(tf.cast(other & tf.sequence_mask(read_lengths, width), tf.int32), axis=1)
+    paired = (others <= 2) & (read_lengths == given_lengths)
+    total = tf.where(paired, 0, read_lengths + given_lengths)
     diagonals = tf.reduce_max(tf.concat([total, [0]], axis=0)) + 1
 
     padded = tf.pad(read, [[0, 0], [0, 1]])
@@ -53,7 +55,7 @@ def inserted(read: tf.Tensor, read_lengths: tf.Tensor, given: tf.Tensor, given_l
     *_, moves = tf.while_loop(lambda diagonal, *_: diagonal < diagonals, forward, (0, far, far, moves))
 
     def back(diagonal: tf.Tensor, row: tf.Tensor, place: tf.Tensor, found: tf.TensorArray) -> tuple:
-        here = (row + place == diagonal) & ~same & (diagonal > 0)
+        here = (row + place == diagonal) & ~paired & (diagonal > 0)
         move = tf.cast(tf.gather(moves.read(diagonal), place, batch_dims=1), tf.int32)
         found = found.write(diagonal, tf.where(here & (move == 1), row - 1, longest))
         return diagonal - 1, row - tf.cast(here & (move < 2), tf.int32), place - tf.cast(here & (move != 1), tf.int32), found

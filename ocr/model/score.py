@@ -210,12 +210,15 @@ def _score(
     relative = tf.cumsum(tf.pad(tf.cast(tf.transpose(highest), tf.float64), [[1, 0], [0, 0]]))  # [T + 1, Q]
     before_scale = relative[:-1] + tf.pad(tf.cast(sums.before_scale[: time - 1], tf.float64), [[1, 0], [0, 0]])
     behind, behind_scale = sums.behind[1 : time + 1], tf.cast(sums.behind_scale[1 : time + 1], tf.float64) - relative[1:]
-    nothing = tf.fill([time, 1, count], LOG_ZERO)
+    # Of what is before a character, the states of its blank and of itself go together; of what is behind, itself and its blank.
+    blank_before, label_before = _by_text(before[:, :-1], before_scale)
+    label_behind, blank_behind = _by_text(behind[:, 1:], behind_scale)
+    nothing = tf.fill([time, count, 1], tf.constant(LOG_ZERO, tf.float64))
     around = (
-        _by_text(before[:, :-1:2], before_scale),
-        _by_text(tf.concat([nothing, before[:, 1:-2:2]], axis=1)[:, :longest], before_scale),
-        _by_text(behind[:, 2::2], behind_scale),
-        _by_text(tf.concat([behind[:, 3::2], nothing], axis=1)[:, :longest], behind_scale),
+        blank_before,
+        tf.concat([nothing, label_before], axis=2)[:, :, :-1],
+        blank_behind,
+        tf.concat([label_behind, nothing], axis=2)[:, :, 1:],
     )
     alternatives = _alternatives(around, of_lines, labels)
     agreement = tf.where(own & possible[:, tf.newaxis], tf.sigmoid(sums.total[:, tf.newaxis] - alternatives), 0.0)
@@ -223,9 +226,11 @@ def _score(
     return Scores(tf.where(possible, log_probability, -float("inf")), agreement)
 
 
-def _by_text(sums: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Returns sums [T, N, Q] with the scale [T, Q] that was subtracted from them, as float64[T, Q, N]."""
-    return tf.cast(tf.transpose(sums, [0, 2, 1]), tf.float64) + scale[:, :, tf.newaxis]
+def _by_text(sums: tf.Tensor, scale: tf.Tensor) -> list[tf.Tensor]:
+    """Separates sums [T, 2N, Q], with the scale [T, Q] that was subtracted, into every other state, float64[T, Q, N] each."""
+    time, states, count = tf.unstack(tf.shape(sums))
+    pairs = tf.transpose(tf.reshape(sums, [time, states // 2, 2, count]), [2, 0, 3, 1])
+    return tf.unstack(tf.cast(pairs, tf.float64) + scale[:, :, tf.newaxis], 2)
 
 
 def _alternatives(around: tuple[tf.Tensor, ...], others: Others, labels: tf.Tensor) -> tf.Tensor:
@@ -249,31 +254,31 @@ def _alternatives(around: tuple[tf.Tensor, ...], others: Others, labels: tf.Tens
     # Frames come first, then texts, then alternatives, and characters last.
     by_frame = (*around, others.symbols, tf.exp(tf.cast(others.values, tf.float64)), others.place)
     chunks = tuple(_in_chunks(value, padding) for value, padding in zip(by_frame, [LOG_ZERO] * 4 + [0] * 3, strict=True))
-    no_label = tf.fill([count, 1], -1)
-    in_front = tf.concat([no_label, labels[:, :-1]], axis=1)[:, tf.newaxis, :longest]
-    next_one = tf.concat([labels[:, 1:], no_label], axis=1)[:, tf.newaxis, :longest]
 
     def probabilities(blanks: tf.Tensor, characters: tf.Tensor, scale: tf.Tensor, differs: tf.Tensor) -> tf.Tensor:
         """Returns the sum over paths to or from an alternative: not from an equal neighbour without a blank between."""
         blanks, characters = (tf.exp(value - scale)[:, :, tf.newaxis] for value in (blanks, characters))
-        return tf.where(differs, blanks + characters, blanks)
+        return blanks + characters * differs
 
     def advance(state: tuple[tf.Tensor, tf.Tensor, tf.Tensor], chunk: tuple[tf.Tensor, ...]) -> tuple:
         run, last_scale, _ = state  # [Q, J + 1, N], relative to the exponential of [Q, N]
         blank_before, before, blank_behind, behind, symbols, p, places = chunk
-        symbols = symbols[:, :, :, tf.newaxis]
         scale = tf.reduce_max(tf.maximum(blank_before, before), axis=0)
         scale = tf.maximum(scale, last_scale + tf.math.log(tf.reduce_max(run, axis=1)))
         run = tf.math.multiply_no_nan(tf.exp(last_scale - scale)[:, tf.newaxis], run)
         scale_behind = tf.reduce_max(tf.maximum(blank_behind, behind), axis=0)
-        entered = probabilities(blank_before, before, scale, symbols != in_front)  # [8, Q, J + 1, N]
-        left = probabilities(blank_behind, behind, scale_behind, symbols != next_one)
-        emitted = tf.where(symbols != labels[:, tf.newaxis], p[:, :, :, tf.newaxis], tf.zeros([], tf.float64))
-        total = tf.zeros_like(run)
-        for frame in range(UNROLLED):
-            run = (tf.gather(run, places[frame], batch_dims=1) + entered[frame]) * emitted[frame]
-            total += run * left[frame]
-        return run, scale, tf.math.log(tf.reduce_sum(total, axis=1)) + scale + scale_behind
+        # 1 where an alternative differs from a character, else 0.
+        differs = tf.cast(symbols[:, :, :, tf.newaxis] != labels[:, tf.newaxis], tf.float64)  # [8, Q, J + 1, N]
+        beside = tf.pad(differs, [[0, 0], [0, 0], [0, 0], [1, 1]], constant_values=1)
+        entered = probabilities(blank_before, before, scale, beside[:, :, :, :-2])
+        left = probabilities(blank_behind, behind, scale_behind, beside[:, :, :, 2:])
+        emitted = differs * p[:, :, :, tf.newaxis]
+        runs = []
+        for place, into, emission in zip(*(tf.unstack(value, UNROLLED) for value in (places, entered, emitted)), strict=True):
+            run = (tf.gather(run, place, batch_dims=1) + into) * emission
+            runs.append(run)
+        total = tf.reduce_sum(tf.stack(runs) * left, axis=[0, 2])
+        return run, scale, tf.math.log(total) + scale + scale_behind
 
     nothing = tf.zeros([count, longest], tf.float64)
     start = (tf.zeros([count, number, longest], tf.float64), nothing, nothing)

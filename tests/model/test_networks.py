@@ -100,15 +100,23 @@ ODD = '{"image_data_format": "channels_first", "backend": "theano", "epsilon": 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("trainer", "keras_json"), [("loop", ODD), ("keras", ODD), ("loop", "[]"), ("keras", '{"floatx": "?"}')]
-)
-def test_a_training_ignores_the_keras_json_of_the_user(trained, command, tmp_path: pathlib.Path, trainer: str, keras_json: str):
+@pytest.mark.parametrize("trainer", ["loop", "keras"])
+def test_a_training_ignores_the_keras_json_of_the_user(trained, command, tmp_path: pathlib.Path, trainer: str):
     (tmp_path / ".keras").mkdir()
-    (tmp_path / ".keras" / "keras.json").write_text(keras_json)
+    (tmp_path / ".keras" / "keras.json").write_text(ODD)
     flags = (f"--train_data={trained.records}", f"--eval_data={trained.records}", "--workdir=run", f"--trainer={trainer}")
     done = command("ocr_train", *flags, "--steps=2", "--batch_size=4", env={**os.environ, "HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keras_json", ["[]", '{"floatx": "?"}'])
+def test_commands_start_whatever_is_in_the_keras_json_of_the_user(command, tmp_path: pathlib.Path, keras_json: str):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(keras_json)
+    done = command("ocr_export", "--check=/nowhere", env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: /nowhere: no exported model in it")
 
 
 @pytest.mark.slow

@@ -43,6 +43,16 @@ def test_scores_through_the_export_are_those_of_the_confidences(export, files, t
     assert (bad.best, bad.log_probability.tolist(), bad.missing, bad.status) == (-1, [-math.inf], "", 1)
 
 
+@pytest.mark.parametrize("texts", [[""], ["", ""]])
+def test_images_asked_only_about_empty_texts_are_answered(export, files, texts: list[str]):
+    read, _, _ = export(files[:3])
+    among_others = export.score(files[:3], [["12345", ""]] * 3)
+    for text, other, score in zip(read, among_others, export.score(files[:3], [texts] * 3), strict=True):
+        assert score.log_probability == pytest.approx([other.log_probability[1]] * len(texts), rel=1e-4)
+        assert [len(agreement) for agreement in score.agreement] == [0] * len(texts)
+        assert (score.best, score.missing, score.status) == (0, text, 0)
+
+
 def test_a_wrong_character_agrees_least_and_a_lacking_one_is_missing(export, files, truths):
     found = 0
     for file, truth in zip(files[:20], truths, strict=False):

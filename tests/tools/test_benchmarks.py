@@ -1,18 +1,21 @@
 """Each benchmark of `ocr_bench` exists, and those of CTC run; their figures are for whoever runs them."""
 
 import importlib
+import io
 import json
 import pathlib
 import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from ocr.charset import Charset
 from ocr.serving.questions import Score
 from ocr.synthesis.fonts import open_fonts
+from tfrecords.errors import InputError
 from tools import ocr_bench
-from tools.benchmarks import ctc, decode, kept, questions
+from tools.benchmarks import ctc, decode, kept, language, questions, turned
 
 
 @pytest.mark.parametrize("name", ocr_bench.BENCHES)
@@ -47,6 +50,7 @@ def test_each_setting_is_timed_in_a_process_of_its_own_and_the_change_to_a_kept_
 
         def __init__(self, line: list[str], **_):
             assert line[1:3] == ["-m", "tools.ocr_bench"]
+            assert line[4:] == ["--model=pretrained", "ctc"]
             settings, timed = line[3].removeprefix("--settings="), {"ctc": {"stock": row(times[line[3]])}}
             self.stdout = ["a processor\n", "  a row\n", json.dumps({"settings": {settings: timed}})]
 
@@ -112,11 +116,13 @@ def test_an_alphabet_of_two_characters_has_a_list_of_eight_names():
 
 @pytest.mark.slow
 def test_what_is_allowed_anyway_changes_nothing(trained):
-    rows = questions.measure(20, model=str(trained.export))
+    rows = questions.measure(20, model=str(trained.export), labels=40)
     assert "dates, hard" not in rows  # they have characters that the model lacks
     assert rows["numbers, hard"]["allowed"] == rows["numbers, hard"]["pattern"] == rows["numbers, hard"]["wrong"]
     assert rows["list of 100 names, hard"]["texts"] <= rows["list of 100 names, hard"]["wrong"]
     assert rows["one wrong character, clean"]["auc"] > 0.9
+    assert (rows["one wrong character, clean"]["lines"], rows["wrong labels, clean"]["lines"]) == (20, 40)
+    assert rows["wrong labels, clean"]["recall"] > 0.5
 
 
 def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
@@ -133,6 +139,10 @@ def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
     ("arguments", "message"),
     [
         (("questions", "ctc"), "questions: name it alone"),
+        (("edge", "ctc"), "edge: name it alone"),
+        (("edge",), "edge: needs --data"),
+        (("language",), "language: needs --corpus"),
+        (("turned", "--audit_lines=-1", "--lines=20"), "--audit_lines=-1: must be 0 to 1000000"),
         (("questions", "--lines=9"), "--lines=9: must be 10 to 1000000"),
         (("question",), "question: no such benchmark; name one of"),
     ],
@@ -141,3 +151,71 @@ def test_what_cannot_be_measured_is_refused(invoke, arguments: tuple[str, ...], 
     done = invoke("ocr_bench", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("text", ["一二三四五", "一一二二三"])
+def test_a_wrong_label_has_one_or_two_other_characters(text: str):
+    class Letters:
+        letters = "一二三四五六七"
+
+        def similar(self, character: str) -> str:
+            return "八"
+
+    rng = np.random.default_rng(0)
+    changed = [questions._changed(Letters(), text, rng) for _ in range(200)]
+    edits = np.array([[sum(a != b for a, b in zip(text, other, strict=True)) for other in others] for others in changed])
+    assert (edits[:, :2] == 1).all()
+    assert {*edits[:, 2]} == {1, 2}
+    assert all(similar.count("八") == 1 and "八" not in random for random, similar, _ in changed)
+
+
+def test_passages_for_lines_are_in_nothing_that_the_language_model_is_built_from():
+    lines = [f"line {number}" for number in range(30_000)] + ["line 7", "line 13000"]
+    passages, rest = language.split(lines)
+    assert not {*passages} & {*rest}
+    assert passages == [line for start in (0, 12_500, 25_000) for line in lines[start : start + 500] if line not in lines[-2:]]
+    few_passages, few = language.split(lines[:25])
+    assert (few_passages, few) == (["line 0"], lines[1:25])
+    with pytest.raises(InputError, match="24 lines of the model's characters; a language model needs at least 25"):
+        language.split(lines[:24])
+
+
+@pytest.mark.parametrize("way", [None, *turned._WAYS["upside down"], *turned._WAYS["on their side"]])
+def test_an_image_is_turned_from_the_way_it_is_shown(way: Image.Transpose | None):
+    shown = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    Image.fromarray(np.rot90(shown)).save(file, "png", exif=exif)
+    again = Image.open(io.BytesIO(turned.turn(file.getvalue(), way)))
+    expected = Image.fromarray(shown) if way is None else Image.fromarray(shown).transpose(way)
+    np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(again).convert("RGB")), np.asarray(expected))
+
+
+@pytest.mark.slow
+def test_turned_lines_are_read_by_the_network_of_any_export(trained):
+    data = f"{trained.records}@eval"
+    rows = turned.measure(12, model=str(trained.export), data=data)
+    ways = ["upright", "upside down", "on their side"]
+    assert list(rows) == [f"{kind}, {way}" for kind in ("drawn, clean", "drawn, hard", data) for way in ways]
+    assert [row["lines"] for row in rows.values()] == [12] * 9
+    assert rows[f"{data}, upright"]["as_shown"] < 0.1
+    on_side = rows[f"{data}, on their side"]
+    assert on_side["changed"] > 0.9 * on_side["lines"]
+    assert on_side["cer"] < on_side["as_shown"] / 4
+    assert all(("cpu_1" in row) == name.endswith("upright") for name, row in rows.items())
+
+
+@pytest.mark.slow
+def test_a_language_model_of_the_texts_helps_hard_lines(trained, tmp_path: pathlib.Path):
+    rng = np.random.default_rng(0)
+    # Most digits are the one after the digit before.
+    digits = np.cumsum(np.where(rng.random((600, 12)) < 0.9, 1, rng.integers(0, 10, (600, 12))), axis=1) % 10
+    (tmp_path / "corpus.txt").write_text("\n".join("".join(map(str, row)) for row in digits), "utf-8")
+    data = f"{trained.records}@eval"
+    rows = language.measure(30, corpus=[str(tmp_path / "corpus.txt")], model=str(trained.export), data=data)
+    assert rows["chosen"]["lines"] == 45
+    assert rows["hard"]["lines"] == rows["clean"]["lines"] == 30
+    assert rows["hard"]["lm_low"] <= rows["hard"]["lm"] <= rows["hard"]["lm_high"]
+    assert rows["hard"]["lm"] < rows["hard"]["cer"]
+    assert rows[data]["lines"] == 29  # of 200, at equal distances
+    assert rows[data]["cer"] < 0.1

@@ -18,6 +18,7 @@ def compare(
     others: Mapping[str, Callable[[], object]],
     job: str,
     before: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Times a function against alternatives.
 
@@ -26,6 +27,7 @@ def compare(
       others: the alternatives by name.
       job: one word for the work.
       before: called before each timing of `ours`, and not timed.
+      clock: returns seconds.
 
     Returns:
       For each alternative: `ours_ms` and `theirs_ms`, the medians in milliseconds; and `ratio`, their time divided by ours: the
@@ -35,12 +37,12 @@ def compare(
     with Progress(f"timing {job}", len(others), "alternatives") as bar:
         for done, (name, other) in enumerate(others.items(), 1):
             ours()
-            first = _seconds(other)
+            first = _seconds(other, clock)
             rounds = next(rounds for limit_s, rounds in _ROUNDS if first <= limit_s)
             pairs = []
             for _ in range(rounds):
                 before()
-                pairs.append((_seconds(ours), _seconds(other)))
+                pairs.append((_seconds(ours, clock), _seconds(other, clock)))
             ratios = [theirs / own for own, theirs in pairs]
             results[name] = {
                 "ours_ms": round(1e3 * statistics.median(own for own, _ in pairs), 2),
@@ -59,7 +61,7 @@ def compiled(work: Callable[[tf.Tensor], object], argument: tf.Tensor) -> Callab
     return lambda: function(argument)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    begun = clock()
     work()
-    return time.perf_counter() - begun
+    return clock() - begun
