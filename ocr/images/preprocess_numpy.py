@@ -70,7 +70,7 @@ def to_line(image: np.ndarray, line_height: int) -> np.ndarray:
 
 
 def _to_grey(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Returns an image float32[H, W, 3] along its first axis of colour, as the function of the same name in `preprocess` does."""
+    """Returns an image float32[H, W, 3] in grey float32[H, W], as the function of the same name in `preprocess` does."""
     weight = opacity[:, :, np.newaxis]
     mean = (colour * weight).sum((0, 1)) / max(weight.sum(), 1e-6)
     centred = colour - mean
