@@ -98,10 +98,14 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Trained:
-    """Renders, packs, trains and exports for real, once for all processes of pytest-xdist; about half a minute."""
+    """Renders, packs, trains and exports for real, once for all processes of pytest-xdist; about half a minute.
+
+    Several runs share it in the folder TRAINED, if there is such a variable.
+    """
     base = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):  # the parent folder is that of the whole run
         base = base.parent
+    base = pathlib.Path(os.environ.get("TRAINED", base))
     folder, summary = base / "trained", base / "trained.json"
     with open(base / "trained.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -134,6 +138,12 @@ def _train(folder: pathlib.Path) -> dict:
     result = train.train(config)
     export.export(str(folder / "run"), str(folder / "export"))
     return result
+
+
+@pytest.fixture
+def unchecked_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the checks of what is exported, which take half the time, where a test is about something else."""
+    monkeypatch.setattr("ocr.saving.check_export.inspect", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

@@ -72,8 +72,12 @@ def read_at_most(path: pathlib.Path | str, count: int) -> bytes:
         return file.read(min(count, status.st_size))
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Reads what `write_json` wrote.
+def read_json(path: pathlib.Path, *needed: str) -> dict[str, Any]:
+    """Reads an object that `write_json` wrote.
+
+    Args:
+      path: of the file.
+      needed: names that the object has to have.
 
     Raises:
       IntegrityError: the file is missing or damaged.
@@ -83,9 +87,14 @@ def read_json(path: pathlib.Path) -> Any:
         raise ValueError(f"{constant} in it")
 
     try:
-        return json.loads(read_at_most(path, _MAX_JSON_BYTES).decode("utf-8"), parse_constant=refuse)
+        value = json.loads(read_at_most(path, _MAX_JSON_BYTES).decode("utf-8"), parse_constant=refuse)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        if missing := [name for name in needed if name not in value]:
+            raise ValueError(f"no {', '.join(missing)}")
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: damaged ({error})") from error
+    return value
 
 
 def escape_cell(text: str) -> str:

@@ -11,6 +11,7 @@ For example:
   ocr_bench questions --model=export --lines=1000 --audit_lines=5000 --fonts='/usr/share/fonts/**/*.ttc'
   ocr_bench language --model=export --corpus=text.txt --lines=1500 --fonts='/usr/share/fonts/**/*.ttc'
   ocr_bench turned --model=export --corpus=text.txt --data=records --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench edge --model=export --data=records --lines=500
 
 Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
 with the shipped model; score, given texts, in CPU time; or all. Each takes one to five minutes on two cores, on data that it
@@ -24,6 +25,9 @@ language: with and without a language model, which it builds from most of --corp
 turned: as they are shown and as an export with --turned_lines reads them, upright, upside down and on their side.
 
 language and turned take the network of the export; they also measure CPU time, alternating line by line and batch by batch.
+
+edge draws nothing: it converts an export for ONNX Runtime and LiteRT with each kind of weights, and compares size, CPU time on
+one thread, texts and CER on lines of --data, and what a start of ocr_predict takes.
 """
 
 import importlib
@@ -51,7 +55,7 @@ BENCHES = {  # where each is in benchmarks
     "read": "read.bench_read",
     "score": "score.bench_score",
 }
-COUNTS = ("questions", "language", "turned")  # modules of benchmarks that draw lines and count
+COUNTS = ("questions", "language", "turned", "edge")  # modules of benchmarks that count too
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
 _ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
@@ -65,10 +69,12 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "model",
     "pretrained",
-    "With --accuracy, score, questions, language or turned: an export; pretrained: the shipped model.",
+    "With --accuracy, score, questions, language, turned or edge: an export; pretrained: the shipped model.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("lines", 200, "With questions, language or turned: the number of lines of each kind.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "lines", 200, "With questions, language or turned: the number of lines of each kind; with edge: of all.", flag_values=FLAGS
+)
 flags.DEFINE_integer(
     "audit_lines", 0, "With questions: the number of lines with wrong labels among them; 0: --lines.", flag_values=FLAGS
 )
@@ -84,7 +90,8 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "data",
     "",
-    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them.",
+    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them. With edge: "
+    "those to read, several separated by commas.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -108,6 +115,8 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
         raise InputError(f"{min(alone)}: name it alone")
     if "language" in names and not values["corpus"]:
         raise InputError("language: needs --corpus")
+    if "edge" in names and not values["data"]:
+        raise InputError("edge: needs --data")
     options.check_choice(values, settings=("both", *SETTINGS))
     if values["accuracy"]:
         if names != ["read"]:
@@ -174,9 +183,11 @@ def _time(names: list[str], settings: str, model: str) -> dict:
 
 def _count(name: str, values: dict[str, Any]) -> dict:
     tensorflow_import.import_tensorflow()
-    own = {"labels": values["audit_lines"]} if name == "questions" else {"data": values["data"]}
-    measure = importlib.import_module(f"{__package__}.benchmarks.{name}").measure
-    measured = measure(values["lines"], values["fonts"], values["corpus"], values["model"], **own)
+    given: dict[str, Any] = {"count": values["lines"], "model": values["model"]}
+    given |= {"labels": values["audit_lines"]} if name == "questions" else {"data": values["data"]}
+    if name != "edge":
+        given |= {"fonts": values["fonts"], "corpus": values["corpus"]}
+    measured = importlib.import_module(f"{__package__}.benchmarks.{name}").measure(**given)
     for kind, row in measured.items():
         print(f"{_ROW}{kind:34} {', '.join(f'{key} {value}' for key, value in row.items())}", flush=True)
     return measured

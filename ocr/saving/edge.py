@@ -30,6 +30,7 @@ _MAX_LINES, _DRAWN_LINES, _BATCH_SIZE = 2_000, 200, 32
 _CALIBRATION_LINES = 100
 _MIN_SAME = 0.999  # share of lines whose text is the export's
 _MAX_CER = 0.001  # by which int8 may be worse
+_DESCRIBED = ("network", "versions", "written")  # what a model's description has of the export's
 _HALVED = 1_024  # values of a weight, from which on half precision saves space
 
 
@@ -65,45 +66,76 @@ def convert(
         package is missing.
       IntegrityError: the export is damaged, or the model does not read what it reads.
     """
-    _check_installed(format)
+    check_installed(format)
     files.check_free(folder)
     if format == "web":
         web_page.check_package(onnxruntime_web)
     if weights == "int8" and not data:
         raise InputError("--weights=int8: give records with --data, to calibrate it on and to measure what it costs")
-    version = saved_model.newest_version(source)
-    model, charset = warm_start.load_export(version)
-    about = files.read_json(version / "assets.extra" / "model.json")
-    if about["decoder"] != "greedy":
-        raise InputError(f"{version}: decodes by {about['decoder']}; only exports with --decoder=greedy can be converted")
-    frame = networks.network(model.name).frame
-    lines = list(itertools.islice(_read_by_export(version, charset, frame, data), _MAX_LINES))
+    converter = Converter(source, data)
     with files.atomic_directory(folder) as staging:
-        suffix, write = FORMATS[format]
-        path = staging / f"model{suffix}"
-        try:
-            with _no_warnings():
-                write(portable.reader(model), path, weights, _spread(lines), frame)
-        except Exception as error:  # the converters' exceptions have no common class
-            cause = errors.first_line(error)
-            raise InputError(f"{version}: its network {model.name} cannot be converted to {format} ({cause})") from error
-        (staging / edge.CHARSET).write_text(charset.file_text(), "utf-8", newline="\n")
-        described = {
-            "model": edge.fingerprint(path),
-            "alphabet": charset.fingerprint,
-            "line_height": frame.height,
-            "frame_width": frame.width,
-        }
-        described |= {"version": version.name, "weights": weights}
-        described |= {name: about[name] for name in ("network", "versions", "written")}
-        files.write_json(staging / edge.ABOUT, described)
-        measured = _compare(path, lines, weights)
+        path = converter.write(staging, format, weights)
+        measured = _compare(path, converter.lines, weights)
         if format == "web":
             web_page.write(staging, onnxruntime_web)
         return {"model": str(folder / path.name), "bytes": path.stat().st_size, **measured}
 
 
-def _check_installed(format: str) -> None:
+class Converter:
+    """Writes an export for other runtimes.
+
+    Args:
+      source: an export, or `saved_model.PRETRAINED`.
+      data: as for `convert`.
+
+    Attributes:
+      version: the export.
+      frame: of its network.
+      lines: what it reads, up to 2,000 lines.
+
+    Raises:
+      InputError, IntegrityError: as `convert`.
+    """
+
+    def __init__(self, source: pathlib.Path, data: str):
+        self.version = saved_model.newest_version(source)
+        self._model, self._charset = warm_start.load_export(self.version)
+        self._about = files.read_json(self.version / "assets.extra" / "model.json", "decoder", *_DESCRIBED)
+        if (decoder := self._about["decoder"]) != "greedy":
+            raise InputError(f"{self.version}: decodes by {decoder}; only exports with --decoder=greedy can be converted")
+        self.frame = networks.network(self._model.name).frame
+        self.lines = list(itertools.islice(_read_by_export(self.version, self._charset, self.frame, data), _MAX_LINES))
+
+    def write(self, folder: pathlib.Path, format: str, weights: str) -> pathlib.Path:
+        """Writes a model, its alphabet and its description into a folder, unchecked; returns the model's path.
+
+        Raises:
+          InputError: the network cannot be converted.
+        """
+        suffix, write = FORMATS[format]
+        path = folder / f"model{suffix}"
+        try:
+            with _no_warnings():
+                write(portable.reader(self._model), path, weights, _spread(self.lines), self.frame)
+        except Exception as error:  # the converters' exceptions have no common class
+            cause = errors.first_line(error)
+            raise InputError(
+                f"{self.version}: its network {self._model.name} cannot be converted to {format} ({cause})"
+            ) from error
+        (folder / edge.CHARSET).write_text(self._charset.file_text(), "utf-8", newline="\n")
+        described = {
+            "model": edge.fingerprint(path),
+            "alphabet": self._charset.fingerprint,
+            "line_height": self.frame.height,
+            "frame_width": self.frame.width,
+            "version": self.version.name,
+            "weights": weights,
+        }
+        files.write_json(folder / edge.ABOUT, described | {name: self._about[name] for name in _DESCRIBED})
+        return path
+
+
+def check_installed(format: str) -> None:
     """Checks that the packages that write a format are installed.
 
     Raises:

@@ -206,9 +206,7 @@ class Workdir:
             return {}
         metrics = files.read_json(path)
         # eval_loss is None if no line can be aligned.
-        numbers: list[Any] = (
-            [v for k, v in metrics.items() if (k, v) != ("eval_loss", None)] if isinstance(metrics, dict) else [None]
-        )
+        numbers: list[Any] = [v for k, v in metrics.items() if (k, v) != ("eval_loss", None)]
         if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers) or not {"step", "cer"} <= metrics.keys():
             raise IntegrityError(f"{path}: damaged (no step, or a value that is not a number)")
         if type(metrics["step"]) is not int or metrics["step"] < 0:

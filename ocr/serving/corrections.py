@@ -1,5 +1,6 @@
 """A folder of images with the texts that people say are right, in the format that `ocr_adapt` and `make_tfrecords` read."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -34,6 +35,7 @@ class Corrections:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
+        self._sizes: dict[str, int] = {}  # by name, as each was found
         files.make_folder(folder)
 
     def save(self, image: bytes, text: str) -> str:
@@ -72,9 +74,16 @@ class Corrections:
         return path.name
 
     def _check_room(self, size: int) -> None:
-        """Checks that there is room for another image of a size in bytes, whoever has put what else there."""
+        """Checks that there is room for another image of a size in bytes, whoever has put what else there.
+
+        Only files that are new are asked for their size: an image keeps its own, and that of a text changes little.
+        """
         with os.scandir(self._folder) as entries:
-            sizes = [entry.stat().st_size for entry in entries]
-        if len(sizes) // 2 >= _MAX_LINES or sum(sizes) + size > _MAX_BYTES:
+            names = {entry.name for entry in entries}
+        self._sizes = {name: known for name, known in self._sizes.items() if name in names}
+        for name in names - self._sizes.keys():
+            with contextlib.suppress(FileNotFoundError):  # moved away just now
+                self._sizes[name] = os.lstat(self._folder / name).st_size
+        if len(names) // 2 >= _MAX_LINES or sum(self._sizes.values()) + size > _MAX_BYTES:
             _LOG.warning("--corrections_dir=%s: full; move it away, to train on it", self._folder)
             raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the server's folder of corrections is full")

@@ -50,11 +50,12 @@ def inputs(pixels: np.ndarray, frame_width: int) -> tuple[np.ndarray, np.ndarray
     return np.pad(pixels, ((0, 0), (0, -width % frame_width)))[np.newaxis], np.array([width], np.int32)
 
 
-def load(path: pathlib.Path) -> EdgeModel:
+def load(path: pathlib.Path, threads: int = 0) -> EdgeModel:
     """Loads a model, with the alphabet that lies beside it.
 
     Args:
       path: a file whose name ends in a key of `RUNTIMES`.
+      threads: to compute with; 0: as many as its runtime likes.
 
     Raises:
       InputError: there is no such file, or its runtime is not installed.
@@ -67,7 +68,7 @@ def load(path: pathlib.Path) -> EdgeModel:
         charset = charsets.load_charset(path.with_name(CHARSET), about["alphabet"])
         if about["model"] != fingerprint(path):
             raise IntegrityError(f"{path}: damaged, or not the model that {path.with_name(ABOUT)} describes")
-        model = EdgeModel(RUNTIMES[path.suffix](path), charset, about["line_height"], about["frame_width"])
+        model = EdgeModel(RUNTIMES[path.suffix](path, threads), charset, about["line_height"], about["frame_width"])
         model.read(np.zeros((about["line_height"], about["frame_width"]), np.uint8))
     except ImportError as error:
         raise InputError(f"{path}: needs {error.name}; pip install 'line-ocr[edge]' installs it") from error
@@ -84,11 +85,12 @@ def fingerprint(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_onnx(path: pathlib.Path) -> _Run:
+def _open_onnx(path: pathlib.Path, threads: int) -> _Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common class
@@ -101,11 +103,11 @@ def _open_onnx(path: pathlib.Path) -> _Run:
     return run
 
 
-def _open_litert(path: pathlib.Path) -> _Run:
+def _open_litert(path: pathlib.Path, threads: int) -> _Run:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        runner = Interpreter(str(path)).get_signature_runner()
+        runner = Interpreter(str(path), num_threads=threads or None).get_signature_runner()
     except (ValueError, RuntimeError) as error:
         raise _damaged(path, error) from error
     return lambda pixels, width: runner(pixels=pixels, width=width)
@@ -115,4 +117,4 @@ def _damaged(path: pathlib.Path, error: Exception) -> IntegrityError:
     return IntegrityError(f"{path}: damaged, cannot be loaded ({first_line(error)})")
 
 
-RUNTIMES: dict[str, Callable[[pathlib.Path], _Run]] = {".onnx": _open_onnx, ".tflite": _open_litert}
+RUNTIMES: dict[str, Callable[[pathlib.Path, int], _Run]] = {".onnx": _open_onnx, ".tflite": _open_litert}

@@ -15,7 +15,7 @@ _REASONS = {
     2: "too large: over 20 MB, 40 million pixels or 8,000 pixels of scaled width",
     3: "blank: nothing stands out from its ground",
 }
-_TALL = "higher than wide: text that stands upright or runs downwards is not read; turn the image, or crop single lines"
+_TALL = "higher than wide: only an export with --turned_lines reads text on its side; turn the image, or crop single lines"
 _DOUBTFUL = 0.5  # confidence: a single character may be higher than wide, and is read all the same
 
 # Encoded image files -> their texts, confidences float32[B] and statuses int32[B]: an export, or a client.

@@ -108,8 +108,6 @@ def _check_same_plan(plan: dict[str, str | int], path: pathlib.Path) -> None:
       IntegrityError: Its plan is damaged.
     """
     earlier = files.read_json(path)
-    if not isinstance(earlier, dict):
-        raise IntegrityError(f"{path}: damaged")
     if earlier != plan:
         other = "another model" if earlier.get("model") != plan["model"] else "other files"
         raise InputError(f"{path}: that run was with {other}; give another --output, or delete its files")

@@ -73,6 +73,7 @@ def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullconte
     _check_same(workdir, given)
     origin = warm_start.load(config.init_from)
     records, run = str(workdir / "records"), workdir / "run"
+    way_of_reading = _way_of_reading(config.init_from, run)
     new_characters = _pack(config, workdir, origin.charset)
     files.write_json(workdir / "adapt.json", given)
     measured = time.monotonic()
@@ -111,7 +112,7 @@ def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullconte
     if trained.get("interrupted"):
         return {"steps": trained["steps"], "seconds": round(time.monotonic() - began, 1), "interrupted": True}
 
-    exported = _find_export(run, export_dir) or export.export(str(run), config.export_dir)["export"]
+    exported = _find_export(run, export_dir) or export.export(str(run), config.export_dir, **way_of_reading)["export"]
     after = {"after": _measure(exported, records, workdir / "after")}
     if config.old_data:
         after["old_after"] = _measure(exported, config.old_data, workdir / "old_after")
@@ -154,8 +155,12 @@ def _measure(model: str, data: str, report: pathlib.Path) -> dict:
     """Returns the figures of a model, from its report, which is written unless an earlier run has."""
     if not report.exists():
         evaluate.evaluate(pathlib.Path(model), data, report_to=str(report))
-    figures = files.read_json(report / "report.json")["figures"]
-    return {name: figures[name] for name in _FIGURES}
+    path = report / "report.json"
+    try:
+        figures = files.read_json(path)["figures"]
+        return {name: figures[name] for name in _FIGURES}
+    except (LookupError, TypeError) as error:
+        raise IntegrityError(f"{path}: damaged, or not of ocr_eval; remove its folder") from error
 
 
 def _planned_steps(run: pathlib.Path) -> int:
@@ -164,6 +169,25 @@ def _planned_steps(run: pathlib.Path) -> int:
         return 0
     steps = configs.read(run / "config.json")[0].steps
     return steps if steps != _PROBE else 0
+
+
+def _way_of_reading(source: str, run: pathlib.Path) -> dict[str, Any]:
+    """Returns how an export that is adapted reads, as arguments of `export.export`; none for a workdir.
+
+    A language model is left out, and the log says so: its weight has to be chosen anew, on lines that are not at hand.
+    """
+    if Workdir(path := pathlib.Path(source)).has_training:
+        return {}
+    about = files.read_json(saved_model.newest_version(path) / "assets.extra" / "model.json", "decoder")
+    if "language" in about:
+        _LOG.warning(
+            "%s: has a language model, which the adapted one lacks until it is exported with "
+            "ocr_export --workdir=%s --decoder=beam --lm=FILE --calibrate=RECORDS",
+            source,
+            run,
+        )
+    decoder = "greedy" if "language" in about else about["decoder"]
+    return {"decoder": decoder, "turned_lines": about.get("turned_lines", False)}  # which older exports lack
 
 
 def _find_export(run: pathlib.Path, export_dir: pathlib.Path) -> str:

@@ -228,7 +228,8 @@ def test_a_fault_of_the_data_is_found_by_ocr_doctor(
 
 @pytest.mark.slow
 @pytest.mark.alike
-@pytest.mark.parametrize(("code", "definite"), faults.FILES)
+# `ocr_doctor` examines the same way: one fault that stops a training and one that does not stand for all.
+@pytest.mark.parametrize(("code", "definite"), faults.FILES if PROOF else faults.FILES[1:3])
 def test_a_fault_of_the_data_is_found_by_a_training(drawn: Drawn, tmp_path: pathlib.Path, code: str, definite: bool):
     plant_in_files(drawn, code, tmp_path)
     stopped = pytest.raises(IntegrityError, match=f"^doctor: {code}: ") if definite else contextlib.nullcontext()
@@ -305,7 +306,7 @@ HEALTHY = [
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", HEALTHY if PROOF else HEALTHY[:3], ids=str)
 def test_a_healthy_run_has_no_finding(trained, tmp_path: pathlib.Path, fields: dict):
-    train.train(config(trained.records, tmp_path / "run", **{"steps": 40, "eval_every": 20, **fields}))
+    train.train(config(trained.records, tmp_path / "run", **{"steps": 40, "eval_every": 40, **fields}))
     assert codes(doctor_json(tmp_path / "run")) == []
 
 

@@ -124,7 +124,7 @@ def test_each_half_is_read_by_a_network_trained_on_the_other(trained, pack, invo
     pack(trained.lines / "train", labels | wrong)
     (tmp_path / "run").mkdir()
     shutil.copy(trained.workdir / "charset.txt", tmp_path / "run")
-    fields = json.loads((trained.workdir / "config.json").read_text()) | {"steps": 250, "override": True}
+    fields = json.loads((trained.workdir / "config.json").read_text()) | {"steps": 250, "eval_every": 250, "override": True}
     (tmp_path / "run" / "config.json").write_text(json.dumps(fields))
     done = invoke("ocr_audit", "--model=run", "--data=noisy", "--folds=2", "--output=audit")
     assert done.returncode == 0, done.stderr

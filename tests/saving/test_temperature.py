@@ -38,7 +38,9 @@ def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
 
 
 @pytest.mark.slow
-def test_a_calibrated_export_reads_the_same_and_says_better_how_often_it_is_right(trained, records, tmp_path):
+def test_a_calibrated_export_reads_the_same_and_says_better_how_often_it_is_right(
+    trained, records, tmp_path, unchecked_exports
+):
     made = export.export(str(trained.workdir), str(tmp_path), calibrate=records[0])
     files = [path.read_bytes() for path in sorted((trained.lines / "eval").glob("*.png"))[:50]]
     assert saved_model.load(tmp_path)(files)[0] == saved_model.load(trained.export)(files)[0]

@@ -88,6 +88,24 @@ def test_small_files_are_limited_in_number(tmp_path: pathlib.Path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 20
 
 
+def test_a_link_that_leads_nowhere_does_no_harm(tmp_path: pathlib.Path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    Corrections(tmp_path).save(png(1, 64), "1")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_only_new_files_are_asked_for_their_size(tmp_path: pathlib.Path, monkeypatch):
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(b"1")
+    asked, lstat = [], module.os.lstat
+    monkeypatch.setattr(module.os, "lstat", lambda path: asked.append(pathlib.Path(path)) or lstat(path))
+    corrections = Corrections(tmp_path)
+    corrections.save(png(1, 64), "1")
+    first = len([path for path in asked if path.parent == tmp_path])
+    corrections.save(png(2, 64), "2")
+    assert (first, len([path for path in asked if path.parent == tmp_path]) - first) == (20, 2)
+
+
 WIDE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30_000, 3_000, 8, 0, 0, 0, 0) + bytes(4)
 
 

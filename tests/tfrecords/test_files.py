@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from tfrecords import files
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 
 def test_an_atomic_directory_is_made_by_one_process_at_a_time(tmp_path: pathlib.Path):
@@ -21,3 +21,19 @@ def test_reading_something_other_than_a_regular_file_does_not_block(tmp_path: pa
     make(tmp_path / "odd")
     with pytest.raises(OSError, match=r"regular|directory"):
         files.read_at_most(tmp_path / "odd", 10)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[1]", "not an object"),
+        ("null", "not an object"),
+        ('{"b": 1}', "no a"),
+        ('{"a": NaN}', "NaN in it"),
+        ("{", "Expecting"),
+    ],
+)
+def test_json_that_was_not_written_is_damage(tmp_path: pathlib.Path, content: str, fault: str):
+    (tmp_path / "file.json").write_text(content)
+    with pytest.raises(IntegrityError, match=rf"file\.json: damaged \({fault}"):
+        files.read_json(tmp_path / "file.json", "a")

@@ -139,6 +139,8 @@ def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
     ("arguments", "message"),
     [
         (("questions", "ctc"), "questions: name it alone"),
+        (("edge", "ctc"), "edge: name it alone"),
+        (("edge",), "edge: needs --data"),
         (("language",), "language: needs --corpus"),
         (("turned", "--audit_lines=-1", "--lines=20"), "--audit_lines=-1: must be 0 to 1000000"),
         (("questions", "--lines=9"), "--lines=9: must be 10 to 1000000"),

@@ -13,7 +13,7 @@ from ocr.synthesis.render import RenderConfig
 from ocr.training import adapt
 from ocr.training.adapt_config import AdaptConfig
 from tfrecords import files
-from tfrecords.errors import InputError
+from tfrecords.errors import InputError, IntegrityError
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_signal_stops_an_adaptation_that_is_not_training_at_once(
 
 @pytest.mark.slow
 def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(
-    trained, lines, tmp_path: pathlib.Path, monkeypatch
+    trained, lines, tmp_path: pathlib.Path, monkeypatch, unchecked_exports
 ):
     monkeypatch.setattr(adapt, "_MIN_STEPS", 240)  # as many on machines of any speed
     fields = {"lines": str(lines), "init_from": str(trained.export), "minutes": 0.1, "old_data": str(trained.records)}
@@ -85,6 +85,36 @@ def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(
     assert about["made_of"]["init_from"] == files.read_json(trained.export / "1" / "assets.extra" / "model.json")["weights"]
     with pytest.raises(InputError, match="has a finished adaptation"):
         adapt.adapt(config)
+
+
+def test_what_was_damaged_beside_an_adaptation_is_named_or_passed_over(trained, tmp_path: pathlib.Path):
+    other = tmp_path / "export" / "1"
+    (other / "assets.extra").mkdir(parents=True)
+    (other / "saved_model.pb").touch()
+    (other / "assets.extra" / "model.json").write_text("[]")
+    assert adapt._find_export(trained.workdir, tmp_path / "export") == ""
+    for content in ("[]", "{}", '{"figures": 1}', '{"figures": {}}'):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(IntegrityError, match=r"report\.json: damaged"):
+            adapt._measure("", "", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "expected"),
+    [
+        ({"decoder": "greedy"}, {"decoder": "greedy", "turned_lines": False}),  # before there were turned lines
+        ({"decoder": "beam", "turned_lines": True}, {"decoder": "beam", "turned_lines": True}),
+        ({"decoder": "beam", "turned_lines": False, "language": {}}, {"decoder": "greedy", "turned_lines": False}),
+    ],
+)
+def test_an_adapted_export_reads_as_before_but_for_a_language_model_which_is_said(
+    tmp_path: pathlib.Path, caplog, about: dict, expected: dict
+):
+    (tmp_path / "1" / "assets.extra").mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").touch()
+    files.write_json(tmp_path / "1" / "assets.extra" / "model.json", about)
+    assert adapt._way_of_reading(str(tmp_path), tmp_path / "run") == expected
+    assert ("has a language model, which the adapted one lacks" in caplog.text) == ("language" in about)
 
 
 def test_an_adaptation_that_cannot_be_made_is_refused(trained, lines, tmp_path: pathlib.Path):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from ocr import charset as charsets
-from ocr.saving import check_export, warm_start
+from ocr.saving import warm_start
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
 from tfrecords.errors import InputError, IntegrityError
@@ -134,10 +134,8 @@ def test_every_command_works_below_any_folder(invoke, last_json, tmp_path: pathl
     of_training = last_json(done("ocr_eval", f"--model={run}", f"--data={records}", f"--report={folder}/report"))
     done("ocr_export", f"--workdir={run}", f"--export_dir={exports}", f"--calibrate={records}")
     assert last_json(done("ocr_eval", f"--model={exports}", f"--data={records}"))["cer"] == of_training["cer"]
-    newest = saved_model.newest_version(tmp_path / exports)
-    check_export.inspect(newest, saved_model.load(newest))
     read = done("ocr_predict", f"--saved_model={exports}", f"--picture={folder}/read.png", "--", lines, f"{lines}/000000.png")
     assert len(read.stdout.splitlines()) == 7
     done("ocr_doctor", f"--data={records}", f"--workdir={run}")
-    done("ocr_train", *training, f"--workdir={folder}/warm", "--steps=1", f"--init_from={exports}")
+    assert warm_start.load(str(tmp_path / exports)).charset.characters == DIGITS.characters
     assert [path.name for path in tmp_path.iterdir()] == [NAMES[0]]

@@ -41,7 +41,7 @@ def test_a_training_with_the_weights_of_another_one_reads_at_once(trained, tmp_p
 
 
 @pytest.mark.slow
-def test_what_a_training_keeps_and_started_from_stays_known(trained, tmp_path: pathlib.Path):
+def test_what_a_training_keeps_and_started_from_stays_known(trained, tmp_path: pathlib.Path, unchecked_exports):
     run = tmp_path / "run"
     fields = {"init_from": str(trained.export), "keep": 1.0, "learning_rate": 1e-3, "steps": 4, "eval_every": 4}
     train.train(digits_config(trained, run, **fields, checkpoint_every=2))

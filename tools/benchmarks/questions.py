@@ -116,7 +116,7 @@ def measure(
     """
     folder = saved_model.newest_version(pathlib.Path(model))
     export = saved_model.load(folder)
-    alphabet = tfrecords_files.read_json(folder / "assets.extra" / "model.json")["alphabet"]
+    alphabet = tfrecords_files.read_json(folder / "assets.extra" / "model.json", "alphabet")["alphabet"]
     charset = charsets.load_charset(folder / "assets" / "charset.txt", alphabet)
     lines = _Lines(charset, open_fonts(tuple(fonts)), corpus)
     results: Comparison = {}
