@@ -50,13 +50,15 @@ class _Lines:
       corpus: of the texts; without, they are random letters.
 
     Attributes:
-      letters: hanzi if the fonts have any in the alphabet, else letters: what can be told apart by eye, unlike the dash and 一.
+      letters: hanzi if the fonts have any in the alphabet, those of GB 2312 if there are any; else letters: what can be told
+        apart by eye, unlike the dash and 一.
     """
 
     def __init__(self, charset: Charset, fonts: Sequence[Font], corpus: Sequence[str]):
         drawn = [c for c in dict.fromkeys(charset.characters) if not c.isspace() and any(font.has(c) for font in fonts)]
         hanzi = [c for c in drawn if "一" <= c <= "鿿"]
-        self.letters = hanzi or [c for c in drawn if c.isalpha()] or drawn
+        common = {*charsets.charset_by_name("gb2312").characters}
+        self.letters = [c for c in hanzi if c in common] or hanzi or [c for c in drawn if c.isalpha()] or drawn
         self._drawn, self._fonts = {*drawn}, fonts
         charset = Charset("".join(drawn if corpus else self.letters))
         self._texts = Texts(charset, fonts, corpus, min_chars=_LENGTH, max_chars=_LENGTH)
@@ -100,7 +102,7 @@ def measure(
     Args:
       count: the number of lines of each kind.
       fonts: to draw with, as in `render_lines`.
-      corpus: files of running text, likewise; without, texts are random letters, hanzi if the fonts have any.
+      corpus: files of running text, likewise; without, texts are random letters, hanzi of GB 2312 if the fonts have any.
       model: an export.
       labels: the number of lines with wrong labels among them; 0 for `count`.
 
