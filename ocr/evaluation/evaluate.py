@@ -132,7 +132,7 @@ def read_files(read: saved_model.Export, split: dataset.Split, batch: dict[str, 
 
 
 def lines_as_png(split: dataset.Split, batch_size: int, numbers: Collection[int]) -> dict[int, bytes]:
-    """Returns lines of a split as the network gets them, as PNG files by their numbers from 0."""
+    """Returns lines of a split as the network gets them but 32 pixels high, as PNG files by their numbers from 0."""
     batches = (batch["encoded"].numpy() for batch in pipeline.image_files(split, batch_size))
     encoded = {number: file for number, file in enumerate(itertools.chain.from_iterable(batches)) if number in numbers}
     return {number: _line_as_png(file).numpy() for number, file in encoded.items()}

@@ -30,7 +30,7 @@ def open_font(font: str) -> Font:
 
 
 def open_lines(paths: Sequence[str]) -> list[Image.Image | None]:
-    """Returns the lines in image files as the network gets them, or None for a file that cannot be read."""
+    """Returns the lines in image files as the network gets them but 32 pixels high, or None for one that cannot be read."""
     import tensorflow as tf  # which takes seconds, and drawing does not need it
 
     from ocr.images import preprocess

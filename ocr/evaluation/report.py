@@ -26,7 +26,7 @@ def write(folder: pathlib.Path, title: str, lines: Sequence[LineResult], measure
       title: of the page.
       lines: the results of all lines.
       measured: their metrics, from `metrics.measures`.
-      images: takes line numbers, returns a PNG file of each line as the network gets it.
+      images: takes line numbers, returns a PNG file of each line as the network gets it, 32 pixels high.
     """
     content = contents(lines, measured)
     files.write_json(folder / "report.json", {"title": title, **content})
