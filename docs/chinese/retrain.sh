@@ -68,6 +68,11 @@ lines() { # NAME SEED COUNT FLAGS...: draws training lines of this round
         --corpus="$out/train.txt:5,$out/hanzi.txt:1.5,$out/latin.txt:1,$out/mixed.txt:2,$out/traditional.txt:0.8"
 }
 text=--flagfile=$here/fonts.flags display=--fonts=$out/fonts/hanzi/*.ttf:8,$out/fonts/latin/*.ttf:1
+hanzi() { # NAME SEED COUNT FLAGS...: the same of hanzi alone, each as often as the others: text has too few of most of them
+    name=$1 seed=$2
+    shift 2
+    draw "$round-$name" $((round * 100 + seed)) "$@" "$text" --corpus="$out/hanzi.txt" --min_chars=3 --max_chars=14
+}
 lines photo 1 40000 "$text" --degrade=photo --height=48 --min_chars=1 --max_chars=30
 lines sign 2 25000 "$text" --degrade=sign --height=48 --min_chars=1 --max_chars=10
 lines page 3 40000 "$text" --degrade=page --height=48 --min_chars=1 --max_chars=40
@@ -76,19 +81,26 @@ lines clean 5 12000 "$text" --degrade=clean --height=40 --min_chars=1 --max_char
 lines screen 6 12000 "$text" --degrade=screen --height=24 --min_chars=1 --max_chars=36
 lines display_photo 7 30000 "$display" --degrade=photo --height=48 --min_chars=1 --max_chars=14
 lines display_sign 8 25000 "$display" --degrade=sign --height=48 --min_chars=1 --max_chars=10
+hanzi hanzi_photo 9 15000 --degrade=photo --height=48
+hanzi hanzi_page 10 15000 --degrade=page --height=48
+hanzi hanzi_clean 11 15000 --degrade=clean --height=40
 draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
+draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=48 --min_chars=10 --max_chars=10
 
-# bfloat16 is faster on processors with AMX, slower on those that have no more than AVX-512, and very slow elsewhere.
+# bfloat16 is faster on processors with AMX and on AMD's with avx512_bf16, slower on Intel's without AMX, and very slow elsewhere.
 precision=float32
-if grep -q amx_bf16 /proc/cpuinfo; then precision=mixed_bfloat16; fi
+if grep -q amx_bf16 /proc/cpuinfo || { grep -q AuthenticAMD /proc/cpuinfo && grep -q avx512_bf16 /proc/cpuinfo; }; then
+    precision=mixed_bfloat16
+fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    # Of a hundred lines 37 are real, half of these as harder copies. With more of them the network learns them by heart.
-    ocr_train --train_data="$out/$round-photo:8,$out/$round-sign:8,$out/$round-page:11,$out/$round-hard:9,$out/$round-clean:6,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/real_photo:5,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
+    # Of a hundred lines 28 are real, half of these as harder copies. With more of them the network learns them by heart.
+    # A quarter are random hanzi: with fewer it takes rare ones for common ones that look alike.
+    ocr_train --train_data="$out/$round-photo:8,$out/$round-sign:8,$out/$round-page:11,$out/$round-hard:9,$out/$round-clean:6,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:12,$out/$round-hanzi_clean:10,$out/real_photo:5,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
-        --precision="$precision" --optimizer=muon --ema=0.999 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
+        --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
         --log_every=100 --override "$@"
 }
 if [ "$round" = 1 ] && [ -z "$weights" ]; then
@@ -98,7 +110,7 @@ if [ "$round" = 1 ] && [ -z "$weights" ]; then
 fi
 train "round$round" --steps="${STEPS:-9000}" --learning_rate=0.0012 --warmup_steps=200 \
     --init_from="${weights:-$out/round$((round - 1))}"
-for kind in photo screen pdf scan; do
-    ocr_eval --model="$out/round$round" --data="$out/real_$kind@eval"
+for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi; do
+    ocr_eval --model="$out/round$round" --data="$out/$data@eval"
 done
 ocr_export --workdir="$out/round$round" --export_dir="$out/export" --calibrate="$out/real_photo@eval,$out/dev_hard"
