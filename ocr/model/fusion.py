@@ -177,10 +177,12 @@ def frames_with_text(logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, t
 def _replaced(decoded: Decoded, rows: tf.Tensor, others: Decoded) -> Decoded:
     """Returns texts with others in the place of the rows int32[R, 1]."""
     longest = tf.maximum(tf.shape(decoded.ids)[1], tf.shape(others.ids)[1])
+    count = tf.size(decoded.lengths)
+    place = tf.tensor_scatter_nd_update(tf.range(count), rows, count + tf.range(tf.shape(rows)[0]))
 
     def replaced(value: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         if value.shape.rank == 2:
             value, other = (tf.pad(v, [[0, 0], [0, longest - tf.shape(v)[1]]]) for v in (value, other))
-        return tf.tensor_scatter_nd_update(value, rows, other)
+        return tf.gather(tf.concat([value, other], axis=0), place)
 
     return Decoded(*(replaced(value, other) for value, other in zip(decoded, others, strict=True)))

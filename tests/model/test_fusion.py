@@ -157,3 +157,10 @@ def test_lines_that_are_not_numbers_do_not_change_the_others_and_a_batch_may_be_
             np.testing.assert_array_equal(decoded.ids[line, :length], expected.ids[line, :length])
             np.testing.assert_allclose(decoded.confidence[line], expected.confidence[line], rtol=1e-6)
     assert decode_lines(np.zeros([0, 5, 4], "f"), np.zeros(0, "i")).lengths.shape == [0]
+
+
+def test_an_unsure_line_without_text_is_read_as_that_alone():
+    logits = tf.constant([[[0.0, 0.0, 0.0, 1.0]]])  # one frame, blank with a probability of 0.48
+    fused = compiled(fusion.Weights(1.0, -9.0, 0.6))(logits, tf.constant([1]))
+    assert (read(fused), fused.ids.shape) == ([""], (1, 0))
+    np.testing.assert_allclose(fused.confidence, np.e / (3 + np.e), rtol=1e-6)
