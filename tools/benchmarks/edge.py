@@ -89,7 +89,8 @@ def _spread(data: str, count: int) -> list[tuple[bytes, str]]:
         for batch in pipeline.image_files(dataset.find(name, "eval"), _BATCH_SIZE)
         for encoded, text in zip(batch["encoded"].numpy(), batch["text"].numpy(), strict=True)
     ]
-    return lines[:: max(len(lines) // count, 1)][:count]
+    most = min(count, len(lines))
+    return [lines[number * len(lines) // most] for number in range(most)]
 
 
 def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, str]], line_height: int) -> Comparison:
