@@ -56,6 +56,13 @@ BENCHES = {  # where each is in benchmarks
     "score": "score.bench_score",
 }
 COUNTS = ("questions", "language", "turned", "edge")  # modules of benchmarks that count too
+TAKEN = {  # flags that only some benchmarks take
+    "lines": COUNTS,
+    "audit_lines": COUNTS[:1],
+    "fonts": COUNTS[:3],
+    "corpus": COUNTS[:3],
+    "data": COUNTS[1:],
+}
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
 _ROW = "  "  # what printed rows begin with
 FLAGS = flags.FlagValues()
@@ -113,6 +120,9 @@ def main(values: dict[str, Any], names: list[str]) -> dict:
     options.check_range(values, lines=(10, 1_000_000), audit_lines=(0, 1_000_000))
     if len(names) > 1 and (alone := set(names) & {*COUNTS}):
         raise InputError(f"{min(alone)}: name it alone")
+    for name, benches in TAKEN.items():
+        if values[name] != FLAGS[name].default and names[0] not in benches:
+            raise InputError(f"--{name}: taken only with {', '.join(benches)}")
     if "language" in names and not values["corpus"]:
         raise InputError("language: needs --corpus")
     if "edge" in names and not values["data"]:

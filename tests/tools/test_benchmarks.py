@@ -144,6 +144,9 @@ def test_figures_are_kept_and_compared_too(tmp_path: pathlib.Path):
         (("language",), "language: needs --corpus"),
         (("turned", "--audit_lines=-1", "--lines=20"), "--audit_lines=-1: must be 0 to 1000000"),
         (("questions", "--lines=9"), "--lines=9: must be 10 to 1000000"),
+        (("questions", "--data=records"), "--data: taken only with language, turned, edge"),
+        (("edge", "--data=records", "--corpus=text.txt"), "--corpus: taken only with questions, language, turned"),
+        (("ctc", "--lines=20"), "--lines: taken only with questions, language, turned, edge"),
         (("question",), "question: no such benchmark; name one of"),
     ],
 )
