@@ -73,7 +73,7 @@ def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullconte
     _check_same(workdir, given)
     origin = warm_start.load(config.init_from)
     records, run = str(workdir / "records"), workdir / "run"
-    way_of_reading = _way_of_reading(config.init_from, run)
+    way_of_reading = _way_of_reading(config.init_from, run, config.export_dir)
     new_characters = _pack(config, workdir, origin.charset)
     files.write_json(workdir / "adapt.json", given)
     measured = time.monotonic()
@@ -171,7 +171,7 @@ def _planned_steps(run: pathlib.Path) -> int:
     return steps if steps != _PROBE else 0
 
 
-def _way_of_reading(source: str, run: pathlib.Path) -> dict[str, Any]:
+def _way_of_reading(source: str, run: pathlib.Path, export_dir: str) -> dict[str, Any]:
     """Returns how an export that is adapted reads, as arguments of `export.export`; none for a workdir.
 
     A language model is left out, and the log says so: its weight has to be chosen anew, on lines that are not at hand.
@@ -179,15 +179,17 @@ def _way_of_reading(source: str, run: pathlib.Path) -> dict[str, Any]:
     if Workdir(path := pathlib.Path(source)).has_training:
         return {}
     about = files.read_json(saved_model.newest_version(path) / "assets.extra" / "model.json", "decoder")
+    turned_lines = about.get("turned_lines", False)  # which older exports lack
     if "language" in about:
         _LOG.warning(
             "%s: has a language model, which the adapted one lacks until it is exported with "
-            "ocr_export --workdir=%s --decoder=beam --lm=FILE --calibrate=RECORDS",
+            "ocr_export --workdir=%s --export_dir=%s --decoder=beam --lm=FILE --calibrate=RECORDS%s",
             source,
             run,
+            export_dir,
+            " --turned_lines" if turned_lines else "",
         )
-    decoder = "greedy" if "language" in about else about["decoder"]
-    return {"decoder": decoder, "turned_lines": about.get("turned_lines", False)}  # which older exports lack
+    return {"decoder": "greedy" if "language" in about else about["decoder"], "turned_lines": turned_lines}
 
 
 def _find_export(run: pathlib.Path, export_dir: pathlib.Path) -> str:

@@ -104,7 +104,7 @@ def test_what_was_damaged_beside_an_adaptation_is_named_or_passed_over(trained, 
     [
         ({"decoder": "greedy"}, {"decoder": "greedy", "turned_lines": False}),  # before there were turned lines
         ({"decoder": "beam", "turned_lines": True}, {"decoder": "beam", "turned_lines": True}),
-        ({"decoder": "beam", "turned_lines": False, "language": {}}, {"decoder": "greedy", "turned_lines": False}),
+        ({"decoder": "beam", "turned_lines": True, "language": {}}, {"decoder": "greedy", "turned_lines": True}),
     ],
 )
 def test_an_adapted_export_reads_as_before_but_for_a_language_model_which_is_said(
@@ -113,8 +113,10 @@ def test_an_adapted_export_reads_as_before_but_for_a_language_model_which_is_sai
     (tmp_path / "1" / "assets.extra").mkdir(parents=True)
     (tmp_path / "1" / "saved_model.pb").touch()
     files.write_json(tmp_path / "1" / "assets.extra" / "model.json", about)
-    assert adapt._way_of_reading(str(tmp_path), tmp_path / "run") == expected
+    assert adapt._way_of_reading(str(tmp_path), tmp_path / "run", "export") == expected
     assert ("has a language model, which the adapted one lacks" in caplog.text) == ("language" in about)
+    said = "--export_dir=export --decoder=beam --lm=FILE --calibrate=RECORDS --turned_lines"  # all that ocr_export needs
+    assert (said in caplog.text) == ("language" in about)
 
 
 def test_an_adaptation_that_cannot_be_made_is_refused(trained, lines, tmp_path: pathlib.Path):
