@@ -49,7 +49,7 @@ def test_images_are_read_as_without_beam_and_a_complete_run_is_not_repeated(trai
     assert "that run was with other files" in other.stderr
     (tmp_path / "out" / "read.plan.json").write_text("[1]")
     damaged = read("lines/**/*.png")
-    assert (damaged.returncode, damaged.stderr.splitlines()) == (2, ["error: out/read.plan.json: damaged"])
+    assert (damaged.returncode, damaged.stderr.splitlines()) == (2, ["error: out/read.plan.json: damaged (not an object)"])
 
 
 @pytest.mark.slow
