@@ -114,7 +114,9 @@ def _to_grey(colour: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
       float32[H, W].
     """
     weight = opacity[:, :, tf.newaxis]
-    mean = tf.math.divide_no_nan(tf.reduce_sum(colour * weight, [0, 1]), tf.reduce_sum(weight))
+    # A sum of sums: added one by one, millions of numbers lose their last digits.
+    total, visible = (tf.reduce_sum(tf.reduce_sum(value, 0), 0) for value in (colour * weight, weight))
+    mean = tf.math.divide_no_nan(total, visible)
     centred = colour - mean
     spread = tf.tensordot(centred * weight, centred, [[0, 1], [0, 1]])
     for _ in range(SQUARINGS):

@@ -72,7 +72,7 @@ def to_line(image: np.ndarray, line_height: int) -> np.ndarray:
 def _to_grey(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """Returns an image float32[H, W, 3] in grey float32[H, W], as the function of the same name in `preprocess` does."""
     weight = opacity[:, :, np.newaxis]
-    mean = (colour * weight).sum((0, 1)) / max(weight.sum(), 1e-6)
+    mean = (colour * weight).sum(0).sum(0) / np.maximum(weight.sum(0).sum(0), np.float32(1e-6))
     centred = colour - mean
     spread = np.tensordot(centred * weight, centred, ((0, 1), (0, 1)))
     for _ in range(SQUARINGS):

@@ -87,6 +87,13 @@ def test_ink_as_bright_as_its_ground_stands_out_by_its_colour(alpha: tuple[int, 
     assert abs(int(pixels[0, 12, 20]) - int(pixels[0, 2, 2])) > 50
 
 
+def test_a_large_image_becomes_the_grey_that_a_small_one_does():
+    image = Image.new("RGB", (4000, 1000), (230, 230, 230))
+    image.paste((255, 214, 246), (1000, 250, 3000, 750))
+    large, small = (read(encoded(one, "PNG"))[0][0] for one in (image, image.resize((400, 100), Image.Resampling.NEAREST)))
+    assert np.abs(large[16, [5, 64]].astype(int) - small[16, [5, 64]]).max() <= 1
+
+
 def test_colours_that_nobody_sees_do_not_count():
     image = Image.new("RGBA", (100, 32), (255, 255, 255, 255))
     image.paste((40, 40, 60, 255), (10, 8, 30, 24))
