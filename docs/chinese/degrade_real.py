@@ -14,6 +14,7 @@ import sys
 import numpy as np
 from PIL import Image
 
+from ocr.images.preprocess_numpy import to_line
 from ocr.synthesis import background, camera
 from ocr.synthesis.styles import STYLES
 
@@ -23,11 +24,9 @@ _TALLEST = 64  # pixels: taller lines are reduced, as the network reduces them a
 
 def harder(line: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Returns a grey image of the same text that is harder to read."""
-    line = line.convert("L")
-    scale = min(_TALLEST / line.height, 1.0)
-    width = line.width * scale * (rng.uniform(0.75, 1.3) if rng.random() < 0.4 else 1.0)
-    line = line.resize((max(round(width), 1), max(round(line.height * scale), 1)), Image.Resampling.BILINEAR)
-    levels = np.asarray(line).astype(np.float32)
+    grey = Image.fromarray(to_line(np.asarray(line.convert("RGB")), min(_TALLEST, line.height)))
+    width = grey.width * (rng.uniform(0.75, 1.3) if rng.random() < 0.4 else 1.0)
+    levels = np.asarray(grey.resize((max(round(width), 1), grey.height), Image.Resampling.BILINEAR)).astype(np.float32)
     if rng.random() < 0.5:
         levels = with_margins(levels, rng)
     if rng.random() < 0.4:
