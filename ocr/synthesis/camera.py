@@ -10,6 +10,7 @@ from ocr.synthesis.styles import World
 
 _MIN_LETTER = 8.0  # pixels: the lowest resolution that letters are taken at
 _BLOCK = 8  # of JPEG, in pixels
+_COLOUR_CONTRAST = 60.0  # grey levels: what JPEG files keep of fainter colours is not legible
 _REACH = 2  # of kernels of Pillow, in pixels
 # How pictures are reduced, and enlarged again.
 _REDUCING = (Image.Resampling.BOX, Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
@@ -48,8 +49,9 @@ def take(levels: np.ndarray, contrast: float, ink: np.ndarray, world: World, rng
         image = image.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 2.0), int(rng.integers(50, 200)), 0))
     image = _noisy(image, rng.uniform(*world.noise) * contrast, rng)
     if rng.random() < world.compressed:
+        axis = _colour_axis(rng) if rng.random() < world.coloured and contrast >= _COLOUR_CONTRAST else None
         for _ in range(rng.integers(1, 3)):
-            image = _compressed(image, round(100 - 75 * rng.random() ** 1.5), rng)
+            image = _compressed(image, axis, round(100 - 75 * rng.random() ** 1.5), rng)
     return image if image.size == (width, height) else image.resize((width, height), _ENLARGING[rng.integers(len(_ENLARGING))])
 
 
@@ -91,11 +93,26 @@ def _noisy(image: Image.Image, strength: float, rng: np.random.Generator) -> Ima
     return Image.fromarray(np.clip(levels, 0.0, 255.0).astype(np.uint8))
 
 
-def _compressed(image: Image.Image, quality: int, rng: np.random.Generator) -> Image.Image:
-    """Returns what a JPEG file keeps of an image; its blocks begin anywhere, as those of a crop do."""
+def _colour_axis(rng: np.random.Generator) -> np.ndarray:
+    """Draws the axis that text and background lie on, in red, green and blue; absolute values add up to 1."""
+    axis = 1.0 + rng.choice([0.4, 1.0, 2.0]) * rng.standard_normal(3)
+    return axis / np.abs(axis).sum()
+
+
+def _compressed(image: Image.Image, axis: np.ndarray | None, quality: int, rng: np.random.Generator) -> Image.Image:
+    """Returns what a JPEG file keeps of an image; its blocks begin anywhere, as those of a crop do.
+
+    The image is grey, or has colours on an axis and is grey again afterwards, as the network sees it: JPEG keeps half the
+    resolution of what differs in colour alone.
+    """
     left, top = map(int, rng.integers(0, _BLOCK, 2))
     padded = Image.fromarray(np.pad(np.asarray(image), ((top, _BLOCK), (left, _BLOCK)), "edge"))
+    if axis is not None:
+        levels = np.arange(256)[:, np.newaxis] - 127.5
+        colours = np.clip(np.rint(127.5 + levels * axis / (axis @ axis)), 0, 255).astype(int)
+        padded = Image.merge("RGB", [padded.point(channel.tolist()) for channel in colours.T])
     file = io.BytesIO()
     padded.save(file, "jpeg", quality=quality)
     with Image.open(file) as decoded:
-        return decoded.crop((left, top, left + image.width, top + image.height))
+        cropped = decoded.crop((left, top, left + image.width, top + image.height))
+    return cropped if axis is None else cropped.convert("L", (*axis, 127.5 * (1.0 - axis.sum())))

@@ -29,6 +29,7 @@ class World:
       sharpened: that edges have halos.
       noise: standard deviation of the sensor's noise, relative to the contrast.
       compressed: that the original picture was a JPEG file, half of them twice.
+      coloured: that text and background of such a file differ in colour, and not in how bright they are alone.
     """
 
     margins: tuple[float, float, float]
@@ -49,6 +50,7 @@ class World:
     sharpened: float
     noise: tuple[float, float]
     compressed: float
+    coloured: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +135,7 @@ STYLES = {
         jpeg=(94, 100), world=World(
             margins=(-0.02, 0.14, 0.4), bow=0.0, contrast=(50, 255, 255), italic=0.06, worn=0.03, dotted=0.01, dressed=0.05,
             textured=0.06, lit=0.05, neighbours=0.15, column=0.01, marked=0.08, resolution=(14, 60), defocus=(0.0, 0.01),
-            shaken=0.0, sharpened=0.1, noise=(0.0, 0.005), compressed=0.25,
+            shaken=0.0, sharpened=0.1, noise=(0.0, 0.005), compressed=0.25, coloured=0.2,
         ),
     ),
     "photo": Style(
@@ -141,7 +143,7 @@ STYLES = {
         underlined=0.03, inverted=0.3, jpeg=(75, 98), world=World(
             margins=(-0.06, 0.14, 0.4), bow=0.06, contrast=(20, 255, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
             textured=0.4, lit=0.4, neighbours=0.25, column=0.04, marked=0.12, resolution=(15, 90), defocus=(0.0, 0.07),
-            shaken=0.12, sharpened=0.2, noise=(0.0, 0.05), compressed=0.8,
+            shaken=0.12, sharpened=0.2, noise=(0.0, 0.05), compressed=0.8, coloured=0.5,
         ),
     ),
     "sign": Style(
@@ -149,7 +151,7 @@ STYLES = {
         underlined=0.02, inverted=0.4, jpeg=(70, 98), world=World(
             margins=(-0.12, 0.1, 0.4), bow=0.1, contrast=(20, 255, 255), italic=0.25, worn=0.12, dotted=0.03, dressed=0.5,
             textured=0.5, lit=0.5, neighbours=0.4, column=0.08, marked=0.15, resolution=(14, 90), defocus=(0.0, 0.08),
-            shaken=0.15, sharpened=0.2, noise=(0.0, 0.06), compressed=0.8,
+            shaken=0.15, sharpened=0.2, noise=(0.0, 0.06), compressed=0.8, coloured=0.6,
         ),
     ),
 }  # fmt: skip
