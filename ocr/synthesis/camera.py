@@ -51,7 +51,7 @@ def take(levels: np.ndarray, contrast: float, ink: np.ndarray, world: World, rng
     if rng.random() < world.compressed:
         axis = _colour_axis(rng) if rng.random() < world.coloured and contrast >= _COLOUR_CONTRAST else None
         for _ in range(rng.integers(1, 3)):
-            image = _compressed(image, axis, round(100 - 75 * rng.random() ** 1.5), rng)
+            image = _compressed(image, axis, round(100 - 75 * rng.random() ** 2), rng)
     return image if image.size == (width, height) else image.resize((width, height), _ENLARGING[rng.integers(len(_ENLARGING))])
 
 
