@@ -30,7 +30,7 @@ def harder(line: Image.Image, rng: np.random.Generator) -> Image.Image:
     if rng.random() < 0.5:
         levels = with_margins(levels, rng)
     if rng.random() < 0.4:
-        levels = levels.mean() + (levels - levels.mean()) * rng.uniform(0.2, 1.0)
+        levels = levels.mean() + (levels - levels.mean()) * rng.uniform(0.35, 1.0)
     if rng.random() < 0.15:
         levels = 255.0 - levels
     levels += rng.uniform(-30.0, 30.0)

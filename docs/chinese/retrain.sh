@@ -98,7 +98,7 @@ train() { # WORKDIR FLAGS...
     shift
     # Of a hundred lines 28 are real, half of these as harder copies. With more of them the network learns them by heart.
     # A quarter are random hanzi: with fewer it takes rare ones for common ones that look alike.
-    ocr_train --train_data="$out/$round-photo:8,$out/$round-sign:8,$out/$round-page:11,$out/$round-hard:9,$out/$round-clean:6,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:12,$out/$round-hanzi_clean:10,$out/real_photo:5,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
+    ocr_train --train_data="$out/$round-photo:12,$out/$round-sign:9,$out/$round-page:9,$out/$round-hard:7,$out/$round-clean:4,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:9,$out/$round-hanzi_clean:7,$out/real_photo:7,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
         --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
         --log_every=100 --override "$@"
