@@ -1,24 +1,9 @@
-import types
-
-import numpy as np
 import pytest
 
 from tools.benchmarks import edge
 
 for package in ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(package)
-
-
-def test_lines_to_read_are_from_everywhere_in_all_records(monkeypatch: pytest.MonkeyPatch):
-    def batches(split: str) -> list[dict]:
-        files = [f"{split}{number}".encode() for number in range(10)]
-        return [{name: types.SimpleNamespace(numpy=lambda: np.array(files, object)) for name in ("encoded", "text")}]
-
-    monkeypatch.setattr(edge.dataset, "find", lambda name, split: name)
-    monkeypatch.setattr(edge.pipeline, "image_files", lambda split, _: batches(split))
-    assert edge._spread("a,b", 11)[::5] == [(b"a0", "a0"), (b"a9", "a9"), (b"b8", "b8")]
-    assert len(edge._spread("a,b", 11)) == 11
-    assert len(edge._spread("a,b", 30)) == 20
 
 
 @pytest.mark.slow

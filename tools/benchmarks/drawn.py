@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from ocr.charset import Charset
 from ocr.data import dataset, pipeline
+from ocr.options import join_paths
 from ocr.synthesis import render
 
 _CHARS = (4, 20)  # of a line of text, at least and at most
@@ -68,7 +69,11 @@ def drawing(charset: Charset, fonts: Sequence[str]) -> Iterator[Drawing]:
 
 
 def load(data: str, most: int) -> tuple[list[bytes], list[str]]:
-    """Returns the image files and texts of records, `DIR` or `DIR@split`, of at most so many lines at equal distances.
+    """Returns the image files and texts of at most so many lines of records, from everywhere in them.
+
+    Args:
+      data: `DIR` or `DIR@split`, several separated by commas.
+      most: the number of lines.
 
     Raises:
       InputError: there are no such records.
@@ -76,8 +81,10 @@ def load(data: str, most: int) -> tuple[list[bytes], list[str]]:
     """
     files: list[bytes] = []
     texts: list[str] = []
-    for batch in pipeline.image_files(dataset.find(data, "eval"), _BATCH):
-        files += batch["encoded"].numpy().tolist()
-        texts += [text.decode() for text in batch["text"].numpy()]
-    step = -(-len(files) // most)  # records have at least one line
-    return files[::step], texts[::step]
+    for name in join_paths(data.split(",")):
+        for batch in pipeline.image_files(dataset.find(name, "eval"), _BATCH):
+            files += batch["encoded"].numpy().tolist()
+            texts += [text.decode() for text in batch["text"].numpy()]
+    most = min(most, len(files))
+    numbers = [number * len(files) // most for number in range(most)]
+    return [files[number] for number in numbers], [texts[number] for number in numbers]
