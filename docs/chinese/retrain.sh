@@ -15,11 +15,12 @@ set -eu
 [ $# -ge 4 ] || {
     echo "usage: $0 CORPUS WORDS REAL FOLDER [ROUND [WEIGHTS]]
 CORPUS: a file of running text. WORDS: a file with one word a line. REAL: a folder of folders of real lines, as in
-split_real.py. FOLDER: to work in. ROUND: 1, or a later one. WEIGHTS: workdir or export that round starts from, if not the
+split_real.py. FOLDER: to work in. ROUND: 1, or a later one. WEIGHTS: export that a later round starts from, if not that of the
 round before in FOLDER. The environment variables FRAME_STEPS (3000) and STEPS (9000) are the lengths of the two phases." >&2
     exit 1
 }
 here=$(dirname "$0") corpus=$1 words=$2 real=$3 out=$4 round=${5:-1} weights=${6:-}
+[ "$round" = 1 ] || weights=${weights:-$out/export}
 mkdir -p "$out"
 
 # shellcheck disable=SC2046 # one word for each file
@@ -34,7 +35,7 @@ pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
 { [ -e "$out/fonts/hanzi" ] && [ ! -e "$out/fonts/packages" ]; } || sh "$here/fetch_fonts.sh" "$out/fonts"
 
 # Real lines, by kind; a tenth of the repositories they come from is held out. A kind may be in one folder only.
-# The others are also trained on as copies that are harder to read.
+# The others are also trained on as copies that are harder to read, and, but for pages, in pieces put together anew.
 for source in "$real"/*/; do
     [ -e "$source/meta.tsv" ] || continue
     labels=$out/labels_$(basename "$source")
@@ -50,6 +51,13 @@ for source in "$real"/*/; do
             python3 "$here/degrade_real.py" "$source" "$file" "$harder" 3 "$round"
         }
         pack "$harder" "$harder/labels.tsv" "$harder/records" train
+        [ "$kind" != pdf ] && [ "$round" != 1 ] || continue
+        pieces=$out/$round-pieces_$kind
+        [ -e "$pieces/labels.tsv" ] || {
+            rm -rf "$pieces"
+            python3 "$here/recombine_real.py" "$weights" "$source" "$file" "$pieces" 3 "$round"
+        }
+        pack "$pieces" "$pieces/labels.tsv" "$pieces/records" train
     done
 done
 
@@ -96,20 +104,26 @@ fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    # Of a hundred lines 28 are real, half of these as harder copies. With more of them the network learns them by heart.
-    # A quarter are random hanzi: with fewer it takes rare ones for common ones that look alike.
-    ocr_train --train_data="$out/$round-photo:12,$out/$round-sign:9,$out/$round-page:9,$out/$round-hard:7,$out/$round-clean:4,$out/$round-screen:4,$out/$round-display_photo:9,$out/$round-display_sign:8,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:9,$out/$round-hanzi_clean:7,$out/real_photo:7,$out/real_screen:4,$out/real_pdf:6,$out/real_scan:2,$out/$round-harder_photo/records:10,$out/$round-harder_screen/records:4,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:2" \
+    # Of a hundred lines 36 are real, copies and pieces included. With more of them as they are the network learns them by heart.
+    # A fifth are random hanzi: with fewer it takes rare ones for common ones that look alike.
+    data="$out/$round-photo:12,$out/$round-sign:9,$out/$round-page:9,$out/$round-hard:7,$out/$round-clean:4,$out/$round-screen:4"
+    data="$data,$out/$round-display_photo:9,$out/$round-display_sign:8"
+    data="$data,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:9,$out/$round-hanzi_clean:7"
+    data="$data,$out/real_photo:6,$out/real_screen:3,$out/real_pdf:6,$out/real_scan:1"
+    data="$data,$out/$round-harder_photo/records:6,$out/$round-harder_screen/records:2"
+    data="$data,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:1"
+    [ "$round" = 1 ] || data="$data,$out/$round-pieces_photo/records:14,$out/$round-pieces_screen/records:5,$out/$round-pieces_scan/records:3"
+    ocr_train --train_data="$data" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
-        --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
+        --precision="$precision" --optimizer=muon --ema=0.999 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
         --log_every=100 --override "$@"
 }
-if [ "$round" = 1 ] && [ -z "$weights" ]; then
+if [ "$round" = 1 ]; then
     # The frame loss first teaches each frame its character, then CTC alone finds the best alignment.
     train frames --steps="${FRAME_STEPS:-3000}" --learning_rate=0.002 --warmup_steps=300 --frame_loss=0.9
     weights=$out/frames
 fi
-train "round$round" --steps="${STEPS:-9000}" --learning_rate=0.0012 --warmup_steps=200 \
-    --init_from="${weights:-$out/round$((round - 1))}"
+train "round$round" --steps="${STEPS:-9000}" --learning_rate=0.0012 --warmup_steps=200 --init_from="$weights"
 for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi; do
     ocr_eval --model="$out/round$round" --data="$out/$data@eval"
 done
