@@ -123,6 +123,21 @@ def test_effects_change_the_picture_and_leave_letters_where_they_are(effect: str
     assert changed > 15
 
 
+def test_jpeg_files_lose_more_of_colours_of_one_brightness_than_of_greys():
+    line = drawing.draw("HIHI", FONT, 48, 0, calm("page"), np.random.default_rng(0)).image
+    levels = np.asarray(line).astype(float)
+
+    def lost(axis: list[float] | None, quality: int) -> float:
+        array = None if axis is None else np.array(axis)
+        compressed = camera._compressed(line, array, quality, np.random.default_rng(0))
+        return float(np.abs(np.asarray(compressed) - levels).mean())
+
+    grey, red_on_green = [1 / 3, 1 / 3, 1 / 3], [0.5, -0.255, 0.245]  # the latter without luma
+    for quality in (90, 50):
+        assert lost(grey, quality) == pytest.approx(lost(None, quality), abs=0.5)
+        assert lost(red_on_green, quality) > 2 * lost(grey, quality)
+
+
 def test_margins_are_independent_and_cut_the_ink_where_they_are_negative():
     def edges(low: float, high: float) -> np.ndarray:
         style = dataclasses.replace(calm("page", margins=(low, low, high)), slope=0.0, size=(1.5, 1.5))
