@@ -20,10 +20,10 @@ draw() { # NAME SEED FLAGS...: draws records unless they exist
     [ -e "$out/$name/dataset_info.json" ] || rm -rf "${out:?}/$name"
     [ -e "$out/$name" ] || render_lines --output="$out/$name" --tfrecords --split=eval --charset=pretrained --seed="$seed" "$@"
 }
-draw clean 7001 --count=600 --width=280 --height=32 --min_chars=10 --max_chars=10 --corpus="$text" "$fonts"
-draw unseen 7002 --count=600 --width=280 --height=32 --min_chars=10 --max_chars=10 --corpus="$text" "$unseen"
-draw natural 7003 --count=600 --width=0 --height=48 --min_chars=3 --max_chars=25 --corpus="$text" "$fonts"
-draw hard 7004 --count=600 --width=0 --height=48 --min_chars=3 --max_chars=25 --degrade=hard --corpus="$text" "$fonts"
+draw clean 7001 --count=600 --width=280 --min_chars=10 --max_chars=10 --corpus="$text" "$fonts"
+draw unseen 7002 --count=600 --width=280 --min_chars=10 --max_chars=10 --corpus="$text" "$unseen"
+draw natural 7003 --count=600 --width=0 --min_chars=3 --max_chars=25 --corpus="$text" "$fonts"
+draw hard 7004 --count=600 --width=0 --min_chars=3 --max_chars=25 --degrade=hard --corpus="$text" "$fonts"
 # Each hanzi of GB 2312 once, in random order.
 [ -e "$out/hanzi.txt" ] || python3 -c '
 import random
@@ -31,7 +31,7 @@ from ocr.charset import charset_by_name
 hanzi = [c for c in charset_by_name("gb2312").characters if "\u4e00" <= c <= "\u9fff"]
 random.Random(5).shuffle(hanzi)
 print(*("".join(hanzi[i : i + 10]) for i in range(0, len(hanzi), 10)), sep="\n")' >"$out/hanzi.txt"
-draw hanzi 7005 --whole_lines --width=0 --height=48 --corpus="$out/hanzi.txt" "$fonts"
+draw hanzi 7005 --whole_lines --width=0 --corpus="$out/hanzi.txt" "$fonts"
 
 for name in clean unseen natural hard hanzi; do
     ocr_eval --model="$export" --data="$out/$name"

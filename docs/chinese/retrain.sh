@@ -84,17 +84,23 @@ hanzi() { # NAME SEED COUNT FLAGS...: the same of hanzi alone, each as often as 
 lines photo 1 40000 "$text" --degrade=photo --height=48 --min_chars=1 --max_chars=30
 lines sign 2 25000 "$text" --degrade=sign --height=48 --min_chars=1 --max_chars=10
 lines page 3 40000 "$text" --degrade=page --height=48 --min_chars=1 --max_chars=40
-lines hard 4 20000 "$text" --degrade=hard --height=48 --min_chars=1 --max_chars=30
-lines clean 5 12000 "$text" --degrade=clean --height=40 --min_chars=1 --max_chars=30
+lines hard 4 20000 "$text" --degrade=hard --height=32 --min_chars=1 --max_chars=30
+lines clean 5 12000 "$text" --degrade=clean --height=32 --min_chars=1 --max_chars=30
 lines screen 6 12000 "$text" --degrade=screen --height=24 --min_chars=1 --max_chars=36
 lines display_photo 7 30000 "$display" --degrade=photo --height=48 --min_chars=1 --max_chars=14
 lines display_sign 8 25000 "$display" --degrade=sign --height=48 --min_chars=1 --max_chars=10
 hanzi hanzi_photo 9 15000 --degrade=photo --height=48
 hanzi hanzi_page 10 15000 --degrade=page --height=48
-hanzi hanzi_clean 11 15000 --degrade=clean --height=40
-draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=48 --min_chars=3 --max_chars=20
-draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=48 --min_chars=3 --max_chars=20
-draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=48 --min_chars=10 --max_chars=10
+hanzi hanzi_clean 11 15000 --degrade=clean --height=32
+# Room to the right of the text, which is no space.
+lines room_clean 12 2500 "$text" --degrade=clean --height=32 --width=280 --min_chars=1 --max_chars=10
+lines room_screen 13 1500 "$text" --degrade=screen --height=24 --width=320 --min_chars=1 --max_chars=12
+lines room_page 14 1500 "$text" --degrade=page --height=48 --width=480 --min_chars=1 --max_chars=10
+lines room_photo 15 1500 "$text" --degrade=photo --height=48 --width=400 --min_chars=1 --max_chars=8
+lines room_hard 16 800 "$text" --degrade=hard --height=32 --width=280 --min_chars=1 --max_chars=8
+draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=32 --min_chars=3 --max_chars=20
+draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=32 --min_chars=3 --max_chars=20
+draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=32 --min_chars=10 --max_chars=10
 
 # bfloat16 is faster on processors with AMX and on AMD's with avx512_bf16, slower on Intel's without AMX, and very slow elsewhere.
 precision=float32
@@ -104,11 +110,12 @@ fi
 train() { # WORKDIR FLAGS...
     name=$1
     shift
-    # Of a hundred lines 36 are real, copies and pieces included. With more of them as they are the network learns them by heart.
+    # Of a hundred lines a third are real, copies and pieces included. With more of them as they are the network learns them by heart.
     # A fifth are random hanzi: with fewer it takes rare ones for common ones that look alike.
     data="$out/$round-photo:12,$out/$round-sign:9,$out/$round-page:9,$out/$round-hard:7,$out/$round-clean:4,$out/$round-screen:4"
     data="$data,$out/$round-display_photo:9,$out/$round-display_sign:8"
     data="$data,$out/$round-hanzi_photo:12,$out/$round-hanzi_page:9,$out/$round-hanzi_clean:7"
+    for style in clean screen page photo hard; do data="$data,$out/$round-room_$style:3"; done
     data="$data,$out/real_photo:6,$out/real_screen:3,$out/real_pdf:6,$out/real_scan:1"
     data="$data,$out/$round-harder_photo/records:6,$out/$round-harder_screen/records:2"
     data="$data,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:1"
