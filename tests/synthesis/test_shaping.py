@@ -73,7 +73,7 @@ def test_arabic_lines_are_rendered_to_files_and_records(tmp_path: pathlib.Path, 
         )
         assert render.render(config)["lines"] == 10
     for path in (tmp_path / "lines").glob("*.[pj]*g"):
-        assert np.ptp(np.asarray(Image.open(path)).astype(int)) > 10
+        assert np.ptp(np.asarray(Image.open(path)).astype(int)) > 20
 
 
 def test_no_text_begins_with_a_mark(tmp_path: pathlib.Path):
