@@ -122,7 +122,7 @@ train() { # WORKDIR FLAGS...
     [ "$round" = 1 ] || data="$data,$out/$round-pieces_photo/records:14,$out/$round-pieces_screen/records:5,$out/$round-pieces_scan/records:3"
     ocr_train --train_data="$data" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
-        --precision="$precision" --optimizer=muon --ema=0.999 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
+        --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
         --log_every=100 --override "$@"
 }
 if [ "$round" = 1 ]; then
