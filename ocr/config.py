@@ -100,7 +100,7 @@ class TrainConfig:
     init_from: str = option(
         "",
         "Workdir or export of the same model to take initial weights from, or pretrained: the shipped model for Chinese "
-        "(--model=wide). Where alphabets differ, the characters in both keep their weights.",
+        "(--model=mobile). Where alphabets differ, the characters in both keep their weights.",
         may_change=True,
         path=True,
     )

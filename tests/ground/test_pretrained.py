@@ -24,7 +24,7 @@ def test_it_is_at_most_12_mb():
 
 
 def test_a_training_can_start_from_its_weights():
-    model, origin = networks.build("wide", 11), warm_start.load("pretrained", "wide")
+    model, origin = networks.build("mobile", 11), warm_start.load("pretrained", "mobile")
     assert warm_start.take_weights(model, charset.charset_by_name("digits"), origin) == 10
 
 
@@ -32,5 +32,5 @@ def test_it_describes_its_network_and_alphabet():
     description = json.loads(
         (saved_model.newest_version(saved_model.PRETRAINED) / "assets.extra" / "model.json").read_text("utf-8")
     )
-    assert (description["network"], description["num_classes"]) == ("wide", 7645)
+    assert (description["network"], description["num_classes"]) == ("mobile", 9806)
     assert charset.charset_by_name("pretrained").fingerprint == description["alphabet"]
