@@ -135,7 +135,9 @@ elif [ ! -e "$trained" ]; then
     for seed in 1 2; do
         train "$round-seed$seed" --steps="${STEPS:-9000}" --learning_rate=0.0012 --warmup_steps=200 --init_from="$weights" --seed="$seed"
     done
-    python3 "$here/average_weights.py" "$weights" "$out/$round-seed1" "$out/$round-seed2" "$trained" "$out/real_photo@eval"
+    rm -rf "$trained.part"
+    python3 "$here/average_weights.py" "$weights" "$out/$round-seed1" "$out/$round-seed2" "$trained.part" "$out/real_photo@eval"
+    mv "$trained.part" "$trained"
 fi
 for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi; do
     ocr_eval --model="$trained" --data="$out/$data@eval"
