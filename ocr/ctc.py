@@ -92,7 +92,9 @@ def loss(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, label_lengths:
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             weight = tf.where(impossible, 0.0, tf.cast(upstream, tf.float32))[:, tf.newaxis]
-            weight = tf.where(within, weight, 0.0)[:, :, tf.newaxis]  # [B, T, 1]
+            # The gradient takes the place of the softmax once nothing else needs that; it may come after all of the lattice.
+            with tf.control_dependencies([nll]):
+                weight = tf.where(within, weight, 0.0)[:, :, tf.newaxis]  # [B, T, 1]
             # The sum over all paths through each state. In each frame a line is in one of the states: the softmax needs no
             # total, whose rounding would be in each of them.
             through = (sums.before + sums.behind - of_labels.emitted)[:time]

@@ -230,11 +230,11 @@ def memory(mark):
 
 gradient(tf.zeros([128, 70, 20]))
 before = memory("VmRSS")
-logits = tf.random.normal([128, 70, 6800])
+logits = tf.ones([128, 70, 6800])  # without others that made them
 open("/proc/self/clear_refs", "w").write("5")
 gradient(logits)
 print((memory("VmHWM") - before) / (128 * 70 * 6800 * 4))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert 1.0 < float(done.stdout) <= 3.5
+    assert 1.0 < float(done.stdout) <= 2.5
