@@ -10,8 +10,9 @@ from ocr.images import augment_tfa
 from ocr.images.header import SCALED_HEIGHT
 
 # Share of lines that get a change. The amounts below are the largest, at strength 1; those in pixels are for lines 32 high.
-_WARPED, _BLURRED, _RELIT, _NOISY = 0.3, 0.25, 0.5, 0.3
+_SQUEEZED, _WARPED, _BLURRED, _RELIT, _NOISY = 0.3, 0.3, 0.25, 0.5, 0.3
 _INVERTED = 0.1  # of the relit lines; scaled by the strength, since nothing can be inverted a little
+_NARROWED, _LOWERED = 0.5, 0.4  # shares of the width and of the height lost
 _SLOPE = 1.5  # pixels that an end of the line rises or falls
 _MAX_SLOPE = 0.03  # of a line that is too short to rise so far
 _LEAN = 2.4  # pixels that the top of a letter moves sideways
@@ -23,11 +24,14 @@ _NOISE = 10.0  # standard deviation in grey levels
 _CUT_OUT, _HOLE = 0.3, 8  # share of lines, and side of the square in pixels; with TensorFlow Addons only
 
 
-def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False) -> tf.Tensor:
-    """Changes each line of a batch independently; about one in five stays unchanged.
+def augment(
+    pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tensor, with_addons: bool = False, narrow: bool = True
+) -> tf.Tensor:
+    """Changes each line of a batch independently; about one in eight stays unchanged.
 
-    A line may be sloped, slanted, shrunk, shifted up or down, blurred, inverted, changed in contrast and brightness, and get
-    noise. No part of it leaves the image, and only noise clips grey levels. TensorFlow Addons adds cutout.
+    A line may be squeezed in width and in height, sloped, slanted, shifted up or down, blurred, inverted, changed in contrast
+    and brightness, and get noise. No part of it leaves the image, and only noise clips grey levels. TensorFlow Addons adds
+    cutout.
 
     Args:
       pixels: uint8[B, H, W], 0 beyond a line's width.
@@ -35,6 +39,7 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
       strength: how much lines are changed, above 0 and at most 1.
       seed: int32[2] or int64[2], which determines the result.
       with_addons: whether TensorFlow Addons slopes and slants the lines, and cuts holes.
+      narrow: whether lines may be squeezed in width, which moves their characters.
 
     Returns:
       uint8[B, H, W], 0 beyond a line's width.
@@ -53,6 +58,9 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     own = tf.sequence_mask(width, tf.shape(pixels)[2])[:, tf.newaxis]
     # A line's last column is repeated beyond its end, so that a warp or a blur draws in nothing else.
     pixels = tf.where(own, pixels, tf.gather(pixels, width[:, tf.newaxis] - 1, axis=2, batch_dims=1))
+    squeezes = tf.random.stateless_uniform([tf.shape(pixels)[0], 5], tf.random.experimental.stateless_fold_in(seed, 2))
+    kept = 1.0 - squeezes[:, 1:3] * strength * [_NARROWED if narrow else 0.0, _LOWERED]
+    pixels = _change(squeezes[:, 0] < _SQUEEZED, _squeeze, pixels, width, kept, squeezes[:, 3:])
     warp = augment_tfa.warp if with_addons else _warp
     pixels = _change(warped, warp, pixels, width, *_geometry(pixels.shape[1], width, signed, amounts[:, 5]))
     if with_addons:
@@ -66,9 +74,9 @@ def augment(pixels: tf.Tensor, width: tf.Tensor, strength: float, seed: tf.Tenso
     return pixels * tf.cast(own, tf.uint8)
 
 
-def augmenter(strength: float, with_addons: bool = False) -> Callable[..., tf.Tensor] | None:
+def augmenter(strength: float, with_addons: bool = False, narrow: bool = True) -> Callable[..., tf.Tensor] | None:
     """Returns `augment` with these settings, to be called with pixels, width and seed; None if the strength is 0."""
-    return functools.partial(augment, strength=strength, with_addons=with_addons) if strength else None
+    return functools.partial(augment, strength=strength, with_addons=with_addons, narrow=narrow) if strength else None
 
 
 def _change(chosen: tf.Tensor, change: Callable[..., tf.Tensor], pixels: tf.Tensor, *parameters: tf.Tensor) -> tf.Tensor:
@@ -114,16 +122,38 @@ def _warp(
     a0, a1, b0, b1 = down * scale, -lean * scale, -slope * scale, along * scale
     a2 = middle_x - a0 * middle_x - a1 * (middle_y + shift)
     b2 = middle_y - b0 * middle_x - b1 * (middle_y + shift)
-    zero = tf.zeros_like(a0)
-    warped = tf.raw_ops.ImageProjectiveTransformV3(
+    return _mapped(pixels, a0, a1, a2, b0, b1, b2)
+
+
+def _squeeze(pixels: tf.Tensor, width: tf.Tensor, kept: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Makes letters narrower and lower, and repeats the edges around them.
+
+    Args:
+      pixels: uint8[N, H, W].
+      width: int32[N], in pixels.
+      kept: float32[N, 2], shares of the width and of the height.
+      place: float32[N, 2], from 0 to 1: how much of the room is before, and how much above.
+
+    Returns:
+      uint8[N, H, W].
+    """
+    last = tf.stack([tf.cast(width, tf.float32), tf.fill(tf.shape(width), float(pixels.shape[1]))], axis=1) - 1.0
+    zero, scale, start = tf.zeros_like(kept[:, 0]), 1.0 / kept, -place * (1.0 / kept - 1.0) * last
+    return _mapped(pixels, scale[:, 0], zero, start[:, 0], zero, scale[:, 1], start[:, 1])
+
+
+def _mapped(pixels: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+    """Takes pixel (a0 * x + a1 * y + a2, b0 * x + b1 * y + b2) of each line, uint8[N, H, W], for (x, y)."""
+    zero = tf.zeros_like(rows[0])
+    mapped = tf.raw_ops.ImageProjectiveTransformV3(
         images=pixels[..., tf.newaxis],
-        transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1),
+        transforms=tf.stack([*rows, zero, zero], axis=1),
         output_shape=tf.shape(pixels)[1:],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",
     )
-    return warped[..., 0]
+    return mapped[..., 0]
 
 
 def _blur(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

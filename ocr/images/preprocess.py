@@ -178,8 +178,16 @@ def read_rows(encoded: tf.Tensor, line_height: int, on_side: bool = False) -> tu
       If `on_side`, also pixels uint8[B, H, V] of the images turned clockwise by 90 degrees, and their width int32[B]; it is 0
       for images that are not tall, which is `TALL`, or would be too large.
     """
-    one, many = (functools.partial(read, encoded, line_height, on_side) for read in (_read_one, _read_many))
-    return tf.cond(tf.size(encoded) == 1, one, many)
+    return _row_reader(line_height, on_side)(encoded)
+
+
+@functools.cache  # a process builds this graph once: that takes seconds
+def _row_reader(line_height: int, on_side: bool) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    def read_rows(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        one, many = (functools.partial(read, encoded, line_height, on_side) for read in (_read_one, _read_many))
+        return tf.cond(tf.size(encoded) == 1, one, many)
+
+    return tf.function(read_rows, [tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 # The graphs of the data sets in these two have no Python control flow, and looking for it takes seconds.

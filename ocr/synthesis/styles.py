@@ -142,7 +142,7 @@ STYLES = {
         size=(1.0, 1.25), stretch=1.4, tracking=(-0.04, 0.3), wobble=0.01, slope=1.5, lean=0.3, depth=0.1, weight=0.4,
         underlined=0.03, inverted=0.3, jpeg=(75, 98), world=World(
             margins=(-0.06, 0.14, 0.4), bow=0.06, contrast=(50, 220, 255), italic=0.15, worn=0.08, dotted=0.02, dressed=0.2,
-            textured=0.25, lit=0.3, neighbours=0.25, column=0.04, marked=0.12, resolution=(14, 70), defocus=(0.0, 0.035),
+            textured=0.25, lit=0.3, neighbours=0.3, column=0.08, marked=0.12, resolution=(14, 70), defocus=(0.0, 0.035),
             shaken=0.08, sharpened=0.2, noise=(0.0, 0.025), compressed=0.8, coloured=0.5,
         ),
     ),
@@ -150,7 +150,7 @@ STYLES = {
         size=(1.0, 1.3), stretch=1.9, tracking=(-0.08, 0.9), wobble=0.02, slope=4.0, lean=0.4, depth=0.2, weight=0.5,
         underlined=0.02, inverted=0.4, jpeg=(70, 98), world=World(
             margins=(-0.1, 0.14, 0.4), bow=0.1, contrast=(50, 220, 255), italic=0.25, worn=0.12, dotted=0.03, dressed=0.5,
-            textured=0.35, lit=0.35, neighbours=0.4, column=0.08, marked=0.15, resolution=(14, 70), defocus=(0.0, 0.04),
+            textured=0.35, lit=0.35, neighbours=0.4, column=0.16, marked=0.15, resolution=(14, 70), defocus=(0.0, 0.04),
             shaken=0.08, sharpened=0.2, noise=(0.0, 0.025), compressed=0.8, coloured=0.6,
         ),
     ),

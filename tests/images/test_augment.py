@@ -66,9 +66,14 @@ def test_a_data_set_of_batches_of_any_shape_equals_eager_calls():
     assert sizes == [(3, 32, 280), (3, 32, 40), (1, 32, 1)]
 
 
+@pytest.fixture
+def unsqueezed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ocr.images.augment._SQUEEZED", 0.0)
+
+
 @pytest.mark.parametrize("width", [12, 32, 90, 280, 1200])
 @pytest.mark.parametrize("tones", [(20, 220), (220, 20)])
-def test_nothing_leaves_the_image_at_full_strength(width: int, tones: tuple[int, int]):
+def test_nothing_leaves_the_image_at_full_strength(width: int, tones: tuple[int, int], unsqueezed):
     framed = blank(tones[0], width)
     framed[1:-1, 1:-1] = tones[1]
     far = contrast(many(framed, columns=10))
@@ -89,7 +94,29 @@ def moved(changed: np.ndarray, axis: int) -> np.ndarray:
     return place[:, -6:-2].mean(1) - place[:, 2:6].mean(1)
 
 
-def test_some_lines_slope_and_some_lean_slightly_both_ways():
+@pytest.mark.parametrize(("narrow", "narrowest"), [(True, 0.5), (False, 1.0)])
+def test_some_lines_are_squeezed_anywhere_and_whole(monkeypatch: pytest.MonkeyPatch, narrow: bool, narrowest: float):
+    for other in ("_WARPED", "_BLURRED", "_RELIT", "_NOISY"):
+        monkeypatch.setattr(f"ocr.images.augment.{other}", 0.0)
+    framed = blank(200, 280)
+    framed[4:-4, 10:-10] = 20
+    lines = tf.constant(np.tile(framed, (ROWS, 1, 1)))
+    changed = augment(lines, tf.fill([ROWS], 280), 1.0, tf.constant([5, 0]), narrow=narrow).numpy()
+    dark = changed < 110
+    assert not dark[:, [0, -1]].any(), "above or below"
+    assert not dark[:, :, [0, -1]].any(), "at an end"
+    heights, widths = dark.any(2).sum(1), dark.any(1).sum(1)
+    squeezed = heights < 24
+    assert 0.2 < squeezed.mean() < 0.4
+    assert heights.min() == pytest.approx(24 * 0.6, abs=1)
+    assert widths.min() == pytest.approx(260 * narrowest, rel=0.03)
+    assert (widths[~squeezed] >= 259).mean() > 0.95
+    above, before = dark.any(2).argmax(1)[squeezed], dark.any(1).argmax(1)[squeezed]
+    assert np.ptp(above) > 6
+    assert (np.ptp(before) > 80) == narrow
+
+
+def test_some_lines_slope_and_some_lean_slightly_both_ways(unsqueezed):
     stroke = blank(220, 280)
     stroke[15:17] = 20
     rise = moved(many(stroke), axis=1)
@@ -137,7 +164,7 @@ def test_some_lines_are_blurred_along_and_some_across():
 
 
 @pytest.mark.parametrize("darkest", [0, 120, 240])
-def test_brightness_changes_but_faint_text_is_never_lost(darkest: int):
+def test_brightness_changes_but_faint_text_is_never_lost(darkest: int, unsqueezed):
     faint = blank(darkest)
     faint[:, 30:] += 15
     changed = many(faint).astype(float)
@@ -147,14 +174,14 @@ def test_brightness_changes_but_faint_text_is_never_lost(darkest: int):
     assert 0.01 < np.mean(right < left) < 0.1, "some lines are inverted, but few"
 
 
-def test_contrast_does_not_clip_faint_details_in_black_or_white():
+def test_contrast_does_not_clip_faint_details_in_black_or_white(unsqueezed):
     both = np.repeat(np.array([[0, 15, 240, 255]], np.uint8), 30, axis=1).repeat(32, axis=0)
     means = np.stack([many(both)[:, :, start + 2 : start + 28].mean((1, 2)) for start in (0, 30, 60, 90)])
     assert np.abs(means[0] - means[1]).min() > 5
     assert np.abs(means[2] - means[3]).min() > 5
 
 
-def test_changes_grow_with_the_strength():
+def test_changes_grow_with_the_strength(unsqueezed):
     line = text_line().astype(float)
     changes = [np.abs(many(text_line(), strength=strength) - line).mean((1, 2)) for strength in (0.05, 0.5, 1.0)]
     means = [np.mean(change[change < 60]) for change in changes]  # without the inverted lines

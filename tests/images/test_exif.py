@@ -10,9 +10,7 @@ from PIL import Image, ImageOps
 from ocr.images import exif, exif_graph, header, preprocess
 
 IN_GRAPH = tf.function(exif_graph.orientation, [tf.TensorSpec([], tf.string)], autograph=False)
-READ_ROWS = tf.function(
-    functools.partial(preprocess.read_rows, line_height=32), [tf.TensorSpec([None], tf.string)], autograph=False
-)
+READ_ROWS = functools.partial(preprocess.read_rows, line_height=32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 61), np.uint8)
 
 

@@ -9,9 +9,7 @@ from PIL import Image
 
 from ocr.images import header, header_graph, network_input, preprocess
 
-READ_ROWS = tf.function(
-    functools.partial(preprocess.read_rows, line_height=32), [tf.TensorSpec([None], tf.string)], autograph=False
-)
+READ_ROWS = functools.partial(preprocess.read_rows, line_height=32)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -220,9 +218,7 @@ def test_tall_images_are_also_returned_turned_as_pillow_turns_them():
     files = [*(encoded(image, "PNG") for image in tall), stored_sideways(tall[0])]
     # Not tall, bad, and so long that it would be too large turned.
     others = [encoded(a_line(30, 44), "PNG"), encoded(a_line(90, 20), "PNG"), b"junk", encoded(a_line(1, 300), "PNG")]
-    rows = functools.partial(preprocess.read_rows, line_height=32, on_side=True)
-    read_on_side = tf.function(rows, [tf.TensorSpec([None], tf.string)], autograph=False)
-    outputs = [value.numpy() for value in read_on_side(tf.constant(files + others))]
+    outputs = [value.numpy() for value in preprocess.read_rows(tf.constant(files + others), 32, on_side=True)]
     for value, expected in zip(outputs, READ_ROWS(tf.constant(files + others)), strict=False):
         np.testing.assert_array_equal(value, expected)
     side, width = outputs[4:]
@@ -231,7 +227,7 @@ def test_tall_images_are_also_returned_turned_as_pillow_turns_them():
     assert width.tolist() == [*expected_width, 0, 0, 0, 0]
     for row, columns in enumerate(expected_width):
         np.testing.assert_array_equal(side[row, :, :columns], pixels[row, :, :columns])
-        alone = [value.numpy() for value in read_on_side(tf.constant([files[row]]))]
+        alone = [value.numpy() for value in preprocess.read_rows(tf.constant([files[row]]), 32, on_side=True)]
         np.testing.assert_array_equal(alone[4][0], pixels[row, :, :columns])
 
 
