@@ -11,8 +11,7 @@ import pathlib
 import shutil
 import sys
 
-import tensorflow as tf
-
+from ocr.data import dataset
 from ocr.evaluation import evaluate
 from ocr.saving import warm_start
 from ocr.saving.workdir import Workdir
@@ -20,18 +19,15 @@ from ocr.saving.workdir import Workdir
 
 def main(trainings: list[str], output: str, records: str) -> None:
     """Writes the average."""
-    models = [warm_start.load(path).model for path in trainings]
-    for weight, *others in zip(*(model.weights for model in models), strict=True):
-        if tf.as_dtype(weight.dtype).is_floating:
-            weight.assign(tf.add_n([tf.convert_to_tensor(one) for one in (weight, *others)]) / len(models))
+    model, charset = warm_start.load(trainings[0])
+    for count, path in enumerate(trainings[1:], 2):
+        warm_start.average(model, charset, warm_start.load(path), 1 / count)
+    figures = evaluate.evaluate_network(model, charset, dataset.find(records, "eval"))[1]
     target = pathlib.Path(output)
     (target / "best").mkdir(parents=True)
     for name in ("config.json", "charset.txt"):
         shutil.copy(pathlib.Path(trainings[-1], name), target)
-    workdir = Workdir(target)
-    workdir.keep_best(models[0], 1, {"cer": 1.0, "line_accuracy": 0.0})
-    figures = evaluate.evaluate(target, records)
-    workdir.keep_best(models[0], 1, {name: figures[name] for name in ("cer", "line_accuracy", "eval_loss")})
+    Workdir(target).keep_best(model, 1, {name: figures[name] for name in ("cer", "line_accuracy", "eval_loss")})
     print(figures)
 
 

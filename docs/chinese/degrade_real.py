@@ -44,8 +44,11 @@ def harder(line: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def with_margins(levels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Continues the background of a line by up to 0.4 of its height on each side, independently."""
+    """Continues the background of a line by up to 0.4 of its height on each side, of some by much more at the ends."""
     top, bottom, left, right = (int(share * levels.shape[0]) for share in rng.uniform(-0.1, 0.4, 4).clip(0.0))
+    if rng.random() < 0.25:
+        before, after = rng.uniform(-2.5, 4.0, 2).clip(0.0)
+        left, right = left + int(before * levels.shape[0]), right + int(after * levels.shape[0])
     if rng.random() < 0.6:
         return np.pad(levels, ((top, bottom), (left, right)), "edge")
     border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])

@@ -12,7 +12,8 @@ mkdir -p "$1/packages"
 cd "$1/packages"
 for package in \
     @chinese-fonts/bwckkt @chinese-fonts/cubic @chinese-fonts/dymh @chinese-fonts/dyzgt @chinese-fonts/hlxsjt @chinese-fonts/jxzk \
-    @chinese-fonts/kksjt @chinese-fonts/mksjh @chinese-fonts/mkwtyt @chinese-fonts/stmdxf @chinese-fonts/tjl @chinese-fonts/ysbth \
+    @chinese-fonts/kksjt @chinese-fonts/mksjh @chinese-fonts/mkwtyt @chinese-fonts/stmdxf @chinese-fonts/sypxzs @chinese-fonts/tjl \
+    @chinese-fonts/ysbth @fontsource/chocolate-classical-sans @fontsource/mochiy-pop-one @fontsource/zen-antique \
     @fontsource/dela-gothic-one @fontsource/hachi-maru-pop @fontsource/huninn @fontsource/kaisei-decol \
     @fontsource/liu-jian-mao-cao @fontsource/long-cang @fontsource/ma-shan-zheng @fontsource/potta-one @fontsource/rampart-one \
     @fontsource/rocknroll-one @fontsource/stick @fontsource/train-one @fontsource/wdxl-lubrifont-sc @fontsource/wdxl-lubrifont-tc \

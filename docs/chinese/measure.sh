@@ -40,5 +40,6 @@ done
 ocr_bench questions --model="$export" --lines=1000 --audit_lines=5000 "$fonts"
 ocr_bench language --model="$export" --lines=1500 --corpus="$2/train.txt" "$fonts"
 ocr_bench turned --model="$export" --lines=300 --corpus="$text" "$fonts"
+ocr_bench reread --model="$export" --lines=300 --corpus="$text" "$fonts"
 ocr_bench score --model="$export"
 ocr_bench edge --model="$export" --lines=2000 --data="$out/clean,$out/natural,$out/hard"

@@ -92,12 +92,14 @@ lines display_sign 8 25000 "$display" --degrade=sign --height=48 --min_chars=1 -
 hanzi hanzi_photo 9 15000 --degrade=photo --height=48
 hanzi hanzi_page 10 15000 --degrade=page --height=48
 hanzi hanzi_clean 11 20000 --degrade=clean --height=32
-# Room to the right of the text, which is no space.
-lines room_clean 12 2500 "$text" --degrade=clean --height=32 --width=280 --min_chars=1 --max_chars=10
-lines room_screen 13 1500 "$text" --degrade=screen --height=24 --width=320 --min_chars=1 --max_chars=12
-lines room_page 14 1500 "$text" --degrade=page --height=48 --width=480 --min_chars=1 --max_chars=10
-lines room_photo 15 1500 "$text" --degrade=photo --height=48 --width=400 --min_chars=1 --max_chars=8
-lines room_hard 16 800 "$text" --degrade=hard --height=32 --width=280 --min_chars=1 --max_chars=8
+# Room beside the text, which is no space.
+lines room_clean 12 4000 "$text" --degrade=clean --height=32 --width=280 --min_chars=1 --max_chars=10
+lines room_screen 13 2500 "$text" --degrade=screen --height=24 --width=320 --min_chars=1 --max_chars=12
+lines room_page 14 2500 "$text" --degrade=page --height=48 --width=480 --min_chars=1 --max_chars=10
+lines room_photo 15 2500 "$text" --degrade=photo --height=48 --width=400 --min_chars=1 --max_chars=8
+lines room_hard 16 1500 "$text" --degrade=hard --height=32 --width=280 --min_chars=1 --max_chars=8
+lines room_scan 17 2500 "$text" --degrade=scan --height=32 --width=280 --min_chars=1 --max_chars=10
+lines scan 18 8000 "$text" --degrade=scan --height=32 --min_chars=1 --max_chars=30
 draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=32 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=32 --min_chars=3 --max_chars=20
 draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=32 --min_chars=10 --max_chars=10
@@ -113,16 +115,16 @@ train() { # WORKDIR FLAGS...
     # Of a hundred lines a third are real, copies and pieces included. With more of them as they are the network learns them by heart.
     # A fifth are random hanzi: with fewer it takes rare ones for common ones that look alike.
     data="$out/$round-photo:11,$out/$round-sign:8,$out/$round-page:8,$out/$round-hard:12,$out/$round-clean:4,$out/$round-screen:4"
-    data="$data,$out/$round-display_photo:8,$out/$round-display_sign:8"
+    data="$data,$out/$round-scan:3,$out/$round-display_photo:8,$out/$round-display_sign:8"
     data="$data,$out/$round-hanzi_photo:10,$out/$round-hanzi_page:8,$out/$round-hanzi_clean:10"
-    for style in clean screen page photo hard; do data="$data,$out/$round-room_$style:3"; done
+    for style in clean screen scan page photo hard; do data="$data,$out/$round-room_$style:3"; done
     data="$data,$out/real_photo:6,$out/real_screen:3,$out/real_pdf:6,$out/real_scan:1"
     data="$data,$out/$round-harder_photo/records:6,$out/$round-harder_screen/records:2"
     data="$data,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:1"
     [ "$round" = 1 ] || data="$data,$out/$round-pieces_photo/records:14,$out/$round-pieces_screen/records:5,$out/$round-pieces_scan/records:3"
     ocr_train --train_data="$data" \
         --eval_data="$out/real_photo" --workdir="$out/$name" --model=mobile --charset="$out/charset.txt" --batch_size=32 \
-        --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.3 --eval_every=500 --checkpoint_every=250 \
+        --precision="$precision" --optimizer=muon --ema=0.9995 --augment=0.5 --eval_every=500 --checkpoint_every=250 \
         --log_every=100 --override "$@"
 }
 trained=$out/round$round
@@ -142,4 +144,4 @@ fi
 for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi; do
     ocr_eval --model="$trained" --data="$out/$data@eval"
 done
-ocr_export --workdir="$trained" --export_dir="$out/export" --calibrate="$out/real_photo@eval,$out/dev_hard"
+ocr_export --workdir="$trained" --export_dir="$out/export" --reread --calibrate="$out/real_photo@eval"
