@@ -108,6 +108,32 @@ def take_weights(model: keras.Model, charset: Charset, origin: Origin) -> int:
     return len(shared)
 
 
+def average(model: keras.Model, charset: Charset, origin: Origin, share: float) -> None:
+    """Averages weights with those that they were trained from: what these read is kept, and little of the new is lost.
+
+    See Wortsman et al., 2022, "Robust fine-tuning of zero-shot models". Characters that the other alphabet lacks stay as
+    trained.
+
+    Args:
+      model: trained network.
+      charset: alphabet of its classes.
+      origin: what it was trained from, with the same architecture.
+      share: of the weights that it was trained from, 0 to 1.
+    """
+    start = networks.build(model.name, charset.num_classes)
+    take_weights(start, charset, origin)
+    missing = set(origin.charset.missing(charset.characters))
+    new = [label for label, character in enumerate(charset.characters) if character in missing]
+    last_layer = [id(weight) for weight in model.get_layer("logits").weights]
+    values = model.get_weights()
+    for weight, trained, initial in zip(model.weights, values, start.get_weights(), strict=True):
+        if id(weight) in last_layer:
+            initial[..., new] = trained[..., new]
+        if np.issubdtype(trained.dtype, np.floating):
+            trained += np.float32(share) * (initial - trained)
+    model.set_weights(values)
+
+
 def load_export(folder: pathlib.Path) -> Origin:
     """Loads the network of an export, a version, and its alphabet.
 

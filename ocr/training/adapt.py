@@ -1,9 +1,10 @@
-"""Adapts a trained model to new lines: packs them, trains, exports, and measures before and after."""
+"""Adapts a trained model to new lines: packs them, trains, averages the weights with the model's, exports, and measures."""
 
 import contextlib
 import dataclasses
 import logging
 import pathlib
+import shutil
 import time
 import unicodedata
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from typing import Any
 from ocr import config as configs
 from ocr.charset import Charset
 from ocr.config import TrainConfig
-from ocr.data import convert, inputs
+from ocr.data import convert, dataset, inputs
 from ocr.data.convert_config import ConvertConfig
 from ocr.evaluation import evaluate
 from ocr.model import frozen
 from ocr.saving import export, metrics_file, warm_start
+from ocr.saving.warm_start import Origin
 from ocr.saving.workdir import Workdir
 from ocr.serving import saved_model
 from ocr.training import train
@@ -29,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _PROBE = 20  # steps after which the time of a step is known
 _MIN_STEPS = 100  # whatever the time
 _EXPORT_S = 30.0  # seconds to write an export and to load it
+_OLD_SHARE = 0.3  # of the model's own weights in what is exported
 _RECIPE: dict[str, Any] = {
     "batch_size": 16,
     "learning_rate": 0.0003,
@@ -73,14 +76,16 @@ def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullconte
     _check_same(workdir, given)
     origin = warm_start.load(config.init_from)
     records, run = str(workdir / "records"), workdir / "run"
-    way_of_reading = _way_of_reading(config.init_from, run, config.export_dir)
+    averaged = workdir / "averaged" if config.keep else run
+    way_of_reading = _way_of_reading(config.init_from, averaged, config.export_dir)
     new_characters = _pack(config, workdir, origin.charset)
     files.write_json(workdir / "adapt.json", given)
     measured = time.monotonic()
     before = {"before": _measure(config.init_from, records, workdir / "before")}
+    twice_s = time.monotonic() - measured  # once more for the averaged weights
     if config.old_data:
         before["old_before"] = _measure(config.init_from, config.old_data, workdir / "old_before")
-    evaluation_s = time.monotonic() - measured
+    evaluation_s = time.monotonic() - measured + twice_s
 
     def training(steps: int) -> dict:
         fields: dict[str, Any] = {
@@ -112,7 +117,9 @@ def adapt(config: AdaptConfig, stopping: Stopping = lambda: contextlib.nullconte
     if trained.get("interrupted"):
         return {"steps": trained["steps"], "seconds": round(time.monotonic() - began, 1), "interrupted": True}
 
-    exported = _find_export(run, export_dir) or export.export(str(run), config.export_dir, **way_of_reading)["export"]
+    if not averaged.exists():
+        _average(run, averaged, origin, records)
+    exported = _find_export(averaged, export_dir) or export.export(str(averaged), config.export_dir, **way_of_reading)["export"]
     after = {"after": _measure(exported, records, workdir / "after")}
     if config.old_data:
         after["old_after"] = _measure(exported, config.old_data, workdir / "old_after")
@@ -171,6 +178,19 @@ def _planned_steps(run: pathlib.Path) -> int:
     return steps if steps != _PROBE else 0
 
 
+def _average(run: pathlib.Path, averaged: pathlib.Path, origin: Origin, records: str) -> None:
+    """Writes a workdir with the best weights of a training, averaged with those that it started from, and their figures."""
+    trained = Workdir(run).load()
+    warm_start.average(trained.model, trained.charset, origin, _OLD_SHARE)
+    _, figures = evaluate.evaluate_network(trained.model, trained.charset, dataset.find(records, "eval"))
+    figures = {name: figures[name] for name in ("cer", "line_accuracy", "eval_loss")}
+    with files.atomic_directory(averaged) as folder:
+        for name in ("config.json", "charset.txt"):
+            shutil.copy(run / name, folder)
+        (folder / "best").mkdir()
+        Workdir(folder).keep_best(trained.model, trained.metrics["step"], figures)
+
+
 def _way_of_reading(source: str, run: pathlib.Path, export_dir: str) -> dict[str, Any]:
     """Returns how an export that is adapted reads, as arguments of `export.export`; none for a workdir.
 
@@ -179,7 +199,7 @@ def _way_of_reading(source: str, run: pathlib.Path, export_dir: str) -> dict[str
     if Workdir(path := pathlib.Path(source)).has_training:
         return {}
     about = files.read_json(saved_model.newest_version(path) / "assets.extra" / "model.json", "decoder")
-    turned_lines = about.get("turned_lines", False)  # which older exports lack
+    ways = {name: about.get(name, False) for name in ("turned_lines", "reread")}  # which older exports lack
     if "language" in about:
         _LOG.warning(
             "%s: has a language model, which the adapted one lacks until it is exported with "
@@ -187,9 +207,9 @@ def _way_of_reading(source: str, run: pathlib.Path, export_dir: str) -> dict[str
             source,
             run,
             export_dir,
-            " --turned_lines" if turned_lines else "",
+            "".join(f" --{name}" for name, given in ways.items() if given),
         )
-    return {"decoder": "greedy" if "language" in about else about["decoder"], "turned_lines": turned_lines}
+    return {"decoder": "greedy" if "language" in about else about["decoder"], **ways}
 
 
 def _find_export(run: pathlib.Path, export_dir: pathlib.Path) -> str:

@@ -24,7 +24,11 @@ class AdaptConfig:
     split_by: str = option(
         "0.1", "Lines to measure the result with and not to train on: a share, or a file of names: see make_tfrecords --help."
     )
-    keep: float = option(1.0, "Weight of the loss that keeps what the model knows: see ocr_train --help.")
+    keep: float = option(
+        1.0,
+        "Weight of the loss that keeps what the model knows: see ocr_train --help. Unless it is 0, the new weights are "
+        "averaged with the model's.",
+    )
     old_data: str = option(
         "", "Records of lines that the model was made for, whose split eval is read before and after, and not trained on."
     )

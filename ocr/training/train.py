@@ -276,7 +276,7 @@ def _training_batches(config: TrainConfig, data: Mixture, charset: Charset, used
         config.seed,
         step,
         share=(used.worker, used.workers),
-        augment=augment.augmenter(config.augment, config.augmenter == "tfa"),
+        augment=augment.augmenter(config.augment, config.augmenter == "tfa", narrow=not config.frame_loss),
         middles=config.frame_loss > 0.0,
     )
     if config.frame_loss and not any(bool(tf.reduce_any(batch["middles"] >= 0)) for batch in batches.take(1)):

@@ -165,6 +165,7 @@ def test_a_labels_file_whose_lines_are_no_json_lists_is_one_of_ours(folder: path
     [
         (["a.png"], {}, "--labels: has to be given: --images=.* has no texts in it"),
         (["a_1.png", "b.png"], {}, "has no texts in it"),
+        (["a.png", "labels.txt"], {}, "--labels: has to be given: perhaps --labels=.*/labels.txt"),
         (["a.gt.txt", "data.mdb"], {}, "could be gt or lmdb: say which with --source"),
         (["a.png"], {"source": "gt"}, "has no text lines"),
         (["data.mdb"], {}, "data.mdb: it is not a database of LMDB"),

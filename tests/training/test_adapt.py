@@ -8,6 +8,8 @@ import time
 import pytest
 
 from ocr.evaluation import evaluate
+from ocr.model import frozen
+from ocr.saving.workdir import Workdir
 from ocr.synthesis import render
 from ocr.synthesis.render import RenderConfig
 from ocr.training import adapt
@@ -82,6 +84,8 @@ def test_a_model_learns_new_lines_and_a_new_character_and_keeps_the_old_ones(
     assert result["old_after"]["cer"] < result["old_before"]["cer"] + 0.01
     assert (tmp_path / "export_work" / "after" / "report.html").exists()
     about = files.read_json(pathlib.Path(result["export"]) / "assets.extra" / "model.json")
+    averaged, run = (frozen.fingerprint(Workdir(tmp_path / "export_work" / name).load().model) for name in ("averaged", "run"))
+    assert about["weights"] == averaged != run
     assert about["made_of"]["init_from"] == files.read_json(trained.export / "1" / "assets.extra" / "model.json")["weights"]
     with pytest.raises(InputError, match="has a finished adaptation"):
         adapt.adapt(config)
@@ -102,9 +106,15 @@ def test_what_was_damaged_beside_an_adaptation_is_named_or_passed_over(trained, 
 @pytest.mark.parametrize(
     ("about", "expected"),
     [
-        ({"decoder": "greedy"}, {"decoder": "greedy", "turned_lines": False}),  # before there were turned lines
-        ({"decoder": "beam", "turned_lines": True}, {"decoder": "beam", "turned_lines": True}),
-        ({"decoder": "beam", "turned_lines": True, "language": {}}, {"decoder": "greedy", "turned_lines": True}),
+        ({"decoder": "greedy"}, {"decoder": "greedy", "turned_lines": False, "reread": False}),  # before there were these
+        (
+            {"decoder": "beam", "turned_lines": True, "reread": False},
+            {"decoder": "beam", "turned_lines": True, "reread": False},
+        ),
+        (
+            {"decoder": "beam", "turned_lines": True, "reread": True, "language": {}},
+            {"decoder": "greedy", "turned_lines": True, "reread": True},
+        ),
     ],
 )
 def test_an_adapted_export_reads_as_before_but_for_a_language_model_which_is_said(
@@ -115,7 +125,9 @@ def test_an_adapted_export_reads_as_before_but_for_a_language_model_which_is_sai
     files.write_json(tmp_path / "1" / "assets.extra" / "model.json", about)
     assert adapt._way_of_reading(str(tmp_path), tmp_path / "run", "export") == expected
     assert ("has a language model, which the adapted one lacks" in caplog.text) == ("language" in about)
-    said = "--export_dir=export --decoder=beam --lm=FILE --calibrate=RECORDS --turned_lines"  # all that ocr_export needs
+    said = (
+        "--export_dir=export --decoder=beam --lm=FILE --calibrate=RECORDS --turned_lines --reread"  # all that ocr_export needs
+    )
     assert (said in caplog.text) == ("language" in about)
 
 

@@ -31,6 +31,20 @@ def test_initial_weights_come_from_a_training_or_export_with_another_alphabet(tr
             np.testing.assert_allclose(mine[..., 1], its[..., :10].mean(-1), atol=1e-5)
 
 
+def test_weights_are_averaged_with_those_that_they_were_trained_from_but_not_new_characters():
+    old, new = charsets.charset_by_name("digits"), charsets.Charset("9a0")
+    origin = warm_start.Origin(networks.build("lite", old.num_classes), old)
+    model = networks.build("lite", new.num_classes)
+    trained = [np.copy(value) for value in model.get_weights()]
+    warm_start.average(model, new, origin, 0.25)
+    for is_now, was, start in zip(model.get_weights()[:-2], trained[:-2], origin.model.get_weights()[:-2], strict=True):
+        np.testing.assert_allclose(is_now, 0.75 * was + 0.25 * start, rtol=1e-5, atol=1e-6)
+    kernel, start = model.get_weights()[-2], origin.model.get_weights()[-2]
+    np.testing.assert_array_equal(kernel[:, 1], trained[-2][:, 1])  # "a"
+    for own, its in ((0, 9), (2, 0), (new.blank, old.blank)):
+        np.testing.assert_allclose(kernel[:, own], 0.75 * trained[-2][:, own] + 0.25 * start[:, its], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_training_with_the_weights_of_another_one_reads_at_once(trained, tmp_path: pathlib.Path):
     fields = {"steps": 1, "learning_rate": 1e-9, "eval_every": 1, "ema": 0.9, "init_from": str(trained.export), "replicas": 2}

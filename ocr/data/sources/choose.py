@@ -84,6 +84,9 @@ def of_folder(path: str, folder: Folder, names: list[str]) -> str:
     if not sources:
         images = [pathlib.PurePath(name).stem for name in names if name.lower().endswith(beside.EXTENSIONS)]
         if not images or not all(re.search("[^_]_[0-9]+$", stem) for stem in images):
+            labels = next((name for name in sorted(names) if re.fullmatch(r"labels?\.(txt|tsv|csv|json)", name)), "")
+            if labels:
+                raise InputError(f"--labels: has to be given: perhaps --labels={pathlib.Path(path, labels)}")
             raise InputError(
                 f"--labels: has to be given: --images={path} has no texts in it (NAME{beside.GT}, PAGE, ALTO, LMDB, Parquet "
                 "or text_number.png)"
