@@ -11,20 +11,24 @@ For example:
   ocr_bench questions --model=export --lines=1000 --audit_lines=5000 --fonts='/usr/share/fonts/**/*.ttc'
   ocr_bench language --model=export --corpus=text.txt --lines=1500 --fonts='/usr/share/fonts/**/*.ttc'
   ocr_bench turned --model=export --corpus=text.txt --data=records --fonts='/usr/share/fonts/**/*.ttc'
+  ocr_bench reread --model=export --corpus=text.txt --data=records@eval --fonts='/usr/share/fonts/**/*.ttc'
   ocr_bench edge --model=export --data=records --lines=500
 
-Benchmarks: ctc, the loss with its gradient; decode; input, from records to batches; convert; train, complete steps; read, lines
-with the shipped model; score, given texts, in CPU time; or all. Each takes one to five minutes on two cores, on data that it
-generates, and is run twice: once with TensorFlow set up as the commands of this package do, so that it keeps freed memory, and
-once as it comes. A ratio of 3 means that the alternative takes three times as long.
+Benchmarks: ctc, the loss with its gradient; ctc_sizes, the same of small alphabets, long lines and large batches; decode;
+input, from records to batches; convert; train, complete steps; read, lines with the shipped model; score, given texts, in CPU
+time; or all. Each takes one to six minutes on two cores, on data that it generates, and is run twice: once with TensorFlow set
+up as the commands of this package do, so that it keeps freed memory, and once as it comes. A ratio of 3 means that the
+alternative takes three times as long.
 
 Others draw lines, and count what a model gets wrong:
 
 questions: with and without what is known about their texts; and which wrong texts and labels are found.
 language: with and without a language model, which it builds from most of --corpus; the texts of the lines are from the rest.
 turned: as they are shown and as an export with --turned_lines reads them, upright, upside down and on their side.
+reread: once and as an export with --reread reads them.
 
-language and turned take the network of the export; they also measure CPU time, alternating line by line and batch by batch.
+language, turned and reread take the network of the export; they also measure CPU time, alternating line by line and batch by
+batch.
 
 edge draws nothing: it converts an export for ONNX Runtime and LiteRT with each kind of weights, and compares size, CPU time on
 one thread, texts and CER on lines of --data, and what a start of ocr_predict takes.
@@ -48,6 +52,7 @@ from .cli import command, tensorflow_import
 
 BENCHES = {  # where each is in benchmarks
     "ctc": "ctc.bench_ctc",
+    "ctc_sizes": "ctc.bench_sizes",
     "decode": "decode.bench_decode",
     "input": "data.bench_input",
     "convert": "data.bench_convert",
@@ -55,12 +60,12 @@ BENCHES = {  # where each is in benchmarks
     "read": "read.bench_read",
     "score": "score.bench_score",
 }
-COUNTS = ("questions", "language", "turned", "edge")  # modules of benchmarks that count too
+COUNTS = ("questions", "language", "turned", "reread", "edge")  # modules of benchmarks that count too
 TAKEN = {  # flags that only some benchmarks take
     "lines": COUNTS,
     "audit_lines": COUNTS[:1],
-    "fonts": COUNTS[:3],
-    "corpus": COUNTS[:3],
+    "fonts": COUNTS[:-1],
+    "corpus": COUNTS[:-1],
     "data": COUNTS[1:],
 }
 SETTINGS = {"ours": "TensorFlow set up as by the commands of this package", "stock": "TensorFlow as it comes"}
@@ -76,29 +81,36 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "model",
     "pretrained",
-    "With --accuracy, score, questions, language, turned or edge: an export; pretrained: the shipped model.",
+    "With --accuracy, score, questions, language, turned, reread or edge: an export; pretrained: the shipped model.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
-    "lines", 200, "With questions, language or turned: the number of lines of each kind; with edge: of all.", flag_values=FLAGS
+    "lines",
+    200,
+    "With questions, language, turned or reread: the number of lines of each kind; with edge: of all.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "audit_lines", 0, "With questions: the number of lines with wrong labels among them; 0: --lines.", flag_values=FLAGS
 )
 flags.DEFINE_list(
-    "fonts", [], "With questions, language or turned: fonts to draw with, as render_lines takes them.", flag_values=FLAGS
+    "fonts",
+    [],
+    "With questions, language, turned or reread: fonts to draw with, as render_lines takes them.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_list(
     "corpus",
     [],
-    "Likewise: UTF-8 text files to sample texts from; else random letters, with turned random characters. language needs them.",
+    "Likewise: UTF-8 text files to sample texts from; else random letters, with turned and reread random characters. language "
+    "needs them.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "data",
     "",
-    "With language or turned: records of other lines to measure as well, DIR or DIR@split; at most --lines of them. With edge: "
-    "those to read, several separated by commas.",
+    "With language, turned or reread: records of other lines to measure as well, DIR or DIR@split; at most --lines of them. "
+    "With edge: those to read, several separated by commas.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -184,9 +196,9 @@ def _time(names: list[str], settings: str, model: str) -> dict:
         results[name] = bench(model) if name == "score" else bench()
         for other, row in results[name].items():
             if "ratio" not in row:
-                print(f"{_ROW}{other:34} ours {row['ours_ms']:8.2f} ms", flush=True)
+                print(f"{_ROW}{other:46} ours {row['ours_ms']:8.2f} ms", flush=True)
                 continue
-            print(f"{_ROW}{other:34} {row['theirs_ms']:10.1f} ms, ours {row['ours_ms']:8.1f} ms: "
+            print(f"{_ROW}{other:46} {row['theirs_ms']:10.1f} ms, ours {row['ours_ms']:8.1f} ms: "
                   f"ratio {row['ratio']} ({row['lowest']} to {row['highest']})", flush=True)  # fmt: skip
     return results
 

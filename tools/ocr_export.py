@@ -13,9 +13,10 @@ For example:
 
 The formats onnx, litert and web take an export that there is already. They write a folder with a model that reads a line at a
 time, its alphabet and a description, and check on up to 2,000 lines that it reads what the export reads: 99.9% of the lines
-must have the same text; with int8 the CER may be 0.1 points worse. They read lines as they are shown, also those of an export
-with --turned_lines, and greedily: an export with --decoder=beam is refused. ocr_predict --saved_model=edge/model.onnx reads
-with it. With web the folder is a page for any static web server, which reads images in the browser.
+must have the same text; with int8 the CER may be 0.1 points worse. They read lines once, as they are shown, also those of an
+export with --turned_lines or --reread, and greedily: an export with --decoder=beam is refused.
+ocr_predict --saved_model=edge/model.onnx reads with it. With web the folder is a page for any static web server, which reads
+images in the browser.
 """
 
 import pathlib
@@ -50,6 +51,12 @@ flags.DEFINE_bool(
     "turned_lines",
     False,
     "Read lines that are doubtful as they are turned, too: by 180 degrees, those of tall images by 90 both ways.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "reread",
+    False,
+    "Read lines that are doubtful as they are in other sizes, too: narrower, wider, larger and smaller.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -91,7 +98,7 @@ def main(values: dict[str, Any], _: list[str]) -> dict:
     workdir, export_dir = values["workdir"], values["export_dir"]
     options.check_choice(values, format=("saved_model", *edge.FORMATS), weights=edge.WEIGHTS)
     options.check_given(export_dir=export_dir)
-    of_exports = ("decoder", "version", "calibrate", "lm", "turned_lines")
+    of_exports = ("decoder", "version", "calibrate", "lm", "turned_lines", "reread")
     of_formats = ("saved_model", "weights", "data", "onnxruntime_web")
     is_export = values["format"] == "saved_model"
     for name in of_formats if is_export else of_exports:

@@ -44,6 +44,8 @@ def open_model(path: pathlib.Path) -> Export:
 def read(model: Export, split: Split, batch_size: int = 32) -> list[LineResult]:
     """Reads the lines of a split, and asks how probable their labels are.
 
+    Where label and text differ, both are asked about in the image as it is shown, in whatever way the export has read it.
+
     Returns:
       The result of each line in order, with its `log_probability`.
 
@@ -57,9 +59,14 @@ def read(model: Export, split: Split, batch_size: int = 32) -> list[LineResult]:
             lines = evaluate.read_files(model, split, batch)
             encoded = batch["encoded"].numpy()
             differing = [n for n, line in enumerate(lines) if line.text != line.truth]
-            scores = model.score([encoded[n] for n in differing], [[lines[n].truth] for n in differing])
-            own = {n: float(score.log_probability[0]) for n, score in zip(differing, scores, strict=True)}
-            results += [line._replace(log_probability=own.get(n, _log(line.confidence))) for n, line in enumerate(lines)]
+            lines = [line._replace(log_probability=_log(line.confidence)) for line in lines]
+            scores = model.score([encoded[n] for n in differing], [[lines[n].truth, lines[n].text] for n in differing])
+            for n, score in zip(differing, scores, strict=True):
+                label, text = map(float, score.log_probability)
+                lines[n] = lines[n]._replace(log_probability=label)
+                if lines[n].text:
+                    lines[n] = lines[n]._replace(confidence=math.exp(text))
+            results += lines
             bar.update(len(results))
     return results
 

@@ -6,10 +6,12 @@ import itertools
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ocr import ctc
+from ocr.charset import Charset
 from ocr.data import dataset, pipeline, verify
 from ocr.evaluation import report
 from ocr.evaluation.metrics import LineResult, measures
@@ -100,16 +102,26 @@ def evaluate(model: pathlib.Path, data: str, batch_size: int = 32, report_to: st
         folder = stack.enter_context(files.atomic_directory(pathlib.Path(report_to))) if report_to else None
         if Workdir(model).has_training:
             trained = Workdir(model).load()
-            recogniser = Recogniser(trained.model, trained.charset)
-            batches = pipeline.evaluation_batches(split, trained.charset, batch_size, recogniser.frame.height)
-            results, loss = Evaluator(recogniser)(batches)
-            measured = measures(results) | {"eval_loss": loss}
+            results, measured = evaluate_network(trained.model, trained.charset, split, batch_size)
         else:
             results = _read_export(model, split, batch_size)
             measured = measures(results)
         if folder:
             report.write(folder, f"{model} on {data}", results, measured, functools.partial(lines_as_png, split, batch_size))
         return measured
+
+
+def evaluate_network(
+    model: keras.Model, charset: Charset, split: dataset.Split, batch_size: int = 32
+) -> tuple[list[LineResult], dict]:
+    """Returns the result of each line of a split, and the metrics of `metrics.measures` with `eval_loss`.
+
+    Raises:
+      IntegrityError: the data is damaged, or the network's outputs are not finite.
+    """
+    recogniser = Recogniser(model, charset)
+    results, loss = Evaluator(recogniser)(pipeline.evaluation_batches(split, charset, batch_size, recogniser.frame.height))
+    return results, measures(results) | {"eval_loss": loss}
 
 
 def _read_export(export: pathlib.Path, split: dataset.Split, batch_size: int) -> list[LineResult]:

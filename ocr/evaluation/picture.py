@@ -1,6 +1,5 @@
 """A picture of lines with the text read from each beside it."""
 
-import functools
 import io
 from collections.abc import Sequence
 
@@ -35,12 +34,11 @@ def open_lines(paths: Sequence[str]) -> list[Image.Image | None]:
 
     from ocr.images import preprocess
 
-    read_rows = functools.partial(preprocess.read_rows, line_height=header.SCALED_HEIGHT)
-    read = tf.function(read_rows, [tf.TensorSpec([None], tf.string)], autograph=False)
     lines: list[Image.Image | None] = []
     for start in range(0, len(paths), _BATCH_SIZE):
         encoded = tf.constant([_content(path) for path in paths[start : start + _BATCH_SIZE]])
-        for line, width, status, _ in zip(*(value.numpy() for value in read(encoded)), strict=True):
+        rows = (value.numpy() for value in preprocess.read_rows(encoded, header.SCALED_HEIGHT))
+        for line, width, status, _ in zip(*rows, strict=True):
             lines.append(Image.fromarray(line[:, :width]) if status == preprocess.READ else None)
     return lines
 

@@ -100,6 +100,12 @@ def load_weights(model: keras.Model, values: list[np.ndarray]) -> None:
         variable.assign(value.reshape(variable.shape))
 
 
+def round_weights(model: keras.Model) -> None:
+    """Rounds the weights of a network to those that an export of it has."""
+    for variable in _stored(model):
+        variable.assign(rounded(tf.convert_to_tensor(variable)))
+
+
 def _stored(model: keras.Model) -> list[Any]:
     """Returns the Keras variables that an export stores: all except the state of dropout."""
     statistics = [v for v in model.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]

@@ -163,13 +163,10 @@ def frames_with_text(logits: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, t
     keep = ~is_blank | ~tf.pad(is_blank[:, :-1], [[0, 0], [1, 0]])
     keep &= tf.sequence_mask(frames, tf.shape(logits)[1])
     kept = tf.boolean_mask(logits, keep)
-    values, symbols = tf.math.top_k(kept[:, :-1], tf.minimum(_TOP, tf.shape(logits)[2] - 1))
-    # A constant subtracted from all logits of a frame changes no ranking.
-    highest = tf.maximum(values[:, :1], kept[:, -1:])
     counts = tf.reduce_sum(tf.cast(keep, tf.int32), axis=1)
     values, symbols, blanks = (
-        tf.RaggedTensor.from_row_lengths(value, counts, validate=False).to_tensor()
-        for value in (values - highest, symbols, kept[:, -1:] - highest)
+        tf.RaggedTensor.from_row_lengths(value[0], counts, validate=False).to_tensor()
+        for value in decode.candidates(kept[tf.newaxis], _TOP)
     )
     return values, symbols, blanks, counts
 

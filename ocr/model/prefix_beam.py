@@ -122,13 +122,15 @@ def _extended(
     repeated = symbols[:, tf.newaxis] == state.last[:, :, tf.newaxis]  # [B, width, K]
     # The last symbol of a prefix is appended again only after a blank; otherwise it continues the same symbol.
     longer = tf.where(repeated, state.blank[:, :, tf.newaxis], either[:, :, tf.newaxis]) + values[:, tf.newaxis]
-    same = tf.reduce_max(tf.where(repeated, values[:, tf.newaxis], _NEVER), axis=2) + state.symbol
+    last_value = tf.reduce_max(tf.where(repeated, values[:, tf.newaxis], _NEVER), axis=2)
     # Where the longer prefix is in the beam already, its probability is added there, and it is not a candidate.
-    child = (state.prefix[:, :, tf.newaxis] == state.parent[:, tf.newaxis])[:, :, tf.newaxis]  # [B, width, 1, width]
-    child &= symbols[:, tf.newaxis, :, tf.newaxis] == state.last[:, tf.newaxis, tf.newaxis]  # [B, width, K, width]
-    arriving = tf.reduce_max(tf.where(child, longer[..., tf.newaxis], _NEVER), axis=[1, 2])
-    longer = tf.where(tf.reduce_any(child, axis=3), _NEVER, longer)
-    staying_blank, staying_symbol = either + blank, _add(same, arriving)
+    child = state.prefix[:, :, tf.newaxis] == state.parent[:, tf.newaxis]  # [B, width, width]
+    again = state.last[:, :, tf.newaxis] == state.last[:, tf.newaxis]
+    before_child = tf.where(again, state.blank[:, :, tf.newaxis], either[:, :, tf.newaxis])
+    arriving = tf.reduce_max(tf.where(child, before_child, _NEVER), axis=1) + last_value
+    in_beam = tf.matmul(tf.cast(child, tf.float32), tf.cast(repeated, tf.float32)) > 0.0  # [B, width, K]
+    longer = tf.where(in_beam, _NEVER, longer)
+    staying_blank, staying_symbol = either + blank, _add(last_value + state.symbol, arriving)
 
     batch, count = tf.shape(symbols)[0], tf.shape(symbols)[1]
     longer_language = state.language[:, :, tf.newaxis]

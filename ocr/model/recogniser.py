@@ -10,7 +10,7 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
-from ocr.model import decode, frozen, networks, turning
+from ocr.model import decode, frozen, networks, rereading, turning
 from ocr.model.fusion import Fusion
 
 _ALIKE = 320  # pixels of width up to which lines share a group; a wider group has at most twice its narrowest width
@@ -47,6 +47,7 @@ class Recogniser:
       fixed: whether to freeze the current weights, for an export; otherwise each call uses the weights at the time.
       fusion: decodes with a language model, in place of `decoder`.
       turned_lines: whether to read doubtful lines of image files turned, too, and to take the most probable text.
+      reread: whether to read doubtful lines of image files in other sizes, too, and to take the most probable text.
 
     Attributes:
       charset: as given.
@@ -66,8 +67,9 @@ class Recogniser:
         fixed: bool = False,
         fusion: Fusion | None = None,
         turned_lines: bool = False,
+        reread: bool = False,
     ):
-        self.charset, self.fusion, self._turned_lines = charset, fusion, turned_lines
+        self.charset, self.fusion, self._turned_lines, self._reread = charset, fusion, turned_lines, reread
         self.decode: Callable[[tf.Tensor, tf.Tensor], decode.Decoded] = fusion.decode if fusion else decode.DECODERS[decoder]
         self.frame = networks.network(model.name).frame
         self.logits: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = (
@@ -80,9 +82,6 @@ class Recogniser:
         self.characters: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = charset.decode_graph
         if fixed:  # what is exported has one copy of each, not one in each signature
             ids, lengths = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-            files = [tf.TensorSpec([None], tf.string)]
-            self.rows = tf.function(self.rows, files, autograph=False)
-            self._rows_on_side = tf.function(self._rows_on_side, files, autograph=False)
             self.characters = tf.function(self.characters, [ids, lengths], autograph=False)
             if fusion:
                 logits = tf.TensorSpec([None, None, charset.num_classes], tf.float32)
@@ -112,18 +111,23 @@ class Recogniser:
           end exclusive.
           If detailed, with a language model also `fused_score` float32[B], what it chooses the text by: see `fusion.Weights`;
           and with turned lines `turned` int32[B], by how many degrees the image was turned clockwise to read it: 0, 90, 180
-          or 270. At 90 and 270 each character has all columns of the image.
+          or 270. At 90 and 270 each character has all columns of the image. If lines are read again, `reread` int32[B], 1
+          where the text is that of the line in another size, else 0.
         """
         rows = self._rows_on_side if self._turned_lines else self.rows
-        outputs = self._read(*rows(not_empty(image_bytes)), detailed=detailed)
+        outputs = self._read(*rows(not_empty(image_bytes)), detailed=detailed, reread=self._reread)
         return {name: value[: tf.size(image_bytes)] for name, value in outputs.items()}
 
-    def read_lines(self, pixels: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+    def read_lines(
+        self, pixels: tf.Tensor, width: tf.Tensor, reread: bool = False, sharpness: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Reads preprocessed lines, as training and evaluation see them; they are not turned.
 
         Args:
           pixels: uint8[B, H, W], with any values beyond a line's width; H is the height of the network's lines, B may be 0.
           width: int32[B], in pixels.
+          reread: whether to read doubtful lines in other sizes, too.
+          sharpness: float32 scalar, factor of the logits; None for 1.
 
         Returns:
           As `read_files`. A line whose width is not 1 to W is undecodable.
@@ -135,7 +139,7 @@ class Recogniser:
         status = tf.where(padded > max_width, preprocess.TOO_LARGE, preprocess.READ)
         status = tf.where((padded < 1) | (padded > columns), preprocess.UNDECODABLE, status)
         own = tf.where(status == preprocess.READ, padded, 1)
-        outputs = self._read(rows, own, status, own)
+        outputs = self._read(rows, own, status, own, reread=reread, sharpness=sharpness)
         return {name: value[: tf.size(width)] for name, value in outputs.items()}
 
     def _read(
@@ -146,29 +150,35 @@ class Recogniser:
         given: tf.Tensor,
         *side: tf.Tensor,
         detailed: bool = False,
+        reread: bool = False,
+        sharpness: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Reads lines that `preprocess.read_rows` has returned, with `side` in both ways."""
 
         def answer(group: Group) -> list[tf.Tensor]:
-            decoded = self.decode(group.logits, group.frames)
+            logits = group.logits if sharpness is None else group.logits * sharpness
+            decoded = self.decode(logits, group.frames)
             lengths = tf.where(group.is_read, decoded.lengths, 0)
             text = self.joined(decoded.ids, lengths)
             outputs = [text, tf.where(group.is_read, decoded.confidence, 0.0), group.status]
             if detailed:
                 start, stop = _places(decoded, group.width, self.frame)
                 characters = (self.characters(decoded.ids, lengths), decoded.char_confidence, start, stop)
-                outputs += [lengths, *(tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters)]
+                outputs += [group.width, lengths]
+                outputs += [tf.RaggedTensor.from_tensor(value, lengths).flat_values for value in characters]
                 own = decoded._replace(lengths=lengths, confidence=outputs[1])
                 outputs += [self.fusion.score(own)] if self.fusion else []
             return outputs
 
-        kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
+        kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
         kinds += [tf.float32] if detailed and self.fusion else []
         read = functools.partial(self.in_groups, answer=answer, kinds=kinds)
         flat, place = read(pixels, width, status)
         turned = tf.zeros_like(place)
         if side:
             flat, place, turned = turning.best(read, flat, place, turning.Lines(pixels, width), turning.Lines(*side))
+        if reread:
+            flat, place = rereading.best(read, flat, place, pixels, width, turned)
         (text, confidence, codes, *rest) = flat
         outputs = {
             "text": tf.gather(text, place),
@@ -179,11 +189,14 @@ class Recogniser:
             if self.fusion:
                 *rest, scores = rest
                 outputs["fused_score"] = tf.gather(scores, place)
-            lengths, *values = rest
+            widths, lengths, *values = rest
+            as_read = tf.gather(widths, place)
             rows = [tf.gather(tf.RaggedTensor.from_row_lengths(v, lengths, validate=False), place).to_tensor() for v in values]
             outputs |= dict(zip(("chars", "char_confidence", "char_start", "char_end"), rows, strict=True))
             for name in ("char_start", "char_end"):
-                outputs[name] = outputs[name] * given[:, tf.newaxis] // width[:, tf.newaxis]
+                outputs[name] = outputs[name] * given[:, tf.newaxis] // as_read[:, tf.newaxis]
+            if reread:
+                outputs["reread"] = tf.cast((as_read != width) & (turned == 0), tf.int32)
             if side:
                 columns = turning.columns(outputs["char_start"], outputs["char_end"], turned, given)
                 own = tf.sequence_mask(tf.gather(lengths, place), tf.shape(outputs["chars"])[1])

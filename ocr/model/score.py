@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from ocr import ctc, lattice
 from ocr.lattice import LOG_ZERO, UNROLLED
+from ocr.model import decode
 
 MAX_TEXTS = 1000  # of an image
 MAX_LENGTH = 1000  # characters of a text
 MAX_CHARACTERS = 20_000  # of an image's texts, each counted as long as the longest
 _AT_ONCE = 700_000  # alternatives of all characters in all frames at a time, unless one text has more
-_TOGETHER = 64  # classes whose highest logit is looked at before each of them
 
 
 def refusals(text: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -135,7 +135,7 @@ def _most_probable(logits: tf.Tensor, frames: tf.Tensor, count: int) -> tuple[tf
       float32[B, T], the logarithm of the sum of the exponentials of a frame's logits; and the characters.
     """
     blank = tf.shape(logits)[2] - 1
-    values, symbols = highest_logits(logits, tf.minimum(count, blank) + 1)
+    values, symbols = decode.highest_logits(logits, tf.minimum(count, blank) + 1)
     # The decoder needs the softmax, too.
     best = tf.gather(tf.nn.softmax(logits), symbols[:, :, 0], batch_dims=2)
     normaliser = values[:, :, 0] - tf.math.log(best)
@@ -149,23 +149,6 @@ def _most_probable(logits: tf.Tensor, frames: tf.Tensor, count: int) -> tuple[tf
     nowhere = tf.argmax(unused, axis=2, output_type=tf.int32)[:, :-1, tf.newaxis]
     place = tf.where(tf.reduce_any(same, axis=3), tf.argmax(same, axis=3, output_type=tf.int32), nowhere)
     return normaliser, Others(log_p, symbols, tf.pad(place, [[0, 0], [1, 0], [0, 0]]))
-
-
-def highest_logits(logits: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns what `tf.math.top_k` of [B, T, C] returns, in less than half of the time for thousands of classes.
-
-    The highest of them are among those that are together with the highest of some others.
-    """
-    batch, time, classes = tf.unstack(tf.shape(logits))
-    parts = -(-classes // _TOGETHER)
-    padding = [[0, 0], [0, 0], [0, parts * _TOGETHER - classes]]
-    by_part = tf.reshape(tf.pad(logits, padding, constant_values=-float("inf")), [batch, time, parts, _TOGETHER])
-    _, chosen = tf.math.top_k(tf.reduce_max(by_part, axis=3), tf.minimum(count, parts))
-    chosen = tf.sort(chosen, axis=2)  # of equal ones, the first
-    symbols = chosen[:, :, :, tf.newaxis] * _TOGETHER + tf.range(_TOGETHER)
-    few = tf.reshape(tf.gather(by_part, chosen, batch_dims=2), [batch, time, -1])
-    values, place = tf.math.top_k(few, count)
-    return values, tf.gather(tf.reshape(symbols, [batch, time, -1]), place, batch_dims=2)
 
 
 def _score(

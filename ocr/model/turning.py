@@ -8,7 +8,7 @@ import tensorflow as tf
 from ocr.images import preprocess
 from ocr.images.noinline import noinline
 
-SURE = 0.7  # probability of a character, as `_per_character` has it; upside down, 95% of printed lines of Chinese are below
+SURE = 0.7  # probability of a character, as `per_character` has it; upside down, 95% of printed lines of Chinese are below
 _RATIO, _PER_CHARACTER = 5.0, 1.2  # how many times more probable a text and its characters have to be once they are turned
 
 # pixels uint8[B, H, W], width int32[B], status int32[B] -> what is read, and the place there of each line: see `best`
@@ -48,7 +48,7 @@ def best(
     """
     text, confidence, status = (tf.gather(output, place) for output in outputs[:3])
     is_tall = on_side.width > 0
-    before = _per_character(text, confidence)
+    before = per_character(text, confidence)
     may_be_read = (status == preprocess.READ) | (is_tall & (status == preprocess.NO_CONTRAST))
     doubtful = may_be_read & (before < SURE)
 
@@ -57,7 +57,7 @@ def best(
         rows, degrees, turned = _turn(doubtful, lines, on_side)
         others, other_place = read(*turned, tf.zeros_like(rows) + preprocess.READ)
         other_text, other_confidence = (tf.gather(output, other_place) for output in others[:2])
-        after, earlier = _per_character(other_text, other_confidence), tf.gather(before, rows)
+        after, earlier = per_character(other_text, other_confidence), tf.gather(before, rows)
         is_better = (after > _PER_CHARACTER * earlier) & tf.where(
             tf.gather(is_tall, rows), after >= SURE, other_confidence > _RATIO * tf.gather(confidence, rows)
         )
@@ -76,7 +76,7 @@ def best(
     return tf.cond(tf.reduce_any(doubtful), read_turned, lambda: (outputs, place, tf.zeros_like(place)))
 
 
-def _per_character(text: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
+def per_character(text: tf.Tensor, confidence: tf.Tensor) -> tf.Tensor:
     """Returns the geometric mean over a text's characters that has its confidence as the product, float32[B]; 0 if empty."""
     length = tf.strings.length(text, unit="UTF8_CHAR")
     return tf.where(length > 0, confidence ** (1.0 / tf.cast(tf.maximum(length, 1), tf.float32)), 0.0)

@@ -49,6 +49,7 @@ _SIGNATURES = {  # inputs, outputs
 _ADDED = ("score", "constrained")  # which older exports lack
 _FUSED = {"fused_score": (tf.float32, 1)}  # which the signature `detailed` has with a language model
 _TURNED = {"turned": (tf.int32, 1)}  # which it has if lines are read turned, too
+_REREAD = {"reread": (tf.int32, 1)}  # which it has if lines are read in other sizes, too
 _NOT_CORE_KERNELS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch", "XlaLaunchV2"}
 _TOLERANCE = 1e-3  # of confidences
 _WIDTHS = (280, 60, 1, 613, 280, 1900)  # pixels, of the lines that are read
@@ -106,7 +107,7 @@ def _expected(signatures: Mapping[str, Any]) -> dict[str, tuple[dict, dict]]:
     is_older = not any(name in signatures for name in _ADDED)
     expected = {name: tensors for name, tensors in _SIGNATURES.items() if not (is_older and name in _ADDED)}
     inputs, outputs = expected["detailed"]
-    added = [more for more in (_FUSED, _TURNED) if _has(signatures, more)]
+    added = [more for more in (_FUSED, _TURNED, _REREAD) if _has(signatures, more)]
     return expected | {"detailed": (inputs, functools.reduce(operator.or_, added, outputs))}
 
 
@@ -195,9 +196,10 @@ def _check_turned(signatures: Mapping[str, Any]) -> None:
     turned = tf.reverse(tf.reverse_sequence(pixels, width, seq_axis=2, batch_axis=0), [1])
     is_turned = outputs["turned"] == 180
     rows = tf.where(is_turned[:, tf.newaxis, tf.newaxis], turned, pixels)
-    is_wide = outputs["turned"] % 180 == 0  # the others are not among the inputs of `lines`
-    actual = {name: value[is_wide] for name, value in outputs.items()}
-    expected = signatures["lines"](pixels=rows[is_wide], width=width[is_wide])
+    is_input = outputs["turned"] % 180 == 0  # the others are not among the inputs of `lines`
+    is_input &= outputs.get("reread", tf.zeros_like(width)) == 0
+    actual = {name: value[is_input] for name, value in outputs.items()}
+    expected = signatures["lines"](pixels=rows[is_input], width=width[is_input])
     _check_same_predictions(actual, expected)
 
 
@@ -208,13 +210,13 @@ def _upside_down(file: bytes) -> bytes:
 
 
 def _read_as_shown(signatures: Mapping[str, Any], files: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns the predictions of image files, without turning those that the export reads turned."""
+    """Returns the predictions of image files as they are shown, also of those that the export reads in another way."""
     outputs = signatures["detailed"](image_bytes=files)
-    outputs = {name: outputs[name] for name in (*_PREDICTIONS, *_TURNED) if name in outputs}
-    is_turned = outputs.pop("turned", tf.zeros_like(outputs["status"])) != 0
     pixels, width, _, _ = preprocess.read_rows(files, _line_height(signatures))
+    is_changed = outputs.get("turned", tf.zeros_like(width)) != 0
+    is_changed |= outputs.get("reread", tf.zeros_like(width)) != 0
     as_lines = signatures["lines"](pixels=pixels, width=width)
-    return {name: tf.where(is_turned, as_lines[name], value) for name, value in outputs.items()}
+    return {name: tf.where(is_changed, as_lines[name], outputs[name]) for name in _PREDICTIONS}
 
 
 def _check_scores(folder: pathlib.Path, signatures: Mapping[str, Any]) -> None:

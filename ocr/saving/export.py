@@ -31,6 +31,7 @@ def export(
     calibrate: str = "",
     lm: str = "",
     turned_lines: bool = False,
+    reread: bool = False,
 ) -> dict:
     """Exports the best weights of a training.
 
@@ -42,6 +43,7 @@ def export(
       calibrate: Records to calibrate confidences with, as `temperature.find_scale` takes them, or "".
       lm: File of a language model for the decoder `beam`, or "". It needs records to calibrate with.
       turned_lines: Whether doubtful lines are read upside down and on their side, too.
+      reread: Whether doubtful lines are read in other sizes, too.
 
     Returns:
       `export`, the folder written; `version`; `bytes`, its size; `sharpness`, the factor of the logits, if calibrated; and
@@ -67,7 +69,7 @@ def export(
         if calibrate:
             # A language model is asked only where greedy decoding is unsure, so it is that whose confidences have to be right.
             plain = Recogniser(model, charset, "greedy" if language else decoder)
-            calibration["sharpness"] = temperature.find_scale(plain, calibrate)
+            calibration["sharpness"] = temperature.find_scale(plain, calibrate, reread)
             for weight in model.get_layer("logits").trainable_variables:
                 weight.assign(weight * calibration["sharpness"])
             if language:
@@ -79,14 +81,16 @@ def export(
                     "ngrams": len(language.keys),
                     **measured,
                 }
-        recogniser = Recogniser(model, charset, decoder, fixed=True, fusion=fusion, turned_lines=turned_lines)
-        _save(recogniser, charset.file_text(), staging)
+        frozen.round_weights(model)  # what is compared with the export is what it was made of
+        build = functools.partial(Recogniser, model, charset, decoder, fusion=fusion, turned_lines=turned_lines, reread=reread)
+        _save(build(fixed=True), charset.file_text(), staging)
         extra = staging / "assets.extra"
         extra.mkdir()
         about = {
             "network": config.model,
             "decoder": decoder,
             "turned_lines": turned_lines,
+            "reread": reread,
             "alphabet": charset.fingerprint,
             "num_classes": charset.num_classes,
             "weights": frozen.fingerprint(model),
@@ -100,7 +104,7 @@ def export(
         files.write_json(extra / "model.json", about)
         warmup.write(extra / warmup.NAME, networks.network(model.name).frame.height)
         written = saved_model.load(staging)
-        _compare(Recogniser(model, charset, decoder, fusion=fusion, turned_lines=turned_lines), written, staging)
+        _compare(build(), written, staging)
         check_export.inspect(staging, written)
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     return {"export": str(folder / str(version)), "version": version, "bytes": size, **calibration}
@@ -145,5 +149,9 @@ def _compare(recogniser: Recogniser, written: saved_model.Export, folder: pathli
     texts, confidences, _ = written(noise)
     expected = recogniser.read_files(tf.constant(noise))
     expected_texts = [text.decode() for text in expected["text"].numpy()]
-    if texts != expected_texts or not np.allclose(confidences, expected["confidence"], atol=1e-3):
-        raise IntegrityError(f"{folder}: reads {texts}, the network in memory {expected_texts}")
+    expected_confidences = expected["confidence"].numpy()
+    if texts != expected_texts or not np.allclose(confidences, expected_confidences, atol=1e-3):
+        raise IntegrityError(
+            f"{folder}: reads {texts} with confidences {confidences.tolist()}, the network in memory {expected_texts} with "
+            f"{expected_confidences.tolist()}"
+        )

@@ -20,7 +20,8 @@ _WIDTH = 280  # pixels
 def write(path: pathlib.Path, line_height: int) -> None:
     """Writes requests for each signature: a line of strokes, and for those that read image files also a batch of them.
 
-    One line of the batch is on its side, as which it is doubtful: an export that reads such lines turned, too, does so.
+    One line of the batch is on its side, as which it is doubtful: an export that reads such lines turned or in other sizes,
+    too, does so.
 
     Args:
       path: of the file.

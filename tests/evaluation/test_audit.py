@@ -11,6 +11,7 @@ from ocr.data import dataset
 from ocr.evaluation import audit
 from ocr.evaluation.metrics import LineResult
 from ocr.serving import saved_model
+from ocr.serving.questions import Score
 
 SHARE = 0.05
 
@@ -82,6 +83,29 @@ def test_a_training_is_asked_as_its_export_is(trained):
     scores = saved_model.load(trained.export).score(images, [[read[name].truth] for name in names])
     expected = [score.log_probability[0] for score in scores]
     assert [read[name].log_probability for name in names] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_label_and_the_text_read_in_another_size_are_compared_in_the_same_image(trained):
+    export, split = saved_model.load(trained.export), dataset.find(str(trained.records), "eval")
+
+    class Surer:
+        """Reads another text, and is sure of it."""
+
+        def __call__(self, files: list[bytes]) -> tuple[list[str], np.ndarray, np.ndarray]:
+            texts, confidences, statuses = export(files)
+            return ["0" + text for text in texts], np.ones_like(confidences), statuses
+
+        def score(self, files: list[bytes], texts: list[list[str]]) -> list[Score]:
+            return export.score(files, texts)
+
+    lines = audit.read(Surer(), split)[:8]
+    images = [(trained.lines / "eval" / line.filename).read_bytes() for line in lines]
+    scores = export.score(images, [[line.truth, line.text] for line in lines])
+    expected = np.array([score.log_probability for score in scores])
+    assert (expected[:, 0] > expected[:, 1]).sum() >= 6
+    np.testing.assert_allclose([line.log_probability for line in lines], expected[:, 0], atol=1e-3)
+    np.testing.assert_allclose([line.confidence for line in lines], np.exp(expected[:, 1]), atol=1e-3)
 
 
 def test_probabilities_obey_bayes_rule_with_the_share_that_they_add_up_to():

@@ -135,3 +135,27 @@ def test_logits_of_any_precision_are_decoded_in_float32(name: str, dtype: tf.DTy
     expected = decode.DECODERS[name](tf.cast(logits, tf.float32), tf.fill([6], 20))
     for one, other in zip(decoded, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("classes", [1, 9, 16, 17, 1000])
+def test_the_highest_are_those_of_top_k_also_where_many_are_equal(classes: int):
+    rng = np.random.default_rng(classes)
+    size = (2, 3, classes)
+    for values in (rng.normal(size=size), rng.integers(0, classes // 4 + 1, size), np.zeros(size)):
+        logits = tf.constant(values, tf.float32)
+        for own, expected in zip(
+            decode.highest_logits(logits, min(9, classes)), tf.math.top_k(logits, min(9, classes)), strict=True
+        ):
+            np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 200])
+def test_a_search_is_given_the_best_symbols_of_each_frame_and_the_blank(classes: int):
+    logits = np.random.default_rng(classes).normal(size=(4, 30, classes)).astype("f")
+    logits[2, :, -1] = 9
+    values, symbols, blanks = (value.numpy() for value in decode.candidates(tf.constant(logits), 3))
+    expected = np.argsort(-logits[:, :, :-1], axis=2)[:, :, :3]
+    np.testing.assert_array_equal(symbols, expected)
+    highest = logits.max(axis=2, keepdims=True)
+    np.testing.assert_array_equal(values, np.take_along_axis(logits, expected, axis=2) - highest)
+    np.testing.assert_array_equal(blanks, logits[:, :, -1:] - highest)

@@ -15,7 +15,8 @@ def network(name: str, num_classes: int = 3000) -> keras.Model:
     rng = np.random.default_rng(0)
     for variable in model.weights:
         if tf.as_dtype(variable.dtype).is_floating:
-            variable.assign(frozen.rounded(variable + rng.uniform(0.0, 0.1, variable.shape).astype(np.float32)))
+            variable.assign(variable + rng.uniform(0.0, 0.1, variable.shape).astype(np.float32))
+    frozen.round_weights(model)
     return model
 
 

@@ -175,15 +175,3 @@ def test_texts_of_several_lines_are_scored_as_those_of_each_alone():
         assert together.log_probability[number].numpy() == pytest.approx(alone.log_probability[0], rel=1e-5)
         np.testing.assert_allclose(together.agreement[number, : len(text)], alone.agreement[0], rtol=1e-5)
         assert not together.agreement[number, len(text) :].numpy().any()
-
-
-@pytest.mark.parametrize("classes", [1, 9, 64, 65, 1000])
-def test_the_highest_are_those_of_top_k_also_where_many_are_equal(classes: int):
-    rng = np.random.default_rng(classes)
-    size = (2, 3, classes)
-    for values in (rng.normal(size=size), rng.integers(0, classes // 4 + 1, size), np.zeros(size)):
-        logits = tf.constant(values, tf.float32)
-        for own, expected in zip(
-            score.highest_logits(logits, min(9, classes)), tf.math.top_k(logits, min(9, classes)), strict=True
-        ):
-            np.testing.assert_array_equal(own, expected)

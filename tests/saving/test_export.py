@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ocr.model import frozen
 from ocr.saving import export
+from ocr.saving.workdir import Trained
 from ocr.serving import saved_model
 from ocr.synthesis import drawing, fonts, styles
 from tfrecords.errors import InputError, IntegrityError
@@ -125,6 +127,32 @@ def test_an_export_that_reads_other_texts_is_not_put_in_place(trained, tmp_path,
     with pytest.raises(IntegrityError, match="wrong"):
         export.export(str(trained.workdir), str(tmp_path / "export"))
     assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_an_export_is_compared_with_weights_that_are_rounded_as_its_own(trained, tmp_path, monkeypatch):
+    compared, recogniser = [], export.Recogniser
+
+    def of(model, *rest, **fields):
+        compared.append(model)
+        return recogniser(model, *rest, **fields)
+
+    def averaged(self) -> Trained:  # those of a training are kept rounded
+        loaded = load(self)
+        kernel = loaded.model.weights[0]
+        kernel.assign(kernel * 1.0001)
+        return loaded
+
+    def not_saved(*_: object) -> None:
+        raise IntegrityError("not saved")
+
+    load = export.Workdir.load
+    monkeypatch.setattr(export.Workdir, "load", averaged)
+    monkeypatch.setattr(export, "Recogniser", of)
+    monkeypatch.setattr(export, "_save", not_saved)
+    with pytest.raises(IntegrityError, match="not saved"):
+        export.export(str(trained.workdir), str(tmp_path / "export"))
+    for weight in map(tf.convert_to_tensor, compared[0].weights):
+        np.testing.assert_array_equal(weight, frozen.rounded(weight))
 
 
 @pytest.mark.slow

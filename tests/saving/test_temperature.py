@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from ocr.data import dataset, pipeline
 from ocr.evaluation import evaluate
 from ocr.model.recogniser import Recogniser
 from ocr.saving import export, temperature
@@ -23,10 +26,11 @@ def records(tmp_path_factory):
     """Two sets of lines harder than what the recogniser has learned from, so that it is wrong at times."""
     here = tmp_path_factory.mktemp("hard")
     for seed in (5, 6):
-        render.render(render.RenderConfig(output=str(here / str(seed)), count=400, seed=seed, **HARD))
+        render.render(render.RenderConfig(output=str(here / str(seed)), count=200, seed=seed, **HARD))
     return [str(here / "5"), str(here / "6")]
 
 
+@pytest.mark.slow
 def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
     model, charset, *_ = Workdir(trained.workdir).load()
     recogniser = Recogniser(model, charset)
@@ -35,6 +39,27 @@ def test_a_network_half_as_sharp_needs_twice_the_factor(trained, records):
         weight.assign(weight * 0.5)
     assert 0.4 < factor < 1.29, "both factors have to be among those tried"
     assert temperature.find_scale(recogniser, records[0]) == pytest.approx(2.0 * factor, rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_factor_is_that_of_lines_read_as_the_export_will(trained, records):
+    model, charset, *_ = Workdir(trained.workdir).load()
+    recogniser = Recogniser(model, charset)
+    batches = pipeline.evaluation_batches(dataset.find(records[0], "eval"), charset, 32, 32)
+    read_lines = tf.function(recogniser.read_lines, reduce_retracing=True, autograph=False)
+
+    def nll(factor: float) -> float:
+        total = 0.0
+        for batch in batches:
+            read = read_lines(batch["pixels"], batch["width"], True, tf.constant(factor))
+            p = np.clip(np.where(read["text"] == batch["text"], read["confidence"], 1.0 - read["confidence"]), 1e-6, 1.0)
+            total -= np.log(p).sum()
+        return total
+
+    factor = temperature.find_scale(recogniser, records[0], reread=True)
+    assert nll(factor) <= min(nll(factor * 1.1), nll(factor / 1.1))
+    # Of several readings the most probable one is surer, so the logits have to be less sharp.
+    assert factor < temperature.find_scale(recogniser, records[0])
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def turning_exports(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("turning") / "export"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check_export, "inspect", lambda *_: [])  # a test below does that
-        export.export(str(trained.workdir), str(folder), turned_lines=True)
+        export.export(str(trained.workdir), str(folder), turned_lines=True, reread=True)
     return folder
 
 

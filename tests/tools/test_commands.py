@@ -78,7 +78,11 @@ def test_version_of_ocr_export_is_that_of_the_export(invoke):
         ("ocr_train --train_data=a --eval_data=b --workdir=", "--workdir: has to be given"),
         ("ocr_train --train_data=a --eval_data=b --workdir=c --seed=4294967296", "--seed=4294967296: must be 0 to"),
         ("ocr_train --train_data=a --eval_data=b --workdir=c\udcff", "--workdir: its value is not UTF-8"),
-        ("ocr_bench", "name one of ctc, decode, input, convert, train, read, score, questions, language, turned, edge, all"),
+        (
+            "ocr_bench",
+            "name one of ctc, ctc_sizes, decode, input, convert, train, read, score, "
+            "questions, language, turned, reread, edge, all",
+        ),
         ("ocr_bench ctc knitting", "knitting: no such benchmark; name one of ctc,"),
         ("ocr_bench ctc --accuracy=records", "--accuracy: taken only with the benchmark read alone"),
         ("ocr_bench read --accuracy=records --json=x", "--accuracy: taken without --json and --compare"),

@@ -11,6 +11,8 @@ from ocr import ctc
 
 from .timing import Comparison, compare, compiled
 
+_SIZES = ((64, 35, 100, 8), (8, 500, 100, 60), (4, 2000, 64, 200), (256, 35, 5990, 10))  # B, T, C, N
+
 
 def bench_ctc(batch: int = 32, frames: int = 70, classes: int = 6800, length: int = 10) -> Comparison:
     """Times the CTC loss with its gradient.
@@ -56,6 +58,15 @@ def bench_ctc(batch: int = 32, frames: int = 70, classes: int = 6800, length: in
     if importlib.util.find_spec("torch"):
         others["torch log_softmax and ctc_loss"] = _torch_ctc(logits.numpy(), labels.numpy())
     return compare(with_gradient(lambda x: ctc.loss(x, counts, labels, lengths)), others, "ctc")
+
+
+def bench_sizes(sizes: tuple[tuple[int, int, int, int], ...] = _SIZES) -> Comparison:
+    """Times the same with small alphabets, with long lines, and with large batches: of each size B, T, C and N."""
+    results: Comparison = {}
+    for batch, frames, classes, length in sizes:
+        size = f"B{batch} T{frames} C{classes} N{length}"
+        results |= {f"{size}: {name}": row for name, row in bench_ctc(batch, frames, classes, length).items()}
+    return results
 
 
 def _torch_ctc(logits: np.ndarray, labels: np.ndarray) -> Callable[[], object]:

@@ -81,13 +81,11 @@ def _measure(count: int, model: str, data: str, kinds: Sequence[tuple[str, str]]
 
 def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, str]], line_height: int) -> Comparison:
     conversions = {name: edge.load(path, threads=1) for name, path in paths.items() if name != _EXPORT}
-    readers: dict[str, Callable[[list[bytes]], Any]] = {_EXPORT: saved_model.load(paths[_EXPORT]), **conversions}
+    export = saved_model.load(paths[_EXPORT])
+    readers: dict[str, Callable[[list[bytes]], Any]] = {_EXPORT: export, **conversions}
     texts: dict[str, list[str]] = {name: [] for name in readers}
     seconds: dict[str, list[float]] = {name: [] for name in readers}
     same = dict.fromkeys(conversions, 0)
-    shown = tf.function(
-        lambda files: preprocess.read_rows(files, line_height), [tf.TensorSpec([None], tf.string)], autograph=False
-    )
     for read in readers.values():
         read([lines[0][0]])  # the first one takes longer
     with Progress("reading", len(lines), "lines") as bar:
@@ -97,10 +95,11 @@ def _read_in_turn(paths: dict[str, pathlib.Path], lines: Sequence[tuple[bytes, s
                 (text,), *_ = read([file])
                 seconds[name].append(time.process_time() - begun)
                 texts[name].append(text)
-            pixels, width, status, _ = (value.numpy() for value in shown(tf.constant([file])))
+            pixels, width, status, _ = (value.numpy() for value in preprocess.read_rows(tf.constant([file]), line_height))
+            as_shown = export.signatures["lines"](pixels=pixels, width=width)["text"][0].numpy().decode()
             for name, conversion in conversions.items():
                 text = conversion.read(pixels[0, :, : width[0]])[0] if status[0] == preprocess.READ else ""
-                same[name] += text == texts[_EXPORT][-1]
+                same[name] += text == as_shown
             bar.update(done)
     results: Comparison = {}
     for name, path in paths.items():

@@ -147,10 +147,11 @@ def _with_wrong_characters(export: Export, lines: _Lines, count: int, labels: in
     texts = [lines.text(rng) for _ in range(max(count, labels))]
     files = [lines.draw(text, style, rng) for text in texts]
     changed = [_changed(lines, text, rng) for text in texts]
-    read, log_read = _read(export, files)
-    # Of the right text, of two with one wrong character, and of the wrong label.
-    scores = _scores(export, files, [[text, *others] for text, others in zip(texts, changed, strict=True)])
+    read = _read(export, files)
+    # Of the right text, of two with one wrong character, of the wrong label, and of the text that is read.
+    scores = _scores(export, files, [[text, *others, own] for text, others, own in zip(texts, changed, read, strict=True)])
     log_p = np.stack([score.log_probability for score in scores])
+    log_read = np.maximum(log_p[:, 4], math.log(1e-300))
     ratio = np.maximum(log_p - log_read[:, np.newaxis], -1e9)[:count]
     aucs = {name: auc(ratio[:, 0], ratio[:, column]) for name, column in (("random", 1), ("similar", 2))}
     recalls = []
@@ -200,7 +201,7 @@ def _of_a_list(export: Export, lines: _Lines, count: int) -> Comparison:
     texts = [known[rng.integers(len(known))] for _ in range(count)]
     files = [lines.draw(text, "hard", rng) for text in texts]
     best = [known[score.best] for score in _scores(export, files, [known] * count)]
-    wrong = {"wrong": _wrong(_read(export, files)[0], texts), "texts": _wrong(best, texts)}
+    wrong = {"wrong": _wrong(_read(export, files), texts), "texts": _wrong(best, texts)}
     return {f"list of {len(known)} names, hard": {"lines": count, **wrong}}
 
 
@@ -216,7 +217,7 @@ def _constrained(
     rng = np.random.default_rng(3)
     texts = [text(rng) for _ in range(count)]
     files = [lines.draw(each, "hard", rng) for each in texts]
-    wrong = {"wrong": _wrong(_read(export, files)[0], texts)}
+    wrong = {"wrong": _wrong(_read(export, files), texts)}
     for key, known in (("allowed", {"allowed": allowed}), ("pattern", {"pattern": pattern})):
         read = [t for part in _batches(files) for t in export.constrained([files[n] for n in part], **known)[0]]
         wrong[key] = _wrong(_in_order(read, files), texts)
@@ -235,14 +236,9 @@ def _in_order(results: Sequence[_Result], files: Sequence[bytes]) -> list[_Resul
     return [by_number[number] for number in range(len(files))]
 
 
-def _read(export: Export, files: Sequence[bytes]) -> tuple[list[str], np.ndarray]:
-    """Returns the texts, and the logarithms of their probabilities, float64[files]."""
-    read: list[tuple[str, float]] = []
-    for part in _batches(files):
-        texts, confidences, _ = export([files[number] for number in part])
-        read += zip(texts, confidences, strict=True)
-    ordered = _in_order(read, files)
-    return [text for text, _ in ordered], np.log(np.maximum([float(confidence) for _, confidence in ordered], 1e-300))
+def _read(export: Export, files: Sequence[bytes]) -> list[str]:
+    """Returns the texts."""
+    return _in_order([text for part in _batches(files) for text in export([files[number] for number in part])[0]], files)
 
 
 def _scores(export: Export, files: Sequence[bytes], asked: Sequence[Sequence[str]]) -> list[Score]:

@@ -12,7 +12,7 @@ from ocr.serving import saved_model
 
 from . import drawn
 from .timing import Comparison
-from .variants import Variants, error_rates
+from .variants import Variants
 
 _WAYS: dict[str, list[Image.Transpose | None]] = {  # how lines are turned, in turn
     "upright": [None],
@@ -51,10 +51,7 @@ def measure(
             files, truths = drawn.load(records, count)
             for way, turns in _WAYS.items():
                 turned = [turn(file, turns[number % len(turns)]) for number, file in enumerate(files)]
-                as_shown, best = variants.read(turned)
-                row: dict[str, float] = {"lines": len(files), "cer": error_rates(best.results(truths))["cer"]}
-                row["as_shown"] = error_rates(as_shown.results(truths))["cer"]
-                row["changed"] = sum(one != other for one, other in zip(as_shown.texts, best.texts, strict=True))
+                row = variants.compared(turned, truths, "as_shown")
                 results[f"{name}, {way}"] = row | (variants.cpu_ratios(turned) if way == "upright" else {})
     return results
 

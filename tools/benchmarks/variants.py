@@ -51,6 +51,20 @@ class Variants:
         both, _ = self._alternate(files, _BATCH)
         return both
 
+    def compared(self, files: Sequence[bytes], truths: Sequence[str], plain: str) -> dict[str, float]:
+        """Reads image files with both.
+
+        Returns:
+          The number of `lines`, the `cer` of the other, that of the plain one by its name, and how many texts `changed`.
+        """
+        one, other = self.read(files)
+        return {
+            "lines": len(files),
+            "cer": error_rates(other.results(truths))["cer"],
+            plain: error_rates(one.results(truths))["cer"],
+            "changed": sum(text != changed for text, changed in zip(one.texts, other.texts, strict=True)),
+        }
+
     def cpu_ratios(self, files: Sequence[bytes]) -> dict[str, float]:
         """Returns the CPU time of the other divided by that of the plain one: `cpu_1` one by one, `cpu_32` in batches."""
         self._alternate(files[:_BATCH], _BATCH)  # what runs for the first time takes longer
