@@ -45,9 +45,10 @@ wheel-proof: .venv/installed
 gpu-proof: .venv/installed
 	@$(BIN)/python tests/prove_gpu.py
 
-# Labels that are wrong, found and corrected, and what training on them costs: about four minutes of a core. SEED draws others.
+# Labels that are wrong, found and corrected, and what training on them costs: about six minutes of a core. SEED draws others.
 SEED = 1
 audit-proof: .venv/installed
+	PROOF=audit-proof $(BIN)/python -m pytest -m proof tests/evaluation/test_audit.py
 	@$(BIN)/python tests/prove_audit.py $(SEED)
 
 # What runs with TensorFlow 2.15 and its addons, in an environment of its own; Keras 2.15 has warnings of its own.
@@ -75,21 +76,21 @@ test-addons: .venv/installed .venv-addons/installed
 # minutes.
 addons-proof: .venv/installed .venv-addons/installed
 	$(OLD_PYTEST) $(OLD_TESTS) $(OTHER_OLD_TESTS)
-	ADDONS_PROOF=1 $(OLD)/python -m pytest -W default -s tests/ground/test_addons.py -k two_minutes
+	PROOF=addons-proof $(OLD)/python -m pytest -W default -s tests/ground/test_addons.py -m proof
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed
-	DOCTOR_SEEDS=3 $(BIN)/python -m pytest tests/doctor/test_examine.py
+	PROOF=doctor-proof $(BIN)/python -m pytest tests/doctor/test_examine.py
 
 # A conversion of 100,000 files killed at 20 moments and resumed, compared to the byte: about ten minutes.
 resume-proof: .venv/installed
 	RESUME_LINES=100000 RESUME_MOMENTS=20 $(BIN)/python -m pytest tests/data/test_resume.py -k killed
 
-# A training killed at ten moments, compared to the bit; 10,000 steps that get neither slower nor larger: about ten
-# minutes, on cores that do nothing else.
+# A training killed at ten moments, compared to the bit; resumed with dropout; on replicas with batch norm; on two workers, one
+# of them killed; 10,000 steps that get neither slower nor larger: about a quarter of an hour, on cores that do nothing else.
 train-proof: .venv/installed
 	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/training/test_state.py -k again_and_again
-	SOAK_STEPS=10000 $(BIN)/python -m pytest tests/training/test_soak.py -s
+	PROOF=train-proof $(BIN)/python -m pytest -m proof -s $(addprefix tests/training/test_,devices.py state.py steps.py soak.py)
 
 # A server that reads 1,000 lines as the trainer does; and that bears 10,000 mutated images, 20 new versions within 50,000
 # requests, a minute of overload, 2,000 idle connections with 1,024 descriptors, and 1,000 versions that vanish.

@@ -32,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--limit_s", type=float, default=0.0, help="fail fast tests that take more seconds; 0: no limit")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what only a proof has, in all but that proof."""
+    proof = item.get_closest_marker("proof")
+    if proof and proof.args[0] != os.environ.get("PROOF"):
+        pytest.skip(f"make {proof.args[0]} has it")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """Fails tests of the fast tier that take too long; mark them `slow`, for `make test-all`, or make them faster."""

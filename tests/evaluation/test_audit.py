@@ -142,6 +142,7 @@ def test_what_cannot_be_audited_is_refused(trained, invoke, tmp_path, flags, mes
 
 
 @pytest.mark.slow
+@pytest.mark.proof("audit-proof")
 def test_each_half_is_read_by_a_network_trained_on_the_other(trained, pack, invoke, tmp_path, last_json):
     labels = labels_of(trained.lines / "train")
     wrong = with_errors(labels)

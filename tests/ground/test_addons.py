@@ -125,7 +125,7 @@ def test_a_training_with_tfa_that_resumes_ends_like_an_uninterrupted_one(fields:
 
 
 @needs_addons
-@pytest.mark.skipif(not os.environ.get("ADDONS_PROOF"), reason="takes minutes: make addons-proof")
+@pytest.mark.proof("addons-proof")
 @pytest.mark.parametrize(
     "fields",
     [

@@ -58,8 +58,6 @@ def test_the_factor_is_that_of_lines_read_as_the_export_will(trained, records):
 
     factor = temperature.find_scale(recogniser, records[0], reread=True)
     assert nll(factor) <= min(nll(factor * 1.1), nll(factor / 1.1))
-    # Of several readings the most probable one is surer, so the logits have to be less sharp.
-    assert factor < temperature.find_scale(recogniser, records[0])
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def losses(workdir: pathlib.Path) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof("train-proof")
 @several_workers
 def test_two_workers_train_as_one_process_does_and_resume_after_a_kill(trained, tmp_path: pathlib.Path):
     one = start_worker(0, [], trained.records, tmp_path / "one")

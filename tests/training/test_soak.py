@@ -9,7 +9,7 @@ import pytest
 from ocr.config import TrainConfig
 from ocr.training import train
 
-STEPS = int(os.environ.get("SOAK_STEPS", "0"))
+STEPS = int(os.environ.get("SOAK_STEPS", "10000"))
 
 
 def resident() -> int:
@@ -17,7 +17,7 @@ def resident() -> int:
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not STEPS, reason="takes minutes: make train-proof")
+@pytest.mark.proof("train-proof")
 def test_a_long_training_gets_neither_slower_nor_larger(trained, tmp_path: pathlib.Path):
     measured: list[tuple[float, int]] = []  # after every ten steps
 

@@ -57,6 +57,7 @@ def test_a_training_that_is_stopped_at_once_changes_nothing(records: str, run: p
 
 
 @pytest.mark.slow
+@pytest.mark.proof("train-proof")
 def test_a_resumed_training_with_dropout_and_ema_ends_with_the_same_weights(records: str, tmp_path: pathlib.Path):
     fields = {"model": "cnn", "steps": 8, "ema": 0.9, "eval_every": 3, "log_every": 5, "batch_size": 4}  # cnn has dropout
     uninterrupted = train.train(config(records, tmp_path / "uninterrupted", **fields))
