@@ -80,7 +80,7 @@ addons-proof: .venv/installed .venv-addons/installed
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
 doctor-proof: .venv/installed
-	PROOF=doctor-proof $(BIN)/python -m pytest tests/doctor/test_examine.py
+	PROOF=doctor-proof $(BIN)/python -m pytest tests/doctor/test_examine.py tests/training/test_puzzle.py
 
 # A conversion of 100,000 files killed at 20 moments and resumed, compared to the byte: about ten minutes.
 resume-proof: .venv/installed

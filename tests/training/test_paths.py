@@ -113,7 +113,7 @@ def test_another_path_is_given_only_where_there_are_wildcards(tmp_path: pathlib.
 
 
 @pytest.mark.slow
-def test_every_command_works_below_any_folder(invoke, last_json, tmp_path: pathlib.Path):
+def test_every_command_works_below_any_folder(invoke, last_json, tmp_path: pathlib.Path, unchecked_exports):
     folder = "/".join(NAMES)
     assert len(NAMES) >= 40
     lines, records, run, exports = (f"{folder}/{name}" for name in ("lines", "records", "run", "export"))

@@ -8,6 +8,7 @@ from tfrecords.errors import InputError
 
 
 @pytest.mark.slow
+@pytest.mark.proof("doctor-proof")
 def test_softmax_gets_stuck_and_logits_do_not_within_a_few_steps(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(puzzle, "_LAST", 10)
     ends = ("softmax, batch norm training", "logits, batch norm training")

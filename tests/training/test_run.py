@@ -44,23 +44,21 @@ def test_a_training_stops_when_patience_runs_out(records: str, tmp_path: pathlib
     assert done["steps"] == done["best_step"] + 2
 
 
-@pytest.mark.parametrize("trainer", ["loop", pytest.param("keras", marks=pytest.mark.slow)])
-def test_epoch_decay_lowers_the_rate_after_each_epoch(records: str, tmp_path: pathlib.Path, trainer: str):
+def test_epoch_decay_lowers_the_rate_after_each_epoch(records: str, tmp_path: pathlib.Path):
     # 64 lines in batches of 16: an epoch is 4 steps.
     fields = {"schedule": "epoch_decay", "learning_rate": 0.0005, "optimizer": "adam", "batch_size": 16, "log_every": 2}
-    train.train(config(records, tmp_path / "run", trainer=trainer, **fields))
+    train.train(config(records, tmp_path / "run", **fields))
     rates = metric(tmp_path / "run", "learning_rate")
     assert rates == pytest.approx({2: 5e-4, 4: 2e-4, 6: 2e-4, 8: 8e-5, 10: 8e-5, 12: 3.2e-5})
 
 
 @pytest.mark.alike
-@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.slow), "cosine"])
-def test_the_logged_learning_rate_follows_the_schedule(schedule: str, records: str, tmp_path: pathlib.Path):
-    settings = config(records, tmp_path, optimizer="sgd", schedule=schedule, learning_rate=0.01, steps=6, log_every=1)
+def test_the_logged_learning_rate_follows_the_schedule(records: str, tmp_path: pathlib.Path):
+    settings = config(records, tmp_path, optimizer="sgd", schedule="cosine", learning_rate=0.01, steps=6, log_every=1)
     train.train(dataclasses.replace(settings, eval_every=6))
     rates = list(metric(tmp_path, "learning_rate").values())
     cosine = [0.005, 0.01, *(0.005 * (1 + np.cos(np.pi * k / 4)) for k in range(1, 5))]
-    np.testing.assert_allclose(rates, cosine if schedule == "cosine" else [0.01] * 6, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(rates, cosine, rtol=1e-4, atol=1e-8)
 
 
 class NanForSevens(Objective):

@@ -233,10 +233,10 @@ def reached(workdir: pathlib.Path) -> int:
 
 @pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_with_the_same_bits(trained, tmp_path: pathlib.Path):
-    fields = {"steps": 80, "deterministic": True, "ema": 0.9, "augment": 0.5, "patience": 100, "eval_every": 15}
+    fields = {"steps": 50, "deterministic": True, "ema": 0.9, "augment": 0.5, "patience": 100, "eval_every": 15}
     subprocess.run(command_line(trained, tmp_path / "uninterrupted", **fields), check=True, capture_output=True)
     line, draw = command_line(trained, tmp_path / "run", **fields), random.Random(0)
-    for moment in sorted(draw.sample(range(50), MOMENTS)):
+    for moment in sorted(draw.sample(range(35), MOMENTS)):
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
             while running.poll() is None and (
                 not (tmp_path / "run" / "metrics.jsonl").exists() or reached(tmp_path / "run") < moment
@@ -246,7 +246,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bits(trained, tmp_
             assert running.poll() is None, "it ended before it could be killed"
             running.kill()
     subprocess.run(line, check=True, capture_output=True)
-    uninterrupted, run = (tensors(tmp_path / name, 80) for name in ("uninterrupted", "run"))
+    uninterrupted, run = (tensors(tmp_path / name, 50) for name in ("uninterrupted", "run"))
     assert uninterrupted.keys() == run.keys()
     different = [name for name in uninterrupted if not np.array_equal(uninterrupted[name], run[name])]
     assert not different
