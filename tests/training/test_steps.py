@@ -93,7 +93,9 @@ def dataset(*batches: dict[str, np.ndarray]) -> tf.data.Dataset:
     [
         pytest.param("plain", 0.001, 1e-4, [2], id="2 replicas"),
         pytest.param("plain", 0.001, 1e-4, [4], id="4 replicas", marks=pytest.mark.slow),
-        pytest.param("lite", 0.0003, 1e-3, [4], id="with batch norm", marks=[pytest.mark.slow, pytest.mark.proof("train-proof")]),
+        pytest.param(
+            "lite", 0.0003, 1e-3, [4], id="with batch norm", marks=[pytest.mark.slow, pytest.mark.proof("train-proof")]
+        ),
     ],
 )
 def test_replicas_compute_the_losses_of_one_device(digits, model: str, rate: float, tolerance: float, replicas: list[int]):
