@@ -118,9 +118,15 @@ def signatures(recogniser: Recogniser) -> dict[str, Callable[..., dict[str, tf.T
     texts, count = tf.TensorSpec([None, None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "count")
     allowed, pattern = (tf.TensorSpec([None], tf.string, name) for name in ("allowed", "pattern"))
     score, constrained = (functools.partial(f, recogniser) for f in (questions.score_files, questions.read_constrained))
+    detailed = tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False)
+
+    def default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = detailed(image_bytes)  # one graph for both, of which nothing is run whose output is not asked for
+        return {name: outputs[name] for name in ("text", "confidence", "status")}
+
     return {
-        "serving_default": tf.function(recogniser.read_files, [image_bytes], autograph=False),
-        "detailed": tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False),
+        "serving_default": tf.function(default, [image_bytes], autograph=False),
+        "detailed": detailed,
         "lines": tf.function(recogniser.read_lines, [pixels, width], autograph=False),
         "score": tf.function(score, [image_bytes, texts, count], autograph=False),
         "constrained": tf.function(constrained, [image_bytes, allowed, pattern], autograph=False),
