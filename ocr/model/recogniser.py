@@ -10,7 +10,6 @@ import tensorflow as tf
 from ocr.charset import Charset
 from ocr.images import header, preprocess
 from ocr.images.network_input import FrameSize
-from ocr.images.noinline import noinline
 from ocr.model import decode, frozen, networks, rereading, turning
 from ocr.model.fusion import Fusion
 
@@ -174,9 +173,6 @@ class Recogniser:
         kinds = [tf.string, tf.float32, tf.int32] + [tf.int32, tf.int32, tf.string, tf.float32, tf.int32, tf.int32] * detailed
         kinds += [tf.float32] if detailed and self.fusion else []
         read = functools.partial(self.in_groups, answer=answer, kinds=kinds)
-        if side or reread:  # it is built and optimised once, not for each of its calls
-            lines = tf.TensorSpec([None, self.frame.height, None], tf.uint8)
-            read = noinline(read, [lines, *[tf.TensorSpec([None], tf.int32)] * 2])
         flat, place = read(pixels, width, status)
         turned = tf.zeros_like(place)
         if side:
