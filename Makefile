@@ -75,7 +75,7 @@ test-addons: .venv/installed .venv-addons/installed
 # All of both, and a training with each optimizer and the augmentation of TensorFlow Addons that reads within two
 # minutes.
 addons-proof: .venv/installed .venv-addons/installed
-	$(OLD_PYTEST) $(OLD_TESTS) $(OTHER_OLD_TESTS)
+	PROOF="train-proof doctor-proof" $(OLD_PYTEST) $(OLD_TESTS) $(OTHER_OLD_TESTS)
 	PROOF=addons-proof $(OLD)/python -m pytest -W default -s tests/ground/test_addons.py -m proof
 
 # Each fault that the doctor must find, with three seeds: about half an hour.
@@ -87,7 +87,7 @@ resume-proof: .venv/installed
 	RESUME_LINES=100000 RESUME_MOMENTS=20 $(BIN)/python -m pytest tests/data/test_resume.py -k killed
 
 # A training killed at ten moments, compared to the bit; resumed with dropout; on replicas with batch norm; on two workers, one
-# of them killed; 10,000 steps that get neither slower nor larger: about a quarter of an hour, on cores that do nothing else.
+# of them killed; 10,000 steps that get neither slower nor larger: about twenty minutes, on cores that do nothing else.
 train-proof: .venv/installed
 	SURVIVAL_MOMENTS=10 $(BIN)/python -m pytest tests/training/test_state.py -k again_and_again
 	PROOF=train-proof $(BIN)/python -m pytest -m proof -s $(addprefix tests/training/test_,devices.py state.py steps.py soak.py)

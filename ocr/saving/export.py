@@ -121,7 +121,7 @@ def signatures(recogniser: Recogniser) -> dict[str, Callable[..., dict[str, tf.T
     detailed = tf.function(functools.partial(recogniser.read_files, detailed=True), [image_bytes], autograph=False)
 
     def default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = detailed(image_bytes)  # one graph for both, of which nothing is run whose output is not asked for
+        outputs = detailed(image_bytes)  # one graph for both
         return {name: outputs[name] for name in ("text", "confidence", "status")}
 
     return {
