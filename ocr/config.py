@@ -108,7 +108,7 @@ class TrainConfig:
         0.0,
         "With --init_from: weight of a loss that keeps what that model knows, without the lines it was trained on. Its own "
         "outputs on the new lines are to stay as they are, unless a line's label contradicts them, and batch norm keeps its "
-        "statistics. 1 is a good value; 0: no such loss.",
+        "statistics. Characters that it lacks are learned first, alone. 1 is a good value; 0: no such loss.",
     )
     seed: int = option(0, "Random seed of the initial weights and of the order of lines.")
     log_every: int = option(50, "Steps between training lines in metrics.jsonl.", may_change=True)

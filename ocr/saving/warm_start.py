@@ -72,11 +72,16 @@ def teacher(charset: Charset, origin: Origin) -> keras.Model:
     take_weights(model, charset, origin)
     layer = model.get_layer("logits")
     kernel, bias = layer.get_weights()
-    missing = origin.charset.missing(charset.characters)
-    unknown = [label for label, character in enumerate(charset.characters) if character in missing]
-    kernel[:, unknown], bias[unknown] = 0.0, _NEVER
+    new = new_classes(charset, origin)
+    kernel[:, new], bias[new] = 0.0, _NEVER
     layer.set_weights([kernel, bias])
     return model
+
+
+def new_classes(charset: Charset, origin: Origin) -> list[int]:
+    """Returns the classes of an alphabet whose characters a network does not know."""
+    missing = set(origin.charset.missing(charset.characters))
+    return [label for label, character in enumerate(charset.characters) if character in missing]
 
 
 def take_weights(model: keras.Model, charset: Charset, origin: Origin) -> int:
@@ -122,8 +127,7 @@ def average(model: keras.Model, charset: Charset, origin: Origin, share: float) 
     """
     start = networks.build(model.name, charset.num_classes)
     take_weights(start, charset, origin)
-    missing = set(origin.charset.missing(charset.characters))
-    new = [label for label, character in enumerate(charset.characters) if character in missing]
+    new = new_classes(charset, origin)
     last_layer = [id(weight) for weight in model.get_layer("logits").weights]
     values = model.get_weights()
     for weight, trained, initial in zip(model.weights, values, start.get_weights(), strict=True):

@@ -29,7 +29,7 @@ from ocr.saving import metrics_file, warm_start
 from ocr.saving.best import Best
 from ocr.saving.warm_start import Origin
 from ocr.saving.workdir import Workdir
-from ocr.training import advice, devices, optimizer, trainers
+from ocr.training import advice, devices, new_characters, optimizer, trainers
 from ocr.training.devices import Devices
 from ocr.training.eval_model import EvalModel
 from ocr.training.journal import Journal
@@ -84,7 +84,11 @@ def train(config: TrainConfig, stop: Callable[[], bool] = lambda: False) -> dict
     ):
         _check_agreed(used, {**vars(config), "train_data": data.fingerprint, "eval_data": held_out.fingerprint})
         teacher = warm_start.teacher(charset, origin) if origin and config.keep else None
-        state = _build_state(config, charset, data.count, used, origin if is_new else None, teacher)
+        model = _build_network(config, charset, used, origin if is_new else None)
+        # Several workers would have to learn the same from all lines of each batch.
+        if is_new and origin and teacher and used.workers == 1 and (new := warm_start.new_classes(charset, origin)):
+            new_characters.learn(Objective(model), new, _training_batches(config, data, charset, used, 0), stop)
+        state = _build_state(config, model, data.count, used, teacher)
         evaluation = EvalModel(
             networks.build(config.model, charset.num_classes),
             charset,
@@ -217,19 +221,8 @@ def _check_agreed(used: Devices, given: Mapping[str, Any]) -> None:
         raise InputError(f"TF_CONFIG: the workers were given different flags: {each}")
 
 
-def _build_state(
-    config: TrainConfig, charset: Charset, lines: int, used: Devices, origin: Origin | None, teacher: keras.Model | None
-) -> State:
-    """Builds network, optimizer and steps with their initial values.
-
-    Args:
-      config: of the training.
-      charset: its alphabet.
-      lines: size of an epoch.
-      used: devices to train on.
-      origin: network whose weights are the initial ones, if any.
-      teacher: network whose outputs are to be kept, if any.
-    """
+def _build_network(config: TrainConfig, charset: Charset, used: Devices, origin: Origin | None) -> keras.Model:
+    """Builds the network with its initial values, those of `origin` if given."""
     keras.utils.set_random_seed(config.seed)
     with used.strategy.scope():
         synchronized = config.sync_batch_norm and used.replicas > 1
@@ -237,6 +230,20 @@ def _build_state(
         if origin:
             shared = warm_start.take_weights(model, charset, origin)
             _LOG.info("initial weights: from %s, for %d of %d characters", config.init_from, shared, charset.blank)
+    return model
+
+
+def _build_state(config: TrainConfig, model: keras.Model, lines: int, used: Devices, teacher: keras.Model | None) -> State:
+    """Builds optimizer and steps of a network with its initial values.
+
+    Args:
+      config: of the training.
+      model: the network.
+      lines: size of an epoch.
+      used: devices to train on.
+      teacher: network whose outputs are to be kept, if any.
+    """
+    with used.strategy.scope():
         its_optimizer = optimizer.build(config, model, lines)
     objective = Objective(model)
     if config.frame_loss:
