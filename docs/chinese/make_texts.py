@@ -20,6 +20,7 @@ import re
 import sys
 
 import opencc
+from latin_texts import ALPHABET
 
 from ocr import charset
 
@@ -56,7 +57,7 @@ def alphabet(texts: list[str], labels: list[str]) -> charset.Charset:
     """Returns the alphabet for training texts and labels of real lines."""
     known = charset.charset_by_name("gb2312").characters
     counts = collections.Counter("".join(labels))
-    seen = {*"".join(texts), *big5_level_1(), *SYMBOLS, *(c for c, count in counts.items() if count >= MIN_SEEN)}
+    seen = {*"".join(texts), *big5_level_1(), *SYMBOLS, *ALPHABET, *(c for c, count in counts.items() if count >= MIN_SEEN)}
     return charset.Charset(known + "".join(sorted(c for c in seen - set(known) if c.isprintable() and len(c.encode()) < 4)))
 
 

@@ -9,8 +9,19 @@
 #     fonts-seto fonts-motoya-l-maruberi fonts-yozvox-yozfont fonts-yusei-magic fonts-reggae fonts-dotgothic16 \
 #     fonts-liberation fonts-dejavu fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-crosextra-carlito \
 #     fonts-crosextra-caladea fonts-firacode fonts-jetbrains-mono fonts-hack fonts-inconsolata fonts-noto-mono \
-#     fonts-linuxlibertine fonts-stix fonts-cantarell
-# and display type from npm (fetch_fonts.sh). The texts need `pip install opencc-python-reimplemented`.
+#     fonts-linuxlibertine fonts-stix fonts-cantarell \
+#     fonts-urw-base35 fonts-texgyre fonts-lmodern fonts-cmu fonts-junicode fonts-cardo fonts-oldstandard fonts-vollkorn \
+#     fonts-sil-gentium fonts-sil-gentiumplus fonts-goudybookletter fonts-fanwood fonts-prociono fonts-essays1743 \
+#     fonts-gfs-artemisia fonts-gfs-didot fonts-quattrocento fonts-freefont-otf fonts-croscore fonts-noto-core \
+#     fonts-clear-sans fonts-tuffy fonts-adf-accanthis fonts-adf-baskervald fonts-adf-berenis fonts-adf-gillius \
+#     fonts-adf-ikarius fonts-adf-libris fonts-adf-mekanus fonts-adf-romande fonts-adf-switzera fonts-adf-tribun \
+#     fonts-adf-universalis fonts-play fonts-national-park fonts-junction fonts-courier-prime fonts-averia-serif-gwf \
+#     fonts-comfortaa fonts-dosis fonts-league-spartan
+# and display type from npm (fetch_fonts.sh). The texts need `pip install opencc-python-reimplemented`, those in Latin letters
+# manuals, quotations and word lists:
+#   apt-get install manpages manpages-dev manpages-de manpages-fr manpages-es manpages-it manpages-pt-br manpages-nl \
+#     manpages-da fortunes fortunes-de fortunes-es fortunes-it fortunes-br wamerican wngerman wfrench wspanish witalian \
+#     wbrazilian wdutch
 set -eu
 [ $# -ge 4 ] || {
     echo "usage: $0 CORPUS WORDS REAL FOLDER [ROUND [WEIGHTS]]
@@ -25,6 +36,8 @@ mkdir -p "$out"
 
 # shellcheck disable=SC2046 # one word for each file
 [ -e "$out/charset.txt" ] || python3 "$here/make_texts.py" "$corpus" "$words" "$out" $(ls "$real"/*/labels.tsv)
+
+[ -e "$out/latin/charset.txt" ] || python3 "$here/latin_texts.py" "$out/latin"
 
 pack() { # IMAGES LABELS RECORDS SPLIT: packs real lines unless it is done
     [ -e "$3/lines-$4.manifest.json" ] || make_tfrecords --images="$1" --labels="$2" --label_format=text --charset="$out/charset.txt" --output="$3" --split="$4" \
@@ -81,6 +94,15 @@ hanzi() { # NAME SEED COUNT FLAGS...: the same of hanzi alone, each as often as 
     shift 2
     draw "$round-$name" $((round * 100 + seed)) "$@" "$text" --corpus="$out/hanzi.txt" --min_chars=3 --max_chars=14
 }
+latin() { # STYLE SEED COUNT: the same of Western European languages alone
+    draw "$round-latin_$1" $((round * 100 + $2)) "$3" --charset="$out/latin/charset.txt" --degrade="$1" --height=40 \
+        --flagfile="$here/latin_fonts.flags" --random=0.4 --min_chars=2 --max_chars=60 --corpus="$latin_texts"
+}
+latin_texts=
+for language in en:3 de:3 fr:1.5 es:1 it:1 pt:0.5 nl:0.5 da:0.5 words:2; do
+    latin_texts="$latin_texts$out/latin/${language%:*}.txt:${language#*:},"
+done
+latin_texts=${latin_texts%,}
 lines photo 1 40000 "$text" --degrade=photo --height=48 --min_chars=1 --max_chars=30
 lines sign 2 25000 "$text" --degrade=sign --height=48 --min_chars=1 --max_chars=10
 lines page 3 40000 "$text" --degrade=page --height=48 --min_chars=1 --max_chars=40
@@ -100,6 +122,13 @@ lines room_photo 15 2500 "$text" --degrade=photo --height=48 --width=400 --min_c
 lines room_hard 16 1500 "$text" --degrade=hard --height=32 --width=280 --min_chars=1 --max_chars=8
 lines room_scan 17 2500 "$text" --degrade=scan --height=32 --width=280 --min_chars=1 --max_chars=10
 lines scan 18 8000 "$text" --degrade=scan --height=32 --min_chars=1 --max_chars=30
+latin page 21 9000
+latin scan 22 7000
+latin clean 23 4000
+latin photo 24 5000
+latin screen 25 4000
+latin hard 26 3000
+latin sign 27 1500
 draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=32 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=32 --min_chars=3 --max_chars=20
 draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=32 --min_chars=10 --max_chars=10
@@ -118,6 +147,7 @@ train() { # WORKDIR FLAGS...
     data="$data,$out/$round-scan:3,$out/$round-display_photo:8,$out/$round-display_sign:8"
     data="$data,$out/$round-hanzi_photo:10,$out/$round-hanzi_page:8,$out/$round-hanzi_clean:10"
     for style in clean screen scan page photo hard; do data="$data,$out/$round-room_$style:3"; done
+    for style in page:8 scan:7 clean:5 photo:5 screen:4 hard:3 sign:2; do data="$data,$out/$round-latin_$style"; done
     data="$data,$out/real_photo:6,$out/real_screen:3,$out/real_pdf:6,$out/real_scan:1"
     data="$data,$out/$round-harder_photo/records:6,$out/$round-harder_screen/records:2"
     data="$data,$out/$round-harder_pdf/records:4,$out/$round-harder_scan/records:1"
