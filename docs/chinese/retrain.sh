@@ -132,6 +132,8 @@ latin sign 27 1500
 draw dev_clean 901 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=clean --height=32 --min_chars=3 --max_chars=20
 draw dev_hard 907 600 "$text" --split=eval --corpus="$out/held.txt" --degrade=hard --height=32 --min_chars=3 --max_chars=20
 draw dev_hanzi 911 600 "$text" --split=eval --corpus="$out/hanzi.txt" --degrade=clean --height=32 --min_chars=10 --max_chars=10
+draw dev_latin 921 400 --split=eval --corpus="$out/latin/en_held.txt,$out/latin/de_held.txt" --height=40 --min_chars=20 \
+    --max_chars=60 --flagfile="$here/latin_fonts.flags" --degrade=clean
 
 # bfloat16 is faster on processors with AMX and on AMD's with avx512_bf16, slower on Intel's without AMX, and very slow elsewhere.
 precision=float32
@@ -171,7 +173,7 @@ elif [ ! -e "$trained" ]; then
     python3 "$here/average_weights.py" "$weights" "$out/$round-seed1" "$out/$round-seed2" "$trained.part" "$out/real_photo@eval"
     mv "$trained.part" "$trained"
 fi
-for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi; do
+for data in real_photo real_screen real_pdf real_scan dev_clean dev_hard dev_hanzi dev_latin; do
     ocr_eval --model="$trained" --data="$out/$data@eval"
 done
 ocr_export --workdir="$trained" --export_dir="$out/export" --reread --calibrate="$out/real_photo@eval"
